@@ -1,0 +1,63 @@
+package htlcdash
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"math/bits"
+)
+
+// LeafSize is the size of a leaf of the Merkle tree in bytes, as in BEP 52.
+const LeafSize = 16 << 10
+
+// Root is the "pieces root" of BEP 52: the root of a binary SHA-256 tree over
+// leaves of 16 KiB, padded to a power of two with zero hashes. It does not bind
+// the length, so a [Blob] carries both.
+type Root [32]byte
+
+func (r Root) String() string { return hex.EncodeToString(r[:]) }
+
+// MarshalText gives the hexadecimal form.
+func (r Root) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText reads the hexadecimal form.
+func (r *Root) UnmarshalText(b []byte) error { return decodeHex(r[:], string(b), "root") }
+
+// ParseRoot reads 64 hexadecimal digits.
+func ParseRoot(s string) (r Root, err error) {
+	return r, decodeHex(r[:], s, "root")
+}
+
+// RootOf returns the root of data. Empty data has the zero root.
+func RootOf(data []byte) Root {
+	if len(data) == 0 {
+		return Root{}
+	}
+	layer := make([]Root, 0, (len(data)+LeafSize-1)/LeafSize)
+	for len(data) > 0 {
+		n := min(LeafSize, len(data))
+		layer = append(layer, sha256.Sum256(data[:n]))
+		data = data[n:]
+	}
+	return fold(layer)
+}
+
+// Is reports whether data is the blob b.
+func (b Blob) Is(data []byte) bool {
+	return int64(len(data)) == b.Length && RootOf(data) == b.Root
+}
+
+// fold pads layer with zero hashes to a power of two and folds it in place.
+func fold(layer []Root) Root {
+	width := 1 << bits.Len(uint(len(layer)-1))
+	layer = append(layer, make([]Root, width-len(layer))...)
+	var pair [64]byte
+	for len(layer) > 1 {
+		for i := range len(layer) / 2 {
+			copy(pair[:32], layer[2*i][:])
+			copy(pair[32:], layer[2*i+1][:])
+			layer[i] = sha256.Sum256(pair[:])
+		}
+		layer = layer[:len(layer)/2]
+	}
+	return layer[0]
+}

@@ -1,0 +1,193 @@
+package htlcdash
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/btcsuite/btcd/btcec/v2"
+
+	"htlcdash/lightning"
+)
+
+// Domains of what is derived from a publisher's secret or a content key. A
+// change of meaning needs a new version here and in spec/01-seal.md.
+const (
+	domainKey    = "htlcdash/content-key/v1"
+	domainCipher = "htlcdash/cipher-key/v1"
+)
+
+// Bounds on what a stranger may claim.
+const (
+	MaxSegmentLength = 64 << 20 // bytes of one segment
+	MaxSegments      = 1 << 17  // of one Representation: 72 hours at 2 s
+)
+
+// A Seal is what the publisher says of one segment: what it is, what its
+// sealed bytes are, what opens them, and what it may cost.
+type Seal struct {
+	Plain    Root           // "R": root of the segment as the player gets it
+	Sealed   Root           // "Q": root of the sealed bytes, the name they travel under
+	KeyHash  [32]byte       // "hA": SHA-256 of the content key
+	KeyPoint [33]byte       // "pA": the content key times the generator of secp256k1, compressed
+	Length   int64          // bytes of the segment, before padding
+	Duration time.Duration  // whole milliseconds
+	Price    lightning.Msat // what the publisher asks: the ceiling that viewers accept
+	Quality  Decibel        // against the source; 0: not measured
+}
+
+// Decibel is a quality in hundredths of a dB of SSIM: -10*log10(1-ssim).
+type Decibel uint16
+
+// SealedBlob names the sealed bytes of s.
+func (s Seal) SealedBlob() Blob { return Blob{s.Sealed, SealedLength(s.Length)} }
+
+// SealedLength is the length in bytes of n bytes once sealed: padded to whole
+// leaves, so that BitTorrent clients, which insist on it, can carry them.
+func SealedLength(n int64) int64 { return (n + LeafSize - 1) / LeafSize * LeafSize }
+
+// deriveKey returns the content key of the segment plain for a publisher's
+// secret. The same bytes get the same key, so that publishing twice gives the
+// same title. The key is below the order of secp256k1.
+func deriveKey(secret []byte, plain Blob) Key {
+	for n := byte(0); ; n++ {
+		a := mac(secret, domainKey, plain.Root[:], binary.BigEndian.AppendUint64(nil, uint64(plain.Length)), []byte{n})
+		var s btcec.ModNScalar
+		if overflow := s.SetBytes(&a); overflow == 0 && !s.IsZero() {
+			return NewKey(a)
+		}
+	}
+}
+
+// SealSegment seals plain in a buffer of its own. Price, Duration and Quality
+// of the seal are left to the caller.
+func SealSegment(secret, plain []byte) (sealed []byte, seal Seal, key Key) {
+	blob := Blob{RootOf(plain), int64(len(plain))}
+	key = deriveKey(secret, blob)
+	sealed = make([]byte, SealedLength(blob.Length))
+	copy(sealed, plain)
+	keystream(key, blob.Root).XORKeyStream(sealed, sealed)
+	a := key.Reveal()
+	_, point := btcec.PrivKeyFromBytes(a[:])
+	seal = Seal{Plain: blob.Root, Sealed: RootOf(sealed), KeyHash: key.Hash(), Length: blob.Length}
+	copy(seal.KeyPoint[:], point.SerializeCompressed())
+	return sealed, seal, key
+}
+
+// Open returns the segment in sealed, in place: sealed is overwritten. If the
+// key is not the seal's, or what it opens is not the segment, the error
+// matches [ErrCorrupt]. The second means that the publisher sealed something
+// else than it signed, if sealed was checked against s.Sealed before.
+func (s Seal) Open(key Key, sealed []byte) ([]byte, error) {
+	if !key.Opens(s) {
+		return nil, fmt.Errorf("content key: %w", ErrCorrupt)
+	}
+	if int64(len(sealed)) != SealedLength(s.Length) {
+		return nil, fmt.Errorf("sealed bytes: %d, want %d: %w", len(sealed), SealedLength(s.Length), ErrCorrupt)
+	}
+	keystream(key, s.Plain).XORKeyStream(sealed, sealed)
+	plain := sealed[:s.Length]
+	if RootOf(plain) != s.Plain {
+		return nil, fmt.Errorf("opened segment: %w", ErrCorrupt)
+	}
+	return plain, nil
+}
+
+// keystream is AES-256-CTR with a zero IV: the cipher key belongs to one
+// segment, so it is used once.
+func keystream(key Key, plain Root) cipher.Stream {
+	a := key.Reveal()
+	h := sha256.New()
+	h.Write([]byte(domainCipher))
+	h.Write(a[:])
+	h.Write(plain[:])
+	block, err := aes.NewCipher(h.Sum(nil))
+	if err != nil {
+		panic("htlcdash: " + err.Error()) // 32 bytes are always a key
+	}
+	return cipher.NewCTR(block, make([]byte, aes.BlockSize))
+}
+
+// A SealList is the seals of one Representation in presentation order.
+type SealList []Seal
+
+// The seal list on the wire, spec/01-seal.md: a header of 16 bytes, then
+// records of 147 bytes, all integers big-endian.
+const (
+	sealListMagic  = "htlcseal"
+	sealListHeader = 16
+	sealRecord     = 32 + 32 + 32 + 33 + 4 + 4 + 8 + 2
+)
+
+// SealListLength is the length in bytes of a list of n seals.
+func SealListLength(n int) int64 { return sealListHeader + int64(n)*sealRecord }
+
+// Encode gives the wire form of l.
+func (l SealList) Encode() []byte {
+	b := make([]byte, 0, SealListLength(len(l)))
+	b = append(b, sealListMagic...)
+	b = binary.BigEndian.AppendUint16(b, 1) // version
+	b = binary.BigEndian.AppendUint16(b, 1) // cipher: AES-256-CTR
+	b = binary.BigEndian.AppendUint32(b, uint32(len(l)))
+	for _, s := range l {
+		b = append(b, s.Plain[:]...)
+		b = append(b, s.Sealed[:]...)
+		b = append(b, s.KeyHash[:]...)
+		b = append(b, s.KeyPoint[:]...)
+		b = binary.BigEndian.AppendUint32(b, uint32(s.Length))
+		b = binary.BigEndian.AppendUint32(b, uint32(s.Duration.Milliseconds()))
+		b = binary.BigEndian.AppendUint64(b, uint64(s.Price))
+		b = binary.BigEndian.AppendUint16(b, uint16(s.Quality))
+	}
+	return b
+}
+
+// ParseSealList reads what Encode gives, and nothing else: the error matches
+// [ErrFormat].
+func ParseSealList(b []byte) (SealList, error) {
+	if len(b) < sealListHeader || !bytes.HasPrefix(b, []byte(sealListMagic)) {
+		return nil, fmt.Errorf("seal list: no header: %w", ErrFormat)
+	}
+	version, cipher := binary.BigEndian.Uint16(b[8:]), binary.BigEndian.Uint16(b[10:])
+	if version != 1 || cipher != 1 {
+		return nil, fmt.Errorf("seal list: version %d, cipher %d: this program knows 1 and 1: %w", version, cipher, ErrFormat)
+	}
+	n := binary.BigEndian.Uint32(b[12:])
+	if n > MaxSegments || int64(len(b)) != SealListLength(int(n)) {
+		return nil, fmt.Errorf("seal list: %d bytes for %d segments: %w", len(b), n, ErrFormat)
+	}
+	l := make(SealList, n)
+	for i := range l {
+		if err := l[i].parse(b[SealListLength(i):SealListLength(i+1)]); err != nil {
+			return nil, fmt.Errorf("seal list: segment %d: %w", i, err)
+		}
+	}
+	return l, nil
+}
+
+func (s *Seal) parse(b []byte) error {
+	b = b[copy(s.Plain[:], b):]
+	b = b[copy(s.Sealed[:], b):]
+	b = b[copy(s.KeyHash[:], b):]
+	b = b[copy(s.KeyPoint[:], b):]
+	length, price := binary.BigEndian.Uint32(b), binary.BigEndian.Uint64(b[8:])
+	s.Length = int64(length)
+	s.Duration = time.Duration(binary.BigEndian.Uint32(b[4:])) * time.Millisecond
+	s.Quality = Decibel(binary.BigEndian.Uint16(b[16:]))
+	if length == 0 || length > MaxSegmentLength {
+		return fmt.Errorf("length of %d bytes: %w", length, ErrFormat)
+	}
+	if price > math.MaxInt64/MaxSegments {
+		return fmt.Errorf("price of %d msat: %w", price, ErrFormat)
+	}
+	s.Price = lightning.Msat(price)
+	if s.KeyPoint[0] != 2 && s.KeyPoint[0] != 3 {
+		return fmt.Errorf("key point is not compressed: %w", ErrFormat)
+	}
+	return nil
+}
