@@ -1,0 +1,130 @@
+// Package exchange holds the schemes by which a content key changes hands for
+// a payment: both halves of each, and the messages between them. It does no
+// I/O but for the payee's node, and reads no clock: callers hand in the time.
+//
+//	viewer                                provider
+//	  OfferRequest{title, nonce, Q...} ->
+//	                                   <- OfferResponse{price, hash, invoice, salt...}
+//	  pays the invoice over Lightning  ->  (the node settles it alone)
+//	                                   <- preimage; key = preimage xor salt
+//
+// That is [Salted], the scheme of our own viewers: what is at risk there is the
+// price of one payment, since nothing proves yet that the preimage will open
+// the segment. [Prepaid] is for foreign clients: L402 and the HTTP scheme
+// "Payment", both of which pay first and trust the provider to deliver.
+//
+// The formats are told in spec/05-exchange.md.
+package exchange
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
+	"log/slog"
+	"time"
+
+	"htlcdash"
+	"htlcdash/lightning"
+)
+
+// Names of the schemes on the wire.
+const (
+	SchemeSalted  = "salted"
+	SchemePrepaid = "prepaid"
+)
+
+// Bounds on messages.
+const (
+	MaxBatch         = 64        // segments in one [OfferRequest]
+	MaxRequestBytes  = 8 << 10   // of the JSON of an [OfferRequest]
+	MaxResponseBytes = 256 << 10 // of the JSON of an [OfferResponse]
+	maxInvoiceBytes  = 2 << 10   // of one BOLT 11 invoice
+)
+
+// OfferLife is how long an offer can be paid if the provider says nothing else.
+const OfferLife = 10 * time.Minute
+
+// Errors that callers decide on.
+var (
+	// ErrTerms means that an offer does not say what the seal says: another
+	// segment, a price above the ceiling, an invoice over another sum or hash,
+	// or one that is too old. Nothing was paid.
+	ErrTerms = errors.New("offer breaks the terms")
+	// ErrRefused means that the provider has no offer for the segment now. The
+	// text says why, as one of the Refused constants.
+	ErrRefused = errors.New("provider makes no offer")
+	// ErrCheated means that a paid preimage does not lead to the segment's key.
+	ErrCheated = errors.New("payment did not buy the key")
+	// ErrCredential means that a proof of payment is malformed, forged, too
+	// old, or for another segment.
+	ErrCredential = errors.New("credential is not valid here")
+)
+
+// Why a provider makes no offer for a segment: [Offer].Error on the wire.
+const (
+	RefusedUnknown     = "unknown"     // no such segment in the title, or not sold here
+	RefusedFree        = "free"        // costs nothing: get it at its media path
+	RefusedBusy        = "busy"        // too many open offers: ask again later
+	RefusedUnavailable = "unavailable" // the provider's node does not answer
+)
+
+// A Nonce is fresh randomness of the buyer. The same nonce gets the same offer
+// for as long as the offer lives, so asking again is free for both sides.
+// Nonces are not shared between titles or providers: they would link them.
+type Nonce [32]byte
+
+// An OfferRequest asks for one offer for each of at most [MaxBatch] segments of
+// a title, named by the roots of their sealed bytes.
+type OfferRequest struct {
+	Title  htlcdash.TitleID
+	Scheme string
+	Nonce  Nonce
+	Sealed []htlcdash.Root
+}
+
+// An Offer is what one segment costs at one provider, now. Either Error is set
+// and says why there is none, or all the rest is.
+type Offer struct {
+	Sealed  htlcdash.Root // the segment
+	Price   lightning.Msat
+	Hash    lightning.Hash
+	Invoice string // BOLT 11; over Price and Hash
+	Salt    htlcdash.Salt
+	Expires time.Time // whole seconds
+	Error   string
+}
+
+// An OfferResponse has one offer for each segment of the request, in its order.
+type OfferResponse struct {
+	Offers []Offer `json:"offers"`
+}
+
+// A Secret is what a provider derives salts and credentials from. Whoever has
+// it can forge credentials, so it never prints. The zero value holds none.
+type Secret struct {
+	_ [0]func()
+	b *[32]byte
+}
+
+// NewSecret returns the secret made of b.
+func NewSecret(b [32]byte) Secret { return Secret{b: &b} }
+
+// IsZero reports whether s holds no secret.
+func (s Secret) IsZero() bool { return s.b == nil }
+
+func (Secret) String() string { return "provider secret" }
+
+// LogValue keeps s out of logs.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// mac is HMAC-SHA256 with a domain in front. All parts but the last must have
+// a fixed length.
+func (s Secret) mac(domain string, parts ...[]byte) (out [32]byte) {
+	h := hmac.New(sha256.New, s.b[:])
+	h.Write([]byte(domain))
+	for _, p := range parts {
+		h.Write(p)
+	}
+	h.Sum(out[:0])
+	return out
+}
