@@ -1,6 +1,7 @@
 package htlcdash
 
 import (
+	"bytes"
 	"encoding/hex"
 	"fmt"
 	"strings"
@@ -102,14 +103,22 @@ func (s Signature) Encode() []byte {
 	return fmt.Appendf(nil, "%s %s %x\n", signatureHeader, s.Publisher, s.Bytes)
 }
 
-// ParseSignature reads what Encode gives. The error matches [ErrFormat].
+// ParseSignature reads what Encode gives, and nothing else: the error matches
+// [ErrFormat].
 func ParseSignature(b []byte) (s Signature, err error) {
-	f := strings.Split(strings.TrimSuffix(string(b[:min(len(b), 256)]), "\n"), " ")
+	line := string(b[:min(len(b), 256)])
+	f := strings.Split(strings.TrimSuffix(line, "\n"), " ")
 	if len(f) != 3 || f[0] != signatureHeader {
 		return s, fmt.Errorf("title signature: want %q, a key and a signature on one line: %w", signatureHeader, ErrFormat)
 	}
 	if s.Publisher, err = ParsePublisherID(f[1]); err != nil {
 		return s, err
 	}
-	return s, decodeHex(s.Bytes[:], f[2], "signature")
+	if err := decodeHex(s.Bytes[:], f[2], "signature"); err != nil {
+		return s, err
+	}
+	if !bytes.Equal(s.Encode(), b) {
+		return s, fmt.Errorf("title signature: want lower case and one line end: %w", ErrFormat)
+	}
+	return s, nil
 }

@@ -1,0 +1,387 @@
+// Package title opens a sealed title and trusts nothing that its publisher did
+// not sign: the MPD, the init segments, the seal lists. It also keeps the
+// private file of content keys that a publisher hands to its providers.
+//
+// It does not buy, open or play segments. The formats are told in
+// spec/01-seal.md and spec/02-title.md.
+package title
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"htlcdash"
+	"htlcdash/internal/dash"
+	"htlcdash/lightning"
+)
+
+// Names of the signed files in a title's folder, relative to it.
+const (
+	MPDFile       = "manifest.mpd"
+	SignatureFile = "manifest.mpd.sig"
+)
+
+// Bounds on what is fetched, in bytes. What is larger is refused unread.
+const (
+	MaxMPD       = 8 << 20
+	MaxSignature = 256
+	MaxInit      = 16 << 20 // an init segment, or the head of an on-demand file
+)
+
+// loadTimeout ends a fetch that outlived all its callers.
+const loadTimeout = time.Minute
+
+// Fetch returns the bytes of a file of the title from offset on: limit of them,
+// or fewer where the file ends before. The path is relative to the MPD, with
+// slashes, and never escapes. The error matches [htlcdash.ErrNotFound] if there
+// is no such file. Many goroutines may call it at once.
+type Fetch func(ctx context.Context, path string, offset, limit int64) ([]byte, error)
+
+// A Title is a title whose signature was verified. All methods may be called
+// from many goroutines at once. The exported fields are not to be changed.
+type Title struct {
+	ID        htlcdash.TitleID
+	Publisher htlcdash.PublisherID
+	MPD       []byte // as signed, byte for byte
+	Signature []byte // as published, see [htlcdash.ParseSignature]
+	Manifest  *dash.Manifest
+
+	fetch Fetch
+	reps  map[string]*dash.Representation
+	join  singleflight.Group
+
+	mu    sync.Mutex
+	lists map[string][]htlcdash.Segment
+	inits map[string][]byte
+}
+
+// Open fetches and verifies a title: the signature over the MPD, that the MPD
+// names the signer as its publisher, and the heads of on-demand files. Seal
+// lists and other init segments are fetched when they are asked for.
+//
+// The error matches [htlcdash.ErrNotFound], [htlcdash.ErrSignature],
+// [htlcdash.ErrFormat] or [htlcdash.ErrCorrupt], or is that of fetch.
+func Open(ctx context.Context, fetch Fetch) (*Title, error) {
+	t := &Title{fetch: fetch, lists: map[string][]htlcdash.Segment{}, inits: map[string][]byte{}}
+	var err error
+	if t.MPD, err = t.whole(ctx, MPDFile, MaxMPD); err != nil {
+		return nil, err
+	}
+	if t.Signature, err = t.whole(ctx, SignatureFile, MaxSignature); err != nil {
+		return nil, err
+	}
+	if err := t.verify(); err != nil {
+		return nil, err
+	}
+	if err := t.resolve(ctx); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// OpenDir opens the title in the folder dir. Links that lead out of dir are
+// not followed.
+func OpenDir(dir string) (*Title, error) {
+	t, err := Open(context.Background(), Dir(dir))
+	if err != nil {
+		return nil, fmt.Errorf("title in %s: %w", dir, err)
+	}
+	return t, nil
+}
+
+// Dir fetches from the folder dir and never from outside it.
+func Dir(dir string) Fetch {
+	return func(_ context.Context, path string, offset, limit int64) ([]byte, error) {
+		f, err := os.OpenInRoot(dir, filepath.FromSlash(path))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%s: %w", path, htlcdash.ErrNotFound)
+		}
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		return io.ReadAll(io.NewSectionReader(f, offset, limit))
+	}
+}
+
+// whole fetches a file that has at most limit bytes.
+func (t *Title) whole(ctx context.Context, path string, limit int64) ([]byte, error) {
+	b, err := t.fetch(ctx, path, 0, limit+1)
+	if err != nil {
+		return nil, fmt.Errorf("fetch %s: %w", path, err)
+	}
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("%s has more than %d bytes: %w", path, limit, htlcdash.ErrFormat)
+	}
+	return b, nil
+}
+
+// exactly fetches the bytes of r. A Length of 0 means the whole file.
+func (t *Title) exactly(ctx context.Context, r dash.Resource) ([]byte, error) {
+	if r.Length == 0 {
+		return t.whole(ctx, r.Path, MaxInit)
+	}
+	if r.Length > MaxInit {
+		return nil, fmt.Errorf("%s: head of %d bytes: %w", r.Path, r.Length, htlcdash.ErrFormat)
+	}
+	b, err := t.fetch(ctx, r.Path, r.Offset, r.Length)
+	if err != nil {
+		return nil, fmt.Errorf("fetch %s: %w", r.Path, err)
+	}
+	if int64(len(b)) != r.Length {
+		return nil, fmt.Errorf("%s has %d bytes at %d, want %d: %w", r.Path, len(b), r.Offset, r.Length, htlcdash.ErrCorrupt)
+	}
+	return b, nil
+}
+
+// verify checks the signature before anything of the MPD is believed.
+func (t *Title) verify() error {
+	sig, err := htlcdash.ParseSignature(t.Signature)
+	if err != nil {
+		return err
+	}
+	t.ID = htlcdash.IDOf(t.MPD)
+	if err := sig.Verify(t.ID); err != nil {
+		return err
+	}
+	if t.Manifest, err = dash.Parse(t.MPD); err != nil {
+		return fmt.Errorf("%w: %w", htlcdash.ErrFormat, err)
+	}
+	named, ok := t.Manifest.Publisher()
+	if !ok {
+		return fmt.Errorf("the MPD names no publisher: not a sealed title: %w", htlcdash.ErrFormat)
+	}
+	if named != sig.Publisher {
+		return fmt.Errorf("the MPD names publisher %s, signed by %s: %w", named, sig.Publisher, htlcdash.ErrSignature)
+	}
+	t.Publisher = named
+	return nil
+}
+
+// resolve reads the heads of on-demand files for their sidx, then holds these
+// same heads against their digests.
+func (t *Title) resolve(ctx context.Context) error {
+	heads := map[string][]byte{}
+	err := t.Manifest.Resolve(ctx, func(ctx context.Context, path string, offset, length int64) ([]byte, error) {
+		head, ok := heads[path]
+		if !ok {
+			var err error
+			if head, err = t.whole(ctx, path, MaxInit); err != nil {
+				return nil, err
+			}
+			heads[path] = head
+		}
+		if offset < 0 || length < 0 || offset > int64(len(head)) || length > int64(len(head))-offset {
+			return nil, fmt.Errorf("%s ends before byte %d: %w", path, offset+length, htlcdash.ErrCorrupt)
+		}
+		return head[offset : offset+length], nil
+	})
+	if err != nil {
+		return err
+	}
+	t.reps = map[string]*dash.Representation{}
+	for _, rep := range t.Manifest.Representations() {
+		if err := t.admit(rep, heads[rep.Init.Path]); err != nil {
+			return fmt.Errorf("representation %s: %w", rep.ID, err)
+		}
+	}
+	return nil
+}
+
+func (t *Title) admit(rep *dash.Representation, head []byte) error {
+	if rep.Pay == nil {
+		return fmt.Errorf("is not sealed: %w", htlcdash.ErrFormat)
+	}
+	if t.reps[rep.ID] != nil {
+		return fmt.Errorf("its id stands twice: %w", htlcdash.ErrFormat)
+	}
+	if rep.Pay.Count != len(rep.Segments) || rep.Pay.Count > htlcdash.MaxSegments {
+		return fmt.Errorf("%d segments, %d seals: %w", len(rep.Segments), rep.Pay.Count, htlcdash.ErrFormat)
+	}
+	t.reps[rep.ID] = rep
+	if head == nil {
+		return nil
+	}
+	if int64(len(head)) < rep.Init.Offset+rep.Init.Length {
+		return fmt.Errorf("%s is cut off: %w", rep.Init.Path, htlcdash.ErrCorrupt)
+	}
+	init := head[rep.Init.Offset:][:rep.Init.Length]
+	t.inits[rep.ID] = init
+	return checkDigest(rep.Init.Path, init, rep.Pay.InitDigest)
+}
+
+func checkDigest(path string, b []byte, want [32]byte) error {
+	if sha256.Sum256(b) != want {
+		return fmt.Errorf("%s has not the digest that the publisher signed: %w", path, htlcdash.ErrCorrupt)
+	}
+	return nil
+}
+
+// representation returns the Representation with that id. The error matches
+// [htlcdash.ErrNotFound].
+func (t *Title) representation(id string) (*dash.Representation, error) {
+	if rep := t.reps[id]; rep != nil {
+		return rep, nil
+	}
+	return nil, fmt.Errorf("representation %q: %w", id, htlcdash.ErrNotFound)
+}
+
+// Segments returns the segments of a Representation in presentation order. The
+// seal list is fetched once and kept; callers at the same time share the fetch.
+// A failure is not kept. The slice is not to be changed.
+//
+// The error matches [htlcdash.ErrNotFound] if there is no such Representation
+// or list, [htlcdash.ErrCorrupt] if the list is not the signed one, and
+// [htlcdash.ErrFormat] if the publisher signed nonsense.
+func (t *Title) Segments(ctx context.Context, rep string) ([]htlcdash.Segment, error) {
+	return load(ctx, t, t.lists, "list/"+rep, rep, t.loadSegments)
+}
+
+// Init returns the init segment of a Representation, or the head of its
+// on-demand file, with the digest checked. It is kept as in [Title.Segments],
+// and fails as that does.
+func (t *Title) Init(ctx context.Context, rep string) ([]byte, error) {
+	return load(ctx, t, t.inits, "init/"+rep, rep, t.loadInit)
+}
+
+// load returns cache[id], and fills it by fill first if need be. The fetch
+// outlives a caller that goes away, because others may wait for it.
+func load[T any](ctx context.Context, t *Title, cache map[string]T, key, id string, fill func(context.Context, *dash.Representation) (T, error)) (T, error) {
+	var none T
+	t.mu.Lock()
+	v, ok := cache[id]
+	t.mu.Unlock()
+	if ok {
+		return v, nil
+	}
+	rep, err := t.representation(id)
+	if err != nil {
+		return none, err
+	}
+	done := t.join.DoChan(key, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loadTimeout)
+		defer cancel()
+		v, err := fill(ctx, rep)
+		if err != nil {
+			return nil, fmt.Errorf("representation %s: %w", id, err)
+		}
+		t.mu.Lock()
+		cache[id] = v
+		t.mu.Unlock()
+		return v, nil
+	})
+	select {
+	case r := <-done:
+		if r.Err != nil {
+			return none, r.Err
+		}
+		return r.Val.(T), nil
+	case <-ctx.Done():
+		return none, context.Cause(ctx)
+	}
+}
+
+func (t *Title) loadInit(ctx context.Context, rep *dash.Representation) ([]byte, error) {
+	if rep.Init.Path == "" {
+		return nil, fmt.Errorf("init segment: %w", htlcdash.ErrNotFound)
+	}
+	b, err := t.exactly(ctx, rep.Init)
+	if err != nil {
+		return nil, err
+	}
+	return b, checkDigest(rep.Init.Path, b, rep.Pay.InitDigest)
+}
+
+func (t *Title) loadSegments(ctx context.Context, rep *dash.Representation) ([]htlcdash.Segment, error) {
+	b, err := t.whole(ctx, rep.Pay.List, htlcdash.SealListLength(rep.Pay.Count))
+	if err != nil {
+		return nil, err
+	}
+	if err := checkDigest(rep.Pay.List, b, rep.Pay.ListDigest); err != nil {
+		return nil, err
+	}
+	list, err := htlcdash.ParseSealList(b)
+	if err != nil {
+		return nil, err
+	}
+	if err := agrees(list, rep.Pay); err != nil {
+		return nil, err
+	}
+	segs := make([]htlcdash.Segment, len(list))
+	for i, seal := range list {
+		segs[i] = htlcdash.Segment{Title: t.ID, Representation: rep.ID, Index: i, Seal: seal}
+	}
+	return segs, nil
+}
+
+// agrees holds the list against the sums in the MPD, which budgets rely on
+// before the list is there.
+func agrees(list htlcdash.SealList, pay *dash.Pay) error {
+	total, dearest := Sum(list)
+	if len(list) != pay.Count || total != pay.Total || dearest != pay.Max {
+		return fmt.Errorf("seal list has %d segments for %v, the dearest %v; the MPD says %d for %v, %v: %w",
+			len(list), total, dearest, pay.Count, pay.Total, pay.Max, htlcdash.ErrFormat)
+	}
+	return nil
+}
+
+// Sum returns what all segments of a list cost together, and the dearest.
+// It cannot overflow: see the bounds of [htlcdash.ParseSealList].
+func Sum(list htlcdash.SealList) (total, dearest lightning.Msat) {
+	for _, s := range list {
+		total += s.Price
+		dearest = max(dearest, s.Price)
+	}
+	return total, dearest
+}
+
+// Dearest returns the price of the title's dearest segment, which bounds what a
+// viewer has at risk with one provider.
+func (t *Title) Dearest() (dearest lightning.Msat) {
+	for _, rep := range t.reps {
+		dearest = max(dearest, rep.Pay.Max)
+	}
+	return dearest
+}
+
+// Price returns what all segments of a Representation cost together. The error
+// matches [htlcdash.ErrNotFound] if there is none.
+func (t *Title) Price(rep string) (lightning.Msat, error) {
+	r, err := t.representation(rep)
+	if err != nil {
+		return 0, err
+	}
+	return r.Pay.Total, nil
+}
+
+// PriceRange returns what the whole title costs on its cheapest and on its
+// dearest Representations, one of each kind (video, audio, text) a Period.
+func (t *Title) PriceRange() (cheapest, dearest lightning.Msat) {
+	type kind struct {
+		period  int
+		content string
+	}
+	low, high := map[kind]lightning.Msat{}, map[kind]lightning.Msat{}
+	for _, rep := range t.reps {
+		k := kind{rep.Period, rep.ContentType}
+		if p, ok := low[k]; !ok || rep.Pay.Total < p {
+			low[k] = rep.Pay.Total
+		}
+		high[k] = max(high[k], rep.Pay.Total)
+	}
+	for k := range low {
+		cheapest += low[k]
+		dearest += high[k]
+	}
+	return cheapest, dearest
+}
