@@ -1,0 +1,177 @@
+package htlcdash_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// mayEnter lists, for every room of the house, the rooms that its code may
+// import. What is not listed is forbidden; "*" is everything. A new line here
+// is a design decision (doc/design.md, the house).
+var mayEnter = map[string][]string{
+	".":                  {"lightning"},
+	"lightning":          {},
+	"lightning/lnd":      {"lightning"},
+	"lightning/sim":      {"lightning"},
+	"lightning/nodetest": {"lightning"},
+	"source":             {"."},
+	"source/dir":         {".", "source"},
+	"source/web":         {".", "source"},
+	"source/sourcetest":  {".", "source"},
+	"buyer":              {".", "lightning", "internal/exchange", "internal/ledger"},
+	"internal/config":    {"lightning"},
+	"internal/dash":      {".", "lightning"},
+	"internal/title":     {".", "lightning", "internal/dash"},
+	"internal/publish":   {".", "lightning", "internal/dash", "internal/title"},
+	"internal/exchange":  {".", "lightning"},
+	"internal/ledger":    {".", "lightning"},
+	"internal/seller":    {".", "lightning", "source", "source/dir", "internal/exchange", "internal/ledger", "internal/title", "internal/web"},
+	"internal/proxy":     {".", "lightning", "source", "buyer", "internal/dash", "internal/title", "internal/web"},
+	"internal/web":       {},
+	"internal/devnet":    {"lightning"},
+	"cmd/htlcdash":       {"*"},
+	"itest":              {"*"},
+}
+
+// pure lists the rooms that take bytes and give bytes: no network, no files,
+// no logs. That they read no clock is TestPureRoomsReadNoClock.
+var pure = []string{".", "lightning"}
+
+// keptOut lists the packages of others that a room must do without.
+var keptOut = map[string][]string{
+	"source":            {"net", "net/http"},
+	"internal/exchange": {"net", "net/http", "os"},
+	"internal/dash":     {"net", "os"},
+	"internal/title":    {"net", "net/http"},
+	"buyer":             {"os"},
+}
+
+type pkg struct {
+	path    string
+	imports []string
+}
+
+// room is the path of a package below the module.
+func (p pkg) room() string { return room(p.path) }
+
+func room(path string) string {
+	if path == "htlcdash" {
+		return "."
+	}
+	return strings.TrimPrefix(path, "htlcdash/")
+}
+
+func ours(path string) bool { return path == "htlcdash" || strings.HasPrefix(path, "htlcdash/") }
+
+// packages lists the packages of the module with what their code, tests not
+// included, imports.
+func packages(t *testing.T) (out []pkg) {
+	t.Helper()
+	list, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(list)) {
+		f := strings.Fields(line)
+		out = append(out, pkg{f[0], f[1:]})
+	}
+	return out
+}
+
+func TestRoomsEnterOnlyWhatTheyMay(t *testing.T) {
+	for _, p := range packages(t) {
+		allowed, ok := mayEnter[p.room()]
+		if !ok {
+			t.Errorf("%s is a new room: say in this test what it may import", p.room())
+		}
+		for _, imp := range p.imports {
+			if ours(imp) && !slices.Contains(allowed, room(imp)) && !slices.Contains(allowed, "*") {
+				t.Errorf("%s must not import %s", p.room(), room(imp))
+			}
+			if strings.HasPrefix(room(imp), "cmd/") {
+				t.Errorf("%s imports %s, which nothing may", p.room(), room(imp))
+			}
+		}
+	}
+}
+
+func TestPureRoomsDoNothing(t *testing.T) {
+	for _, p := range packages(t) {
+		if !slices.Contains(pure, p.room()) {
+			continue
+		}
+		for _, imp := range p.imports {
+			if imp == "os" || imp == "log" || imp == "net" || strings.HasPrefix(imp, "net/") && imp != "net/url" {
+				t.Errorf("%s is pure and must not import %s", p.room(), imp)
+			}
+		}
+	}
+}
+
+func TestRoomsKeepOut(t *testing.T) {
+	for _, p := range packages(t) {
+		for _, imp := range p.imports {
+			if slices.Contains(keptOut[p.room()], imp) {
+				t.Errorf("%s must not import %s", p.room(), imp)
+			}
+		}
+	}
+}
+
+// The nodes' own code is heavy and pins old versions of much: it stays in the
+// nested module.
+func TestNoNodeCode(t *testing.T) {
+	for _, p := range packages(t) {
+		for _, imp := range p.imports {
+			if strings.HasPrefix(imp, "github.com/lightningnetwork/") || strings.HasPrefix(imp, "htlcdash/node") {
+				t.Errorf("%s must not import %s", p.room(), imp)
+			}
+		}
+	}
+}
+
+func TestPureRoomsReadNoClock(t *testing.T) {
+	for _, room := range pure {
+		files, err := filepath.Glob(filepath.Join(room, "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range files {
+			if strings.HasSuffix(name, "_test.go") {
+				continue
+			}
+			if call := clockCall(t, name); call != "" {
+				t.Errorf("%s calls %s", name, call)
+			}
+		}
+	}
+}
+
+// clockCall returns the first call in the file that reads the clock or waits.
+func clockCall(t *testing.T, name string) (call string) {
+	t.Helper()
+	f, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ast.Inspect(f, func(n ast.Node) bool {
+		sel, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		if x, ok := sel.X.(*ast.Ident); ok && x.Name == "time" {
+			switch sel.Sel.Name {
+			case "Now", "Since", "Until", "After", "Sleep", "NewTimer", "NewTicker", "Tick", "AfterFunc":
+				call = "time." + sel.Sel.Name
+			}
+		}
+		return true
+	})
+	return call
+}

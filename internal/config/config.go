@@ -1,0 +1,90 @@
+// Package config is the single source of what can be configured: each field
+// of [Config] is at once a command-line flag, an environment variable, a key
+// of the configuration file, a line of the commented sample, and a default.
+//
+// The key "listen" of the table [serve] is the variable HTLCDASH_SERVE_LISTEN.
+// On the command line a command's own table has no prefix (htlcdash serve
+// --listen), a table that several commands share has one (--node-address). A
+// flag goes before the environment, that before the file, and that before the
+// default.
+//
+// The package knows nothing of what the values are for: commands turn them
+// into the configurations of the rooms.
+package config
+
+import (
+	"time"
+
+	"htlcdash/lightning"
+)
+
+// Config is everything that can be configured, one field for each table.
+type Config struct {
+	Log     Log     `embed:"" prefix:"log-"     envprefix:"HTLCDASH_LOG_"     group:"What is written to standard error while a command runs."`
+	Node    Node    `embed:"" prefix:"node-"    envprefix:"HTLCDASH_NODE_"    group:"The Lightning node: lnd, by its REST interface."`
+	Publish Publish `embed:"" prefix:"publish-" envprefix:"HTLCDASH_PUBLISH_" group:"Publishing: what a title costs and who sells it."`
+	Serve   Serve   `embed:"" prefix:"serve-"   envprefix:"HTLCDASH_SERVE_"   group:"The provider: who sells segments."`
+	Proxy   Proxy   `embed:"" prefix:"proxy-"   envprefix:"HTLCDASH_PROXY_"   group:"The viewer's proxy: what buys segments for any DASH player."`
+	Light   Light   `embed:"" prefix:"light-"   envprefix:"HTLCDASH_LIGHT_"   group:"A Lightning node without a Bitcoin node (htlcdash node --light)."`
+}
+
+// Log is the table [log].
+type Log struct {
+	Level  string `default:"info" enum:"debug,info,warn,error" help:"Least level that is written: debug, info, warn or error."`
+	Format string `default:"text" enum:"text,json"             help:"Form of a line: text or json."`
+}
+
+// Node is the table [node].
+type Node struct {
+	Address  string `default:"https://127.0.0.1:8080" help:"Address of lnd's REST interface."`
+	TLSCert  Path   `default:"~/.lnd/tls.cert"        help:"Certificate of lnd (tls.cert). Empty: the system's certificates."`
+	Macaroon Path   `default:"~/.lnd/data/chain/bitcoin/mainnet/admin.macaroon" help:"Macaroon for wallet commands. Serve and proxy have weaker ones of their own: see htlcdash wallet bake."`
+}
+
+// Publish is the table [publish].
+type Publish struct {
+	Key            Path           `default:"~/.htlcdash/publisher.key" help:"File with the publisher's secret key, made on first use. Whoever has it can sign in your name: keep a copy in a safe place."`
+	PerMegabyte    lightning.Msat `default:"2 sat"  help:"Price of a million bytes."`
+	PerSecond      lightning.Msat `default:"0"      help:"Price of a second, beside the price of its bytes."`
+	Floor          lightning.Msat `default:"1 sat"  help:"Least price of a segment."`
+	SegmentSeconds int            `default:"4"      help:"Length of a segment in seconds, for films that are encoded here."`
+	Providers      []string       `help:"Addresses of the providers that viewers ask first."`
+}
+
+// Serve is the table [serve].
+type Serve struct {
+	Listen       string        `default:":8402"                      help:"Address that viewers reach."`
+	Page         string        `default:"127.0.0.1:8403"             help:"Address of the operator's page. It has no password: keep it on this machine."`
+	Titles       Path          `default:"~/.htlcdash/titles"         help:"Folder with the published titles."`
+	Ledger       Path          `default:"~/.htlcdash/provider.db"    help:"File of the books."`
+	Secret       Path          `default:"~/.htlcdash/provider.secret" help:"File with the secret that offers are derived from, made on first use."`
+	Macaroon     Path          `default:"~/.htlcdash/sell.macaroon"  help:"Macaroon that may receive and nothing else, made by htlcdash wallet bake sell."`
+	Invoices     bool          `default:"true" negatable:""          help:"Answer a stranger's request for a segment with an invoice (L402 and Payment), rate limited. Our own viewers do not need it."`
+	OfferExpires time.Duration `default:"10m"                        help:"How long an offer is good."`
+}
+
+// Proxy is the table [proxy].
+type Proxy struct {
+	Listen        string         `default:"127.0.0.1:8404"             help:"Address for players and the viewer's page. It spends your money without a password: keep it on this machine."`
+	Providers     []string       `help:"Addresses of providers, such as https://films.example."`
+	Ledger        Path           `default:"~/.htlcdash/viewer.db"      help:"File of the books: what was bought, for how much, and the keys."`
+	Macaroon      Path           `default:"~/.htlcdash/buy.macaroon"   help:"Macaroon that may pay up to a budget and nothing else, made by htlcdash wallet bake buy."`
+	Cache         Path           `default:"~/.htlcdash/cache"          help:"Folder for sealed bytes that were fetched."`
+	CacheSize     Bytes          `default:"2 GiB"                      help:"Most that the cache may hold."`
+	BudgetSegment lightning.Msat `default:"50 sat"                     help:"Most that one segment may cost."`
+	BudgetTitle   lightning.Msat `default:"2000 sat"                   help:"Most that one title may cost. The page has a slider for it."`
+	BudgetDay     lightning.Msat `default:"10000 sat"                  help:"Most that is spent in 24 hours."`
+	Exposure      lightning.Msat `default:"0"                          help:"Most that is at risk with one provider at one time. 0: the price of the title's dearest segment."`
+	MaxFee        lightning.Msat `default:"2 sat"                      help:"Most that one payment's route may cost, if max_fee_percent allows less."`
+	MaxFeePercent float64        `default:"5"                          help:"Most that one payment's route may cost, in percent of the amount, if max_fee allows less."`
+	Ahead         time.Duration  `default:"20s"                        help:"How far ahead of the player segments are bought."`
+}
+
+// Light is the table [light].
+type Light struct {
+	Network string   `default:"mainnet" enum:"mainnet,testnet,signet,simnet" help:"Bitcoin network: mainnet, testnet, signet or simnet."`
+	Folder  Path     `default:"~/.htlcdash/lnd"   help:"Folder of the node's data."`
+	Peers   []string `help:"Bitcoin nodes to follow, host:port, which must serve compact block filters (BIP 157)."`
+	Listen  string   `default:"127.0.0.1:9735"    help:"Address for Lightning peers."`
+	REST    string   `default:"127.0.0.1:8080"    help:"Address of the REST interface."`
+}
