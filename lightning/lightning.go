@@ -59,6 +59,10 @@ var (
 	ErrHashUsed = errors.New("lightning: payment hash already used")
 	// ErrNoInvoice means that the payee's node has no invoice with this hash.
 	ErrNoInvoice = errors.New("lightning: no invoice with this hash")
+	// ErrCancelled means that an invoice was cancelled or has expired.
+	ErrCancelled = errors.New("lightning: invoice cancelled")
+	// ErrSettled means that an invoice is settled and its money taken.
+	ErrSettled = errors.New("lightning: invoice settled")
 	// ErrUnavailable means that the node did not answer. For a payment it is
 	// always joined with [ErrInFlight]: silence is not failure.
 	ErrUnavailable = errors.New("lightning: node unavailable")
@@ -128,15 +132,18 @@ type Holder interface {
 	// know. A second call for the same hash matches [ErrHashUsed].
 	HoldInvoice(ctx context.Context, h Hash, t Terms) (Invoice, error)
 
-	// AwaitHeld returns nil once a payment for h is held. It fails when the
-	// invoice is cancelled or expired, or ctx is done.
+	// AwaitHeld returns nil once a payment for h is held, or was settled. If
+	// the invoice was cancelled or expired the error matches [ErrCancelled].
 	AwaitHeld(ctx context.Context, h Hash) error
 
-	// Settle takes the held payment by revealing p. It is idempotent.
+	// Settle takes the held payment by revealing p. It is idempotent. The
+	// error matches [ErrNoInvoice] if no invoice is open for p, and
+	// [ErrCancelled] if it was cancelled.
 	Settle(ctx context.Context, p Preimage) error
 
-	// Cancel gives the held payment back. It is idempotent, but fails once
-	// the invoice is settled.
+	// Cancel gives the held payment back. It is idempotent. The error matches
+	// [ErrSettled] once the invoice is settled, and [ErrNoInvoice] if there
+	// is none.
 	Cancel(ctx context.Context, h Hash) error
 }
 

@@ -164,14 +164,18 @@ func (p Preimage) String() string {
 func (p Preimage) LogValue() slog.Value { return slog.StringValue(p.String()) }
 
 // An Invoice is a request for payment, decoded and checked from BOLT 11.
+//
+// Its fields are only as good as where it came from: [DecodeInvoice] for one
+// from a stranger, a [Payee] for one's own.
 type Invoice struct {
-	Bolt11  string
+	Bolt11  string // lower case
+	Network Network
 	Hash    Hash
 	Amount  Msat
 	Payee   NodeID // who signed it
 	Created time.Time
 	Expiry  time.Duration
-	Memo    string
+	Memo    string // what a stranger wrote: escape it before it is shown
 }
 
 // Expired reports whether the invoice can no longer be paid at now.
