@@ -55,9 +55,17 @@ var (
 	ErrRefused = errors.New("provider makes no offer")
 	// ErrCheated means that a paid preimage does not lead to the segment's key.
 	ErrCheated = errors.New("payment did not buy the key")
-	// ErrCredential means that a proof of payment is malformed, forged, too
-	// old, or for another segment.
-	ErrCredential = errors.New("credential is not valid here")
+	// ErrNoCredential means that a request carries no proof of payment of a
+	// scheme that we know.
+	ErrNoCredential = errors.New("no proof of payment")
+	// ErrMalformed means that a proof of payment cannot be read.
+	ErrMalformed = errors.New("malformed proof of payment")
+	// ErrForged means that a proof of payment was not issued here, or was
+	// never paid.
+	ErrForged = errors.New("proof of payment does not verify")
+	// ErrStale means that a proof of payment was good, but for another segment
+	// or another time.
+	ErrStale = errors.New("proof of payment does not open this segment now")
 )
 
 // Why a provider makes no offer for a segment: [Offer].Error on the wire.

@@ -3,7 +3,6 @@ package exchange
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"time"
 
@@ -27,9 +26,14 @@ const Memo = "media"
 // the buyer risks the payment with each offer of a lying seller.
 type Salted struct{}
 
-// A Till is where a provider's money arrives.
+// An Invoicer makes invoices, as [lightning.Payee] says.
+type Invoicer interface {
+	Invoice(ctx context.Context, p lightning.Preimage, t lightning.Terms) (lightning.Invoice, error)
+}
+
+// A Till is where a provider's money arrives. All fields but Life are required.
 type Till struct {
-	Payee  lightning.Payee
+	Payee  Invoicer
 	Secret Secret
 	Life   time.Duration // of an offer; 0: [OfferLife]
 }
@@ -96,7 +100,7 @@ func (o Offer) check(seal htlcdash.Seal, now time.Time) (lightning.Invoice, erro
 	if o.Price <= 0 || o.Price > seal.Price {
 		return lightning.Invoice{}, broken("price of %v, ceiling %v", o.Price, seal.Price)
 	}
-	inv, err := decodeInvoice(o.Invoice)
+	inv, err := lightning.DecodeInvoice(o.Invoice)
 	switch {
 	case err != nil:
 		return inv, fmt.Errorf("invoice: %w: %w", err, ErrTerms)
@@ -127,9 +131,4 @@ func (Salted) Key(p lightning.Preimage, salt htlcdash.Salt, seal htlcdash.Seal) 
 
 func broken(format string, args ...any) error {
 	return fmt.Errorf(format+": %w", append(args, ErrTerms)...)
-}
-
-// TEMPORARY until lightning.DecodeInvoice lands.
-func decodeInvoice(string) (lightning.Invoice, error) {
-	return lightning.Invoice{}, errors.New("not built yet")
 }
