@@ -1,0 +1,252 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+
+	"htlcdash"
+	"htlcdash/lightning"
+)
+
+// A Purchase is one payment for the key of one segment.
+type Purchase struct {
+	Hash           lightning.Hash
+	Title          htlcdash.TitleID
+	Representation string
+	Index          int
+	Sealed         htlcdash.Root // names what is bought
+	KeyHash        [32]byte      // of the seal: tells whether a preimage gave the key
+	Provider       string        // URL
+	Payee          lightning.NodeID
+	Amount         lightning.Msat
+	MaxFee         lightning.Msat
+	Fee            lightning.Msat // once it is paid
+	Salt           htlcdash.Salt  // turns the preimage into the key
+	Bolt11         string
+	State          lightning.State
+	Lost           bool // paid, but the preimage did not give the key
+	Created        time.Time
+	Settled        time.Time // when the outcome was booked; zero before
+	Reason         string    // why it failed
+}
+
+// Reserved is the most that p may cost.
+func (p Purchase) Reserved() lightning.Msat { return p.Amount + p.MaxFee }
+
+// Intend books that a payment is about to be sent: p is durable before it
+// returns. State, Lost, Fee, Settled and Reason are ignored. If the hash is in
+// the books the error matches [ErrExists]: a hash is paid once. After any other
+// error p may or may not be in the books, and must not be paid.
+func (l *Ledger) Intend(ctx context.Context, p Purchase) error {
+	return l.change(ctx, func(w *writer) error {
+		n, err := w.count(`INSERT INTO purchases
+			(hash, title, representation, idx, sealed, key_hash, provider, payee, amount, max_fee, salt, bolt11, created)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING`,
+			p.Hash[:], p.Title[:], p.Representation, p.Index, p.Sealed[:], p.KeyHash[:], p.Provider, p.Payee[:],
+			int64(p.Amount), int64(p.MaxFee), p.Salt[:], p.Bolt11, p.Created.UnixMilli())
+		if err == nil && n == 0 {
+			err = fmt.Errorf("payment %s: %w", p.Hash, ErrExists)
+		}
+		return err
+	})
+}
+
+// Conclude books the outcome of the payment h and the key that it gave, in one
+// transaction. A payment that is Paid without a key is booked as lost. It may
+// be called again: what is paid stays paid, and a key that was missing is
+// added. An Unknown outcome is no outcome and is refused. If h was never
+// intended the error matches htlcdash.ErrNotFound.
+func (l *Ledger) Conclude(ctx context.Context, h lightning.Hash, out lightning.Payment, key htlcdash.Key) error {
+	if out.State == lightning.Unknown {
+		return fmt.Errorf("payment %s: %w: cannot be concluded", h, lightning.ErrInFlight)
+	}
+	now := time.Now().UnixMilli()
+	return l.change(ctx, func(w *writer) error { return conclude(w, h, out, key, now) })
+}
+
+func conclude(w *writer, h lightning.Hash, out lightning.Payment, key htlcdash.Key, now int64) error {
+	var title, sealed []byte
+	var state lightning.State
+	err := w.row("SELECT title, sealed, state FROM purchases WHERE hash = ?", h[:]).Scan(&title, &sealed, &state)
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("payment %s: %w", h, htlcdash.ErrNotFound)
+	}
+	if err != nil {
+		return err
+	}
+	if state != lightning.Paid {
+		err = book(w, h, title, out, now)
+	}
+	if err != nil || out.State != lightning.Paid {
+		return err
+	}
+	if err := w.exec("UPDATE purchases SET lost = ? WHERE hash = ?", key.IsZero(), h[:]); err != nil || key.IsZero() {
+		return err
+	}
+	secret := key.Reveal()
+	return w.exec("INSERT INTO keys (sealed, key) VALUES (?, ?) ON CONFLICT DO NOTHING", sealed, secret[:])
+}
+
+// book writes an outcome where none stood, or "paid" where "failed" stood: a
+// node may learn better, and money that left must be in the totals.
+func book(w *writer, h lightning.Hash, title []byte, out lightning.Payment, now int64) error {
+	err := w.exec("UPDATE purchases SET state = ?, amount = iif(?1 = 2, ?, amount), fee = ?, reason = ?, settled = ? WHERE hash = ?",
+		int(out.State), int64(out.Amount), int64(out.Fee), out.Reason, now, h[:])
+	if err != nil || out.State != lightning.Paid {
+		return err
+	}
+	return w.exec(`INSERT INTO spent (title, hour, msat) VALUES (?, ?, ?)
+		ON CONFLICT DO UPDATE SET msat = msat + excluded.msat`, title, now/hour, int64(out.Spent()))
+}
+
+// hour is the width of a total in milliseconds.
+const hour = int64(time.Hour / time.Millisecond)
+
+// Key returns the content key bought for the sealed bytes, or an error
+// matching htlcdash.ErrNotFound.
+func (l *Ledger) Key(ctx context.Context, sealed htlcdash.Root) (htlcdash.Key, error) {
+	var b []byte
+	err := l.read.QueryRowContext(ctx, "SELECT key FROM keys WHERE sealed = ?", sealed[:]).Scan(&b)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return htlcdash.Key{}, fmt.Errorf("key of %s: %w", sealed, htlcdash.ErrNotFound)
+	case err != nil:
+		return htlcdash.Key{}, explain(l.path, err)
+	case len(b) != 32:
+		return htlcdash.Key{}, explain(l.path, fmt.Errorf("%w: key of %s has %d bytes", ErrDamaged, sealed, len(b)))
+	}
+	return htlcdash.NewKey([32]byte(b)), nil
+}
+
+// Spent returns what was spent since a time (the zero time: ever), fees
+// included, and what is reserved now for payments whose outcome is not known,
+// for one title, or for all if title is nil.
+func (l *Ledger) Spent(ctx context.Context, title *htlcdash.TitleID, since time.Time) (spent, reserved lightning.Msat, err error) {
+	ms := max(since.UnixMilli(), 0)
+	whole := (ms + hour - 1) / hour // the first hour whose total counts whole
+	var id any
+	if title != nil {
+		id = title[:]
+	}
+	// One statement is one snapshot: a payment is never in both sums.
+	err = l.read.QueryRowContext(ctx, `SELECT
+		(SELECT coalesce(sum(msat), 0) FROM spent WHERE hour >= ?1 AND (?2 IS NULL OR title = ?2)) +
+		(SELECT coalesce(sum(amount + fee), 0) FROM purchases WHERE state = 2 AND settled >= ?3 AND settled < ?1 * ?4 AND (?2 IS NULL OR title = ?2)),
+		(SELECT coalesce(sum(amount + max_fee), 0) FROM purchases WHERE state = 0 AND (?2 IS NULL OR title = ?2))`,
+		whole, id, ms, hour).Scan(&spent, &reserved)
+	if err != nil {
+		return 0, 0, explain(l.path, err)
+	}
+	return spent, reserved, nil
+}
+
+// Lost returns what was paid to providers who gave no key, for one title, or
+// for all if title is nil.
+func (l *Ledger) Lost(ctx context.Context, title *htlcdash.TitleID) (lost lightning.Msat, err error) {
+	for p, e := range l.Purchases(ctx, Filter{Title: title, Lost: true}) {
+		if e != nil {
+			return 0, e
+		}
+		lost += p.Amount + p.Fee
+	}
+	return lost, nil
+}
+
+// Unsettled returns the purchases whose outcome is not known, oldest first.
+func (l *Ledger) Unsettled(ctx context.Context) ([]Purchase, error) {
+	return collect(l.Purchases(ctx, Filter{Unsettled: true}))
+}
+
+// Filter chooses rows. The zero value chooses all.
+type Filter struct {
+	Title     *htlcdash.TitleID
+	Since     time.Time // created at this time or later
+	Unsettled bool      // outcome not known
+	Lost      bool      // purchases only: paid without getting a key
+	Newest    bool      // newest first, else oldest first
+	Limit     int       // 0: no limit
+}
+
+// Purchases gives the purchases that f chooses, in the order in which they
+// were intended. It reads one snapshot of the books, row by row, so a million
+// cost no memory. An error ends it.
+func (l *Ledger) Purchases(ctx context.Context, f Filter) iter.Seq2[Purchase, error] {
+	query := `SELECT hash, title, representation, idx, sealed, key_hash, provider, payee, amount, max_fee, fee,
+		salt, bolt11, state, lost, created, settled, reason FROM purchases`
+	where, args := f.where("state = 0")
+	if f.Lost {
+		where = append(where, "lost = 1")
+	}
+	return scan(ctx, l, query, where, args, f, func(r *sql.Rows) (p Purchase, err error) {
+		var created, settled int64
+		err = r.Scan(blob(&p.Hash), blob(&p.Title), &p.Representation, &p.Index, blob(&p.Sealed), blob(&p.KeyHash),
+			&p.Provider, blob(&p.Payee), &p.Amount, &p.MaxFee, &p.Fee, blob(&p.Salt), &p.Bolt11, &p.State, &p.Lost,
+			&created, &settled, &p.Reason)
+		p.Created, p.Settled = fromMilli(created), fromMilli(settled)
+		return p, err
+	})
+}
+
+// Ban books that a provider is not to be dealt with again. The first reason
+// stays.
+func (l *Ledger) Ban(ctx context.Context, provider, reason string) error {
+	now := time.Now().UnixMilli()
+	return l.change(ctx, func(w *writer) error {
+		return w.exec("INSERT INTO bans (provider, reason, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", provider, reason, now)
+	})
+}
+
+// Unban forgets a ban.
+func (l *Ledger) Unban(ctx context.Context, provider string) error {
+	return l.change(ctx, func(w *writer) error { return w.exec("DELETE FROM bans WHERE provider = ?", provider) })
+}
+
+// Banned returns the banned providers and the reasons.
+func (l *Ledger) Banned(ctx context.Context) (map[string]string, error) {
+	rows, err := l.read.QueryContext(ctx, "SELECT provider, reason FROM bans")
+	if err != nil {
+		return nil, explain(l.path, err)
+	}
+	defer rows.Close()
+	bans := make(map[string]string)
+	for rows.Next() {
+		var provider, reason string
+		if err := rows.Scan(&provider, &reason); err != nil {
+			return nil, explain(l.path, err)
+		}
+		bans[provider] = reason
+	}
+	return bans, explain(l.path, rows.Err())
+}
+
+// Setting returns a value that a person chose at run time, or an error
+// matching htlcdash.ErrNotFound.
+func (l *Ledger) Setting(ctx context.Context, name string) (value string, err error) {
+	err = l.read.QueryRowContext(ctx, "SELECT value FROM settings WHERE name = ?", name).Scan(&value)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", fmt.Errorf("setting %q: %w", name, htlcdash.ErrNotFound)
+	}
+	return value, explain(l.path, err)
+}
+
+// Set keeps a value that a person chose at run time.
+func (l *Ledger) Set(ctx context.Context, name, value string) error {
+	return l.change(ctx, func(w *writer) error {
+		return w.exec("INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", name, value)
+	})
+}
+
+func collect[T any](rows iter.Seq2[T, error]) (all []T, err error) {
+	for v, err := range rows {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, v)
+	}
+	return slices.Clip(all), nil
+}

@@ -1,0 +1,102 @@
+package ledger
+
+import (
+	"database/sql"
+	"fmt"
+)
+
+// applicationID marks the file as ours: "htlc".
+const applicationID = 0x68746c63
+
+// migrations bring a file from version i to i+1. Never change one that was
+// released: add another.
+//
+// Totals stand beside the rows, per hour, so that a day's spending costs the
+// same to read after a million purchases as after ten.
+var migrations = []string{
+	`CREATE TABLE purchases (
+		id INTEGER PRIMARY KEY,
+		hash BLOB NOT NULL UNIQUE,
+		title BLOB NOT NULL,
+		representation TEXT NOT NULL,
+		idx INTEGER NOT NULL,
+		sealed BLOB NOT NULL,
+		key_hash BLOB NOT NULL,
+		provider TEXT NOT NULL,
+		payee BLOB NOT NULL,
+		amount INTEGER NOT NULL CHECK (amount >= 0),
+		max_fee INTEGER NOT NULL CHECK (max_fee >= 0),
+		fee INTEGER NOT NULL DEFAULT 0,
+		salt BLOB NOT NULL,
+		bolt11 TEXT NOT NULL,
+		state INTEGER NOT NULL DEFAULT 0,
+		lost INTEGER NOT NULL DEFAULT 0,
+		created INTEGER NOT NULL,
+		settled INTEGER NOT NULL DEFAULT 0,
+		reason TEXT NOT NULL DEFAULT ''
+	) STRICT;
+	CREATE INDEX purchases_title ON purchases (title, id);
+	CREATE INDEX purchases_open ON purchases (title, amount, max_fee) WHERE state = 0;
+	CREATE INDEX purchases_paid ON purchases (settled, title, amount, fee) WHERE state = 2;
+	CREATE TABLE spent (
+		title BLOB NOT NULL,
+		hour INTEGER NOT NULL,
+		msat INTEGER NOT NULL,
+		PRIMARY KEY (title, hour)
+	) STRICT, WITHOUT ROWID;
+	CREATE TABLE keys (
+		sealed BLOB PRIMARY KEY,
+		key BLOB NOT NULL
+	) STRICT, WITHOUT ROWID;
+	CREATE TABLE bans (
+		provider TEXT PRIMARY KEY,
+		reason TEXT NOT NULL,
+		at INTEGER NOT NULL
+	) STRICT, WITHOUT ROWID;
+	CREATE TABLE sales (
+		id INTEGER PRIMARY KEY,
+		hash BLOB NOT NULL UNIQUE,
+		title BLOB NOT NULL,
+		representation TEXT NOT NULL,
+		idx INTEGER NOT NULL,
+		sealed BLOB NOT NULL,
+		scheme TEXT NOT NULL,
+		amount INTEGER NOT NULL,
+		created INTEGER NOT NULL,
+		settled INTEGER NOT NULL DEFAULT 0,
+		received INTEGER NOT NULL DEFAULT 0
+	) STRICT;
+	CREATE INDEX sales_open ON sales (created) WHERE settled = 0;
+	CREATE INDEX sales_settled ON sales (settled) WHERE settled > 0;
+	CREATE TABLE earned (
+		title BLOB NOT NULL,
+		representation TEXT NOT NULL,
+		hour INTEGER NOT NULL,
+		msat INTEGER NOT NULL,
+		count INTEGER NOT NULL,
+		PRIMARY KEY (title, representation, hour)
+	) STRICT, WITHOUT ROWID;
+	CREATE TABLE settings (
+		name TEXT PRIMARY KEY,
+		value TEXT NOT NULL
+	) STRICT, WITHOUT ROWID;`,
+}
+
+// checkTotals says "ok" if the totals are the sums of their rows.
+const checkTotals = `SELECT CASE
+	WHEN (SELECT coalesce(sum(msat), 0) FROM spent) <> (SELECT coalesce(sum(amount + fee), 0) FROM purchases WHERE state = 2)
+		THEN 'total spent is not the sum of the purchases'
+	WHEN (SELECT coalesce(sum(msat), 0) FROM earned) <> (SELECT coalesce(sum(received), 0) FROM sales WHERE settled > 0)
+		THEN 'total earned is not the sum of the sales'
+	ELSE 'ok' END`
+
+func migrate(db *sql.DB, version int) error {
+	for v := version; v < len(migrations); v++ {
+		step := fmt.Sprintf("BEGIN IMMEDIATE; %s; PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT",
+			migrations[v], applicationID, v+1)
+		if _, err := db.Exec(step); err != nil {
+			return fmt.Errorf("migration to format %d: %w", v+1, err)
+		}
+	}
+	return nil
+}
