@@ -1,0 +1,268 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"htlcdash"
+)
+
+// ErrStalled means that a source stopped giving bytes.
+var ErrStalled = errors.New("source stalled")
+
+// Options tell a [Library] how to work. The zero value caches nothing.
+type Options struct {
+	Memory int64         // bytes of blobs kept in memory
+	Folder string        // where blobs are kept across restarts; empty: nowhere
+	Disk   int64         // bytes of blobs kept in Folder; 0: no bound
+	Stall  time.Duration // a source that gives nothing for so long is left; 0: 5 s
+	// MinRate in bytes per second, after one Stall of grace, is the least that
+	// a source must keep up, so that none can hold a fetch by a byte now and
+	// then. 0: 32 KiB/s.
+	MinRate int64
+	Log     *slog.Logger // of failing sources; nil: none
+}
+
+// A Library gets blobs from the first of its sources that gives the right
+// bytes. A source that fails is asked last for a while. Its methods may be
+// called at once.
+type Library struct {
+	o      Options
+	memory *memory
+	disk   *disk // nil: none
+
+	mu      sync.Mutex // not held while bytes flow
+	sources []*shelf   // in the order given
+	pending map[htlcdash.Blob]*fetch
+}
+
+// A shelf is a source and how it fared.
+type shelf struct {
+	Source
+	failures int       // in a row; guarded by Library.mu
+	benched  time.Time // until then it is asked last; guarded by Library.mu
+}
+
+// A fetch is one blob on its way to all who want it.
+type fetch struct {
+	cancel  context.CancelFunc
+	waiters int           // guarded by Library.mu
+	done    chan struct{} // closed when data and err are set
+	data    []byte
+	err     error
+}
+
+// NewLibrary returns a Library over sources, cheapest first.
+func NewLibrary(o Options, sources ...Source) (*Library, error) {
+	if o.Stall == 0 {
+		o.Stall = 5 * time.Second
+	}
+	if o.MinRate == 0 {
+		o.MinRate = 32 << 10
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	l := &Library{o: o, memory: newMemory(o.Memory), pending: make(map[htlcdash.Blob]*fetch)}
+	if o.Folder != "" {
+		var err error
+		if l.disk, err = openDisk(o.Folder, o.Disk); err != nil {
+			return nil, err
+		}
+	}
+	l.Add(sources...)
+	return l, nil
+}
+
+// Add appends sources, to be asked after those that are there.
+func (l *Library) Add(sources ...Source) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range sources {
+		l.sources = append(l.sources, &shelf{Source: s})
+	}
+}
+
+// Get returns the bytes of b, checked. Others may hold the same slice: it must
+// not be changed. If no source has b the error matches htlcdash.ErrNotFound; if
+// some gave other bytes, or none, it matches htlcdash.ErrCorrupt or
+// [ErrStalled] too.
+//
+// Callers who want the same blob share one fetch. It ends when the last of
+// them has gone.
+func (l *Library) Get(ctx context.Context, b htlcdash.Blob) ([]byte, error) {
+	if b.Length < 0 || b.Length > htlcdash.SealedLength(htlcdash.MaxSegmentLength) {
+		return nil, fmt.Errorf("blob %s of %d bytes: %w", b.Root, b.Length, htlcdash.ErrFormat)
+	}
+	if data, ok := l.memory.get(b); ok {
+		return data, nil
+	}
+	f := l.join(ctx, b)
+	select {
+	case <-f.done:
+		return f.data, f.err
+	case <-ctx.Done():
+		l.leave(b, f)
+		return nil, ctx.Err()
+	}
+}
+
+func (l *Library) join(ctx context.Context, b htlcdash.Blob) *fetch {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f, ok := l.pending[b]
+	if !ok {
+		f = &fetch{done: make(chan struct{})}
+		ctx, f.cancel = context.WithCancel(context.WithoutCancel(ctx))
+		l.pending[b] = f
+		go l.run(ctx, b, f)
+	}
+	f.waiters++
+	return f
+}
+
+func (l *Library) leave(b htlcdash.Blob, f *fetch) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if f.waiters--; f.waiters == 0 {
+		f.cancel()
+		l.drop(b, f) // who comes now begins anew
+	}
+}
+
+// drop forgets f, unless a later fetch has taken its place.
+func (l *Library) drop(b htlcdash.Blob, f *fetch) {
+	if l.pending[b] == f {
+		delete(l.pending, b)
+	}
+}
+
+func (l *Library) run(ctx context.Context, b htlcdash.Blob, f *fetch) {
+	defer f.cancel()
+	f.data, f.err = l.fetch(ctx, b)
+	if f.err == nil {
+		l.memory.put(b, f.data)
+	}
+	l.mu.Lock()
+	l.drop(b, f)
+	l.mu.Unlock()
+	close(f.done)
+}
+
+func (l *Library) fetch(ctx context.Context, b htlcdash.Blob) ([]byte, error) {
+	if l.disk != nil {
+		if data, ok := l.disk.get(b); ok {
+			return data, nil
+		}
+	}
+	errs := []error{htlcdash.ErrNotFound}
+	for _, s := range l.order() {
+		data, err := l.read(ctx, s, b)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		l.judge(s, err)
+		if err == nil {
+			l.keep(b, data)
+			return data, nil
+		}
+		if !errors.Is(err, htlcdash.ErrNotFound) {
+			errs = append(errs, err)
+			l.o.Log.Warn("source failed", "blob", b.Root, "err", err)
+		}
+	}
+	return nil, fmt.Errorf("blob %s: %w", b.Root, errors.Join(errs...))
+}
+
+// keep stores data in the folder. A full disk costs the cache, not the film.
+func (l *Library) keep(b htlcdash.Blob, data []byte) {
+	if l.disk == nil {
+		return
+	}
+	if err := l.disk.put(b, data); err != nil {
+		l.o.Log.Warn("blob not cached: make room on the disk or choose another folder", "folder", l.o.Folder, "err", err)
+	}
+}
+
+// order gives the sources in their order, those on the bench last.
+func (l *Library) order() []*shelf {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	var good, benched []*shelf
+	for _, s := range l.sources {
+		if now.Before(s.benched) {
+			benched = append(benched, s)
+		} else {
+			good = append(good, s)
+		}
+	}
+	return slices.Concat(good, benched)
+}
+
+// judge sends a source that failed to the bench, twice as long each time, up
+// to a minute. Not to have a blob is no failure.
+func (l *Library) judge(s *shelf, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil {
+		s.failures, s.benched = 0, time.Time{}
+	}
+	if err == nil || errors.Is(err, htlcdash.ErrNotFound) {
+		return
+	}
+	s.failures++
+	s.benched = time.Now().Add(min(time.Second<<min(s.failures, 6), time.Minute))
+}
+
+// read gets b from one source and checks it.
+func (l *Library) read(ctx context.Context, s Source, b htlcdash.Blob) ([]byte, error) {
+	patience := l.o.Stall + time.Duration(float64(b.Length)/float64(l.o.MinRate)*float64(time.Second))
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("%w: below %d bytes per second", ErrStalled, l.o.MinRate))
+	defer cancel()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	alarm := time.AfterFunc(l.o.Stall, func() { stop(fmt.Errorf("%w: nothing for %v", ErrStalled, l.o.Stall)) })
+	defer alarm.Stop()
+
+	data, err := readAll(ctx, s, b, func() { alarm.Reset(l.o.Stall) })
+	if err == nil {
+		return data, nil
+	}
+	if cause := context.Cause(ctx); errors.Is(cause, ErrStalled) {
+		return nil, fmt.Errorf("%v: %w", s, cause)
+	}
+	return nil, fmt.Errorf("%v: %w", s, err)
+}
+
+func readAll(ctx context.Context, s Source, b htlcdash.Blob, progress func()) ([]byte, error) {
+	rc, err := s.Open(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	defer rc.Close()
+	// One byte more than b has, to see whether the source has more.
+	data := make([]byte, b.Length+1)
+	n := 0
+	for n < len(data) && err == nil {
+		var m int
+		m, err = rc.Read(data[n:])
+		n += m
+		if m > 0 {
+			progress()
+		}
+	}
+	if err != nil && err != io.EOF {
+		return nil, fmt.Errorf("after %d of %d bytes: %w", n, b.Length, err)
+	}
+	if data = data[:n]; !b.Is(data) {
+		return nil, fmt.Errorf("%d bytes, want %d: %w", n, b.Length, htlcdash.ErrCorrupt)
+	}
+	return data, nil
+}
