@@ -51,7 +51,7 @@ test: ## everything: unit tests, then real nodes, players and a browser
 unit: web
 	@echo "== unit tests"
 	go test -race -shuffle=on ./...
-	cd node && go test ./...
+	@$(MAKE) -C node test
 
 itest: film node build
 	@if [ -f itest/package-lock.json ]; then $(MAKE) itest/node_modules/.package-lock.json; fi
@@ -60,7 +60,7 @@ itest: film node build
 
 check: web ## what a change must pass before it is sent
 	@echo "== gofumpt";       test -z "$$(go tool gofumpt -l . | tee /dev/stderr)"
-	@echo "== go vet";        go vet ./... && go vet -tags itest ./...
+	@echo "== go vet";        go vet ./... && go vet -tags itest ./... && $(MAKE) -C node vet
 	@echo "== staticcheck";   go tool staticcheck -tags itest ./...
 	@echo "== go fix";        if go fix -diff ./internal/config >/dev/null 2>&1; then go fix -diff ./...; fi
 	@echo "== go mod tidy";   go mod tidy -diff && cd node && go mod tidy -diff

@@ -23,7 +23,7 @@ func (initCommand) Help() string {
 // Run writes the sample. The keys in it are no secrets, but the folder beside
 // it will hold some.
 func (c initCommand) Run(t terminal) error {
-	sample := config.Sample(strings.TrimRight(c.Folder, "/"))
+	sample := config.Sample(strings.TrimRight(c.Folder, "/"), nil)
 	if c.File == "-" {
 		_, err := t.out.Write(sample)
 		return err

@@ -63,6 +63,8 @@ type commands struct {
 
 	Init    initCommand    `cmd:"" help:"Write a commented configuration file."`
 	Config  configCommands `cmd:"" help:"Check the configuration."`
+	Wallet  walletCommands `cmd:"" help:"Use the Lightning node: channels, payments, macaroons."`
+	Ledger  ledgerCommands `cmd:"" help:"Read the books."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 

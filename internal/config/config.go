@@ -22,6 +22,7 @@ import (
 type Config struct {
 	Log     Log     `embed:"" prefix:"log-"     envprefix:"HTLCDASH_LOG_"     group:"What is written to standard error while a command runs."`
 	Node    Node    `embed:"" prefix:"node-"    envprefix:"HTLCDASH_NODE_"    group:"The Lightning node: lnd, by its REST interface."`
+	Titles  Titles  `embed:"" prefix:"titles-"  envprefix:"HTLCDASH_TITLES_"  group:"Published titles."`
 	Publish Publish `embed:"" prefix:"publish-" envprefix:"HTLCDASH_PUBLISH_" group:"Publishing: what a title costs and who sells it."`
 	Serve   Serve   `embed:"" prefix:"serve-"   envprefix:"HTLCDASH_SERVE_"   group:"The provider: who sells segments."`
 	Proxy   Proxy   `embed:"" prefix:"proxy-"   envprefix:"HTLCDASH_PROXY_"   group:"The viewer's proxy: what buys segments for any DASH player."`
@@ -36,9 +37,15 @@ type Log struct {
 
 // Node is the table [node].
 type Node struct {
-	Address  string `default:"https://127.0.0.1:8080" help:"Address of lnd's REST interface."`
-	TLSCert  Path   `default:"~/.lnd/tls.cert"        help:"Certificate of lnd (tls.cert). Empty: the system's certificates."`
-	Macaroon Path   `default:"~/.lnd/data/chain/bitcoin/mainnet/admin.macaroon" help:"Macaroon for wallet commands. Serve and proxy have weaker ones of their own: see htlcdash wallet bake."`
+	Address    string `default:"https://127.0.0.1:8080" help:"Address of lnd's REST interface."`
+	TLSCert    Path   `default:"~/.lnd/tls.cert"        help:"Certificate of lnd (tls.cert). Empty: the system's certificates."`
+	Macaroon   Path   `default:"~/.lnd/data/chain/bitcoin/mainnet/admin.macaroon" help:"Macaroon for wallet commands. Serve and proxy have weaker ones of their own: see htlcdash wallet bake."`
+	RouteHints bool   `help:"Name our private channels in invoices, for a node without public ones."`
+}
+
+// Titles is the table [titles].
+type Titles struct {
+	Folder Path `default:"~/.htlcdash/titles" help:"Folder where titles are published to and sold from. A title is a folder in it, with its keys in a private file beside it."`
 }
 
 // Publish is the table [publish].
@@ -47,16 +54,16 @@ type Publish struct {
 	PerMegabyte    lightning.Msat `default:"2 sat"  help:"Price of a million bytes."`
 	PerSecond      lightning.Msat `default:"0"      help:"Price of a second, beside the price of its bytes."`
 	Floor          lightning.Msat `default:"1 sat"  help:"Least price of a segment."`
+	Rungs          []string       `help:"Prices of single rungs, by Representation, height or kind: a factor (\"720p=1.5\") or a price of its own (\"audio=30 msat/s\")."`
 	SegmentSeconds int            `default:"4"      help:"Length of a segment in seconds, for films that are encoded here."`
 	Providers      []string       `help:"Addresses of the providers that viewers ask first."`
 }
 
 // Serve is the table [serve].
 type Serve struct {
-	Listen       string        `default:":8402"                      help:"Address that viewers reach."`
-	Page         string        `default:"127.0.0.1:8403"             help:"Address of the operator's page. It has no password: keep it on this machine."`
-	Titles       Path          `default:"~/.htlcdash/titles"         help:"Folder with the published titles."`
-	Ledger       Path          `default:"~/.htlcdash/provider.db"    help:"File of the books."`
+	Listen string `default:":8402"                      help:"Address that viewers reach."`
+	Page   string `default:"127.0.0.1:8403"             help:"Address of the operator's page. It has no password: keep it on this machine."`
+	ServeBooks
 	Secret       Path          `default:"~/.htlcdash/provider.secret" help:"File with the secret that offers are derived from, made on first use."`
 	Macaroon     Path          `default:"~/.htlcdash/sell.macaroon"  help:"Macaroon that may receive and nothing else, made by htlcdash wallet bake sell."`
 	Invoices     bool          `default:"true" negatable:""          help:"Answer a stranger's request for a segment with an invoice (L402 and Payment), rate limited. Our own viewers do not need it."`
@@ -65,9 +72,9 @@ type Serve struct {
 
 // Proxy is the table [proxy].
 type Proxy struct {
-	Listen        string         `default:"127.0.0.1:8404"             help:"Address for players and the viewer's page. It spends your money without a password: keep it on this machine."`
-	Providers     []string       `help:"Addresses of providers, such as https://films.example."`
-	Ledger        Path           `default:"~/.htlcdash/viewer.db"      help:"File of the books: what was bought, for how much, and the keys."`
+	Listen    string   `default:"127.0.0.1:8404"             help:"Address for players and the viewer's page. It spends your money without a password: keep it on this machine."`
+	Providers []string `help:"Addresses of providers, such as https://films.example."`
+	ProxyBooks
 	Macaroon      Path           `default:"~/.htlcdash/buy.macaroon"   help:"Macaroon that may pay up to a budget and nothing else, made by htlcdash wallet bake buy."`
 	Cache         Path           `default:"~/.htlcdash/cache"          help:"Folder for sealed bytes that were fetched."`
 	CacheSize     Bytes          `default:"2 GiB"                      help:"Most that the cache may hold."`
@@ -78,6 +85,16 @@ type Proxy struct {
 	MaxFee        lightning.Msat `default:"2 sat"                      help:"Most that one payment's route may cost, if max_fee_percent allows less."`
 	MaxFeePercent float64        `default:"5"                          help:"Most that one payment's route may cost, in percent of the amount, if max_fee allows less."`
 	Ahead         time.Duration  `default:"20s"                        help:"How far ahead of the player segments are bought."`
+}
+
+// ServeBooks is the part of [serve] that other commands share.
+type ServeBooks struct {
+	Ledger Path `default:"~/.htlcdash/provider.db" help:"File of the provider's books."`
+}
+
+// ProxyBooks is the part of [proxy] that other commands share.
+type ProxyBooks struct {
+	Ledger Path `default:"~/.htlcdash/viewer.db" help:"File of the viewer's books: what was bought, for how much, and the keys."`
 }
 
 // Light is the table [light].

@@ -12,7 +12,7 @@ import (
 )
 
 func TestSampleSetsEveryKey(t *testing.T) {
-	f, err := config.Parse("sample", config.Sample("~/.htlcdash"))
+	f, err := config.Parse("sample", config.Sample("~/.htlcdash", nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,13 +41,13 @@ func TestSampleIsShipped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(b) != string(config.Sample("~/.htlcdash")) {
-		t.Error("examples/htlcdash.toml is stale: run htlcdash init --file - > examples/htlcdash.toml")
+	if string(b) != string(config.Sample("~/.htlcdash", nil)) {
+		t.Error("examples/htlcdash.toml is stale: run htlcdash init - > examples/htlcdash.toml")
 	}
 }
 
 func TestSampleMovesFiles(t *testing.T) {
-	b := string(config.Sample("/srv/films"))
+	b := string(config.Sample("/srv/films", nil))
 	if !strings.Contains(b, `ledger = "/srv/films/provider.db"`) || strings.Contains(b, "~/.htlcdash") {
 		t.Error("the sample does not put its files into the folder")
 	}
@@ -167,11 +167,26 @@ func TestBytes(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add(config.Sample("~/.htlcdash"))
+	f.Add(config.Sample("~/.htlcdash", nil))
 	f.Add([]byte("[serve]\nlisten = 1979-05-27"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if file, err := config.Parse("f", b); err == nil {
 			_, _ = file.Config()
 		}
 	})
+}
+
+func TestSampleTakesValues(t *testing.T) {
+	values := map[string]string{"proxy.providers": "http://a,http://b", "serve.invoices": "false", "log.level": "debug"}
+	f, err := config.Parse("sample", config.Sample("/srv", values))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := f.Config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Proxy.Providers) != 2 || c.Serve.Invoices || c.Log.Level != "debug" {
+		t.Errorf("got %q, %v, %q", c.Proxy.Providers, c.Serve.Invoices, c.Log.Level)
+	}
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"encoding"
 	"fmt"
 	"reflect"
@@ -97,21 +98,31 @@ func kindOf(t reflect.Type) kind {
 }
 
 // Sample returns the commented configuration file with every key at its
-// default. Where a default lies in ~/.htlcdash, the sample says folder instead.
-func Sample(folder string) []byte {
+// default. Where a default lies in ~/.htlcdash, the sample says folder
+// instead. Values, by [Key.Path] and as a flag would say them, go before
+// defaults; it panics on one that is no key.
+func Sample(folder string, values map[string]string) []byte {
 	var b bytes.Buffer
 	fmt.Fprintln(&b, "# Configuration of htlcdash.")
 	fmt.Fprintln(&b, "# Each key is also an environment variable (named beside it) and a flag.")
 	fmt.Fprintln(&b, "# A flag goes before the environment, that before this file.")
 	fmt.Fprintln(&b, `# Amounts, sizes and times have units: "21 sat", "1500 msat", "2 GiB", "10m".`)
-	table := ""
+	table, used := "", 0
 	for _, k := range Keys() {
 		if k.Table != table {
 			table = k.Table
 			fmt.Fprintf(&b, "\n# %s\n[%s]\n", k.about, table)
 		}
-		k.Default = strings.Replace(k.Default, defaultFolder, folder, 1)
-		fmt.Fprintf(&b, "\n# %s\n# %s\n%s = %s\n", k.Help, k.Env, k.Name, k.literal())
+		value, ok := values[k.Path()]
+		if ok {
+			used++
+		} else {
+			value = strings.Replace(k.Default, defaultFolder, folder, 1)
+		}
+		fmt.Fprintf(&b, "\n# %s\n# %s\n%s = %s\n", k.Help, k.Env, k.Name, k.literal(value))
+	}
+	if used != len(values) {
+		panic("config: a value for a key that does not exist")
 	}
 	return b.Bytes()
 }
@@ -119,19 +130,21 @@ func Sample(folder string) []byte {
 // defaultFolder is where all files of ours lie by default.
 const defaultFolder = "~/.htlcdash"
 
-// literal is the default as a TOML value.
-func (k Key) literal() string {
+// literal is value, which a flag would say, in TOML.
+func (k Key) literal(value string) string {
 	switch k.kind {
-	case boolean, number:
-		return k.Default
+	case boolean:
+		return cmp.Or(value, "false")
+	case number:
+		return cmp.Or(value, "0")
 	case list:
 		var quoted []string
-		for v := range strings.SplitSeq(k.Default, ",") {
+		for v := range strings.SplitSeq(value, ",") {
 			if v != "" {
 				quoted = append(quoted, strconv.Quote(v))
 			}
 		}
 		return "[" + strings.Join(quoted, ", ") + "]"
 	}
-	return strconv.Quote(k.Default)
+	return strconv.Quote(value)
 }
