@@ -23,6 +23,7 @@ type walletCommands struct {
 	Close   walletClose   `cmd:"" help:"Close a channel."`
 	Pay     walletPay     `cmd:"" help:"Pay an invoice."`
 	Request walletRequest `cmd:"" help:"Make an invoice."`
+	Bake    walletBake    `cmd:"" help:"Make macaroons that may do only what is needed."`
 }
 
 // use opens the wallet's node for one command.

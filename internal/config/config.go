@@ -64,8 +64,8 @@ type Serve struct {
 	Listen string `default:":8402"                      help:"Address that viewers reach."`
 	Page   string `default:"127.0.0.1:8403"             help:"Address of the operator's page. It has no password: keep it on this machine."`
 	ServeBooks
-	Secret       Path          `default:"~/.htlcdash/provider.secret" help:"File with the secret that offers are derived from, made on first use."`
-	Macaroon     Path          `default:"~/.htlcdash/sell.macaroon"  help:"Macaroon that may receive and nothing else, made by htlcdash wallet bake sell."`
+	Secret Path `default:"~/.htlcdash/provider.secret" help:"File with the secret that offers are derived from, made on first use."`
+	ServeMacaroon
 	Invoices     bool          `default:"true" negatable:""          help:"Answer a stranger's request for a segment with an invoice (L402 and Payment), rate limited. Our own viewers do not need it."`
 	OfferExpires time.Duration `default:"10m"                        help:"How long an offer is good."`
 }
@@ -75,7 +75,7 @@ type Proxy struct {
 	Listen    string   `default:"127.0.0.1:8404"             help:"Address for players and the viewer's page. It spends your money without a password: keep it on this machine."`
 	Providers []string `help:"Addresses of providers, such as https://films.example."`
 	ProxyBooks
-	Macaroon      Path           `default:"~/.htlcdash/buy.macaroon"   help:"Macaroon that may pay up to a budget and nothing else, made by htlcdash wallet bake buy."`
+	ProxyMacaroon
 	Cache         Path           `default:"~/.htlcdash/cache"          help:"Folder for sealed bytes that were fetched."`
 	CacheSize     Bytes          `default:"2 GiB"                      help:"Most that the cache may hold."`
 	BudgetSegment lightning.Msat `default:"50 sat"                     help:"Most that one segment may cost."`
@@ -95,6 +95,16 @@ type ServeBooks struct {
 // ProxyBooks is the part of [proxy] that other commands share.
 type ProxyBooks struct {
 	Ledger Path `default:"~/.htlcdash/viewer.db" help:"File of the viewer's books: what was bought, for how much, and the keys."`
+}
+
+// ServeMacaroon is the part of [serve] that other commands share.
+type ServeMacaroon struct {
+	Macaroon Path `default:"~/.htlcdash/sell.macaroon" help:"Macaroon that may receive and nothing else, made by htlcdash wallet bake sell."`
+}
+
+// ProxyMacaroon is the part of [proxy] that other commands share.
+type ProxyMacaroon struct {
+	Macaroon Path `default:"~/.htlcdash/buy.macaroon" help:"Macaroon that may pay, up to a budget, and nothing else, made by htlcdash wallet bake buy."`
 }
 
 // Light is the table [light].
