@@ -28,17 +28,15 @@ const (
 	maxAttrs           = 1 << 20 // "=" in an MPD
 	maxElementAttrs    = 128
 	maxDepth           = 64
-	maxPath            = 1024 // bytes of a path or an id
+	maxPath            = 1024     // bytes of a path
+	maxPathBytes       = 64 << 20 // of the paths of all segments
 )
 
 // A Manifest is a parsed MPD. Its methods may be called concurrently, but not
 // while Resolve runs, which changes it.
 type Manifest struct {
-	doc      *etree.Document
-	root     *etree.Element
-	foreign  map[*etree.Element]string // namespace of each element that is not DASH's
+	tree     *tree
 	reps     []*Representation
-	periods  []period
 	duration time.Duration
 	absolute string // the first absolute URL that was ignored, if any
 	pay      titlePay

@@ -1,0 +1,131 @@
+package dash
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/beevik/etree"
+)
+
+// PlayerOptions say what a stock player is told.
+type PlayerOptions struct {
+	MaxBandwidth int64 // bit/s of a video Representation (of audio, where there is no video); 0: no cap
+	CMCD         bool  // ask the player to report what it does (CTA-5004) in the query of each segment request
+	DropAbove    bool  // leave out Representations above MaxBandwidth; the cheapest of each AdaptationSet stays
+}
+
+// ForPlayer returns a copy of the MPD for a stock player that plays through a
+// proxy in front of the title's files. What would lead it elsewhere is left
+// out: absolute BaseURLs and alternatives, Location, ContentSteering, Metrics.
+// All else stays as it was.
+func (m *Manifest) ForPlayer(o PlayerOptions) ([]byte, error) {
+	c, elements := m.copy()
+	c.keepHome()
+	kind := m.capped()
+	if o.DropAbove && o.MaxBandwidth > 0 {
+		m.dropAbove(elements, kind, o.MaxBandwidth)
+	}
+	if o.CMCD || o.MaxBandwidth > 0 {
+		c.removeServiceDescriptions()
+		c.insert(c.root, serviceDescription(o, kind), "ProgramInformation", "BaseURL", "Location", "PatchLocation", "ServiceDescription")
+	}
+	return c.bytes()
+}
+
+// keepHome removes what leads a player away from the proxy.
+func (t *tree) keepHome() {
+	for _, e := range t.root.ChildElements() {
+		switch {
+		case t.foreign[e] != "":
+		case e.Tag == "Location", e.Tag == "PatchLocation", e.Tag == "ContentSteering", e.Tag == "Metrics":
+			remove(e)
+		}
+	}
+	t.oneBaseURL(t.root)
+	for per := range t.all(t.root, "Period") {
+		t.oneBaseURL(per)
+		for set := range t.all(per, "AdaptationSet") {
+			t.oneBaseURL(set)
+			for rep := range t.all(set, "Representation") {
+				t.oneBaseURL(rep)
+			}
+		}
+	}
+}
+
+// oneBaseURL leaves the BaseURL that Parse has used.
+func (t *tree) oneBaseURL(e *etree.Element) {
+	found := false
+	for _, b := range slices.Collect(t.all(e, "BaseURL")) {
+		if found || isAbsolute(strings.TrimSpace(b.Text())) {
+			remove(b)
+			continue
+		}
+		found = true
+	}
+}
+
+// capped is the kind of content that a cap is about.
+func (m *Manifest) capped() string {
+	for _, r := range m.reps {
+		if r.ContentType == "video" {
+			return "video"
+		}
+	}
+	return "audio"
+}
+
+// dropAbove removes Representations above limit. Elements belong to m.reps.
+func (m *Manifest) dropAbove(elements []*etree.Element, kind string, limit int64) {
+	cheapest := map[*etree.Element]int{} // by AdaptationSet
+	for i, r := range m.reps {
+		set := elements[i].Parent()
+		if best, ok := cheapest[set]; !ok || r.Bandwidth < m.reps[best].Bandwidth {
+			cheapest[set] = i
+		}
+	}
+	for i, r := range m.reps {
+		if r.ContentType == kind && r.Bandwidth > limit && cheapest[elements[i].Parent()] != i {
+			remove(elements[i])
+		}
+	}
+}
+
+// removeServiceDescriptions removes those that dash.js would read in place of
+// ours: without Scope, or with the one of DVB.
+func (t *tree) removeServiceDescriptions() {
+	for _, e := range slices.Collect(t.all(t.root, "ServiceDescription")) {
+		scope := t.first(e, "Scope")
+		if scope == nil {
+			remove(e)
+			continue
+		}
+		if uri, _ := attr(scope, "schemeIdUri"); uri == "urn:dvb:dash:lowlatency:scope:2019" {
+			remove(e)
+		}
+	}
+}
+
+// cmcdKeys are what a proxy can use.
+const cmcdKeys = "bl br bs d mtp nor ot sid st su tb"
+
+// serviceDescription has no Scope: dash.js reads it only so.
+func serviceDescription(o PlayerOptions, kind string) *etree.Element {
+	e := etree.NewElement("ServiceDescription")
+	e.CreateAttr("id", "0")
+	if o.MaxBandwidth > 0 {
+		b := e.CreateElement("OperatingBandwidth")
+		b.CreateAttr("mediaType", kind)
+		b.CreateAttr("max", strconv.FormatInt(o.MaxBandwidth, 10))
+	}
+	if o.CMCD {
+		p := e.CreateElement("ClientDataReporting").CreateElement("CMCDParameters")
+		p.CreateAttr("version", "1")
+		p.CreateAttr("schemeIdUri", "urn:mpeg:dash:cta-5004:2023")
+		p.CreateAttr("mode", "query")
+		p.CreateAttr("includeInRequests", "segment")
+		p.CreateAttr("keys", cmcdKeys)
+	}
+	return e
+}
