@@ -1,0 +1,158 @@
+package proxy
+
+import (
+	"time"
+
+	"htlcdash/internal/dash"
+	"htlcdash/lightning"
+)
+
+// Ahead bounds what is bought before a player asks. Stock players overspend by
+// themselves; this is what we add. Nothing is bought ahead for a player that
+// has stopped asking.
+type Ahead struct {
+	Segments int            // of each media type; 0: two; negative: none
+	Time     time.Duration  // of media, beyond what was asked for; 0: twelve seconds
+	Money    lightning.Msat // of one title, bought and not asked for yet; 0: no limit but the budget
+}
+
+func (a Ahead) withDefaults() Ahead {
+	if a.Segments == 0 {
+		a.Segments = 2
+	}
+	if a.Time == 0 {
+		a.Time = 12 * time.Second
+	}
+	return a
+}
+
+// maxLanes bounds what strangers' session ids can make us remember.
+const maxLanes = 64
+
+// A lane is one player's walk through one track.
+type lane struct {
+	rep      *dash.Representation
+	index    int
+	asked    time.Time
+	prepared int // offers were asked for up to this index of rep
+}
+
+// A track is a set of Representations of which a player plays one at a time.
+type track struct {
+	period  int
+	content string
+	lang    string
+}
+
+func trackOf(rep *dash.Representation) track { return track{rep.Period, rep.ContentType, rep.Lang} }
+
+type laneKey struct {
+	session string // CMCD sid; empty for a player that says nothing
+	track   track
+}
+
+// A piece is one segment of a film; index -1 is a head.
+type piece struct {
+	rep   *dash.Representation
+	index int
+}
+
+// asked books that a player asked for a segment, and returns the segments that
+// may be bought ahead now. f.mu is held.
+//
+// A player has to show that it means to go on: by naming its next object, or
+// by asking for one segment after another, or by taking the start that was laid
+// out for it. ffmpeg and mpv ask for one segment of every Representation when
+// they open a title, and play one of them.
+func (f *film) asked(p piece, session string, next *piece) []piece {
+	now := time.Now()
+	key := laneKey{session, trackOf(p.rep)}
+	l, known := f.lanes[key]
+	if !known {
+		f.forgetLanes(now)
+		l = &lane{index: -1}
+		f.lanes[key] = l
+	}
+	goesOn := next != nil || known && p.index == l.index+1 || p.index == 0 && f.started[p.rep.ID]
+	if l.rep != p.rep {
+		l.prepared = 0
+	}
+	l.rep, l.index, l.asked = p.rep, p.index, now
+	f.settleAhead(p)
+	if !goesOn {
+		return nil
+	}
+	from := piece{p.rep, p.index + 1}
+	if next != nil && trackOf(next.rep) == trackOf(p.rep) && next.index > p.index {
+		from = *next
+	}
+	f.prepareLane(l, from)
+	return f.plan(p, from)
+}
+
+// plan returns the pieces from here on that may be bought ahead. f.mu is held.
+func (f *film) plan(at, from piece) (plan []piece) {
+	limit := f.proxy.ahead
+	end := at.rep.Segments[at.index].Start + at.rep.Segments[at.index].Duration + limit.Time
+	for i := from.index; i < len(from.rep.Segments) && i < from.index+limit.Segments; i++ {
+		p := piece{from.rep, i}
+		if s := p.rep.Segments[i]; s.Start+s.Duration > end {
+			break
+		}
+		if f.proxy.shelf.has(f.place(p)) {
+			continue
+		}
+		price := f.price(p)
+		if limit.Money > 0 && f.aheadMoney()+price > limit.Money {
+			break
+		}
+		f.ahead[p] = price
+		plan = append(plan, p)
+	}
+	return plan
+}
+
+// settleAhead forgets what is no longer ahead of a player that now asks for p:
+// p itself, and what it has passed, jumped away from, or asked in another
+// quality. f.mu is held.
+func (f *film) settleAhead(p piece) {
+	reach := p.index + 2*max(f.proxy.ahead.Segments, 1)
+	for a := range f.ahead {
+		if trackOf(a.rep) == trackOf(p.rep) && (a.index <= p.index || a.index > reach) {
+			delete(f.ahead, a)
+		}
+	}
+}
+
+func (f *film) aheadMoney() (sum lightning.Msat) {
+	for _, m := range f.ahead {
+		sum += m
+	}
+	return sum
+}
+
+// prepareLane has offers fetched for what the plans of the next few requests
+// will need, in one batch. f.mu is held.
+func (f *film) prepareLane(l *lane, from piece) {
+	batch := 2 * max(f.proxy.ahead.Segments, 1)
+	if l.prepared >= from.index+batch/2 || from.index >= len(from.rep.Segments) {
+		return
+	}
+	first := max(l.prepared, from.index)
+	l.prepared = from.index + batch
+	f.proxy.run(func() { f.stock.prepare(f.proxy.ctx, from.rep, first, from.index+batch) })
+}
+
+// forgetLanes makes room for one more lane. f.mu is held.
+func (f *film) forgetLanes(now time.Time) {
+	var oldest laneKey
+	when := now
+	for key, l := range f.lanes {
+		if l.asked.Before(when) {
+			oldest, when = key, l.asked
+		}
+	}
+	if len(f.lanes) >= maxLanes {
+		delete(f.lanes, oldest)
+	}
+}

@@ -1,0 +1,68 @@
+package proxy
+
+// follow books what the buyer buys and wakes those who watch.
+func (p *Proxy) follow() {
+	for b := range p.buyer.Watch(p.ctx) {
+		p.book(b)
+		p.changed()
+	}
+}
+
+func (p *Proxy) book(b Purchase) {
+	f, err := p.film(b.Title.String())
+	if err != nil || b.State == "" {
+		return // another proxy's title, or only the account changed
+	}
+	if rep := f.reps[b.Representation]; rep != nil && b.State == "paid" {
+		f.mu.Lock()
+		f.tally.buy(piece{rep, b.Index}, b.Amount+b.Fee)
+		f.mu.Unlock()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.recent = append(p.recent, b)
+	if len(p.recent) > maxRecent {
+		p.recent = append(p.recent[:0], p.recent[len(p.recent)-maxRecent:]...)
+	}
+	p.booked++
+}
+
+// bookmark says where the purchases stand; since gives those after it.
+func (p *Proxy) bookmark() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.booked
+}
+
+// since gives the purchases of a film after a bookmark, oldest first, as far
+// as they are remembered, and a new bookmark.
+func (p *Proxy) since(mark int, f *film) (news []Purchase, next int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if f == nil {
+		return nil, p.booked
+	}
+	for _, b := range p.recent[max(len(p.recent)-(p.booked-mark), 0):] {
+		if b.Title == f.id {
+			news = append(news, b)
+		}
+	}
+	return news, p.booked
+}
+
+// admit lets one more page watch; dismiss ends that.
+func (p *Proxy) admit() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.watchers == maxWatchers {
+		return false
+	}
+	p.watchers++
+	return true
+}
+
+func (p *Proxy) dismiss() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.watchers--
+}

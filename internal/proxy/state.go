@@ -1,0 +1,220 @@
+package proxy
+
+import (
+	"context"
+	"time"
+
+	"htlcdash"
+	"htlcdash/internal/dash"
+	"htlcdash/lightning"
+)
+
+// A TitleReport names a title in GET /api/titles. Amounts are in msat.
+type TitleReport struct {
+	ID       htlcdash.TitleID `json:"id"`
+	Name     string           `json:"name"`
+	Paid     bool             `json:"paid"` // false: an open title, free of charge
+	Duration int64            `json:"duration_ms"`
+	MPD      string           `json:"mpd"`
+	Cheapest lightning.Msat   `json:"cheapest_msat"` // the whole title on its lowest rungs
+	Dearest  lightning.Msat   `json:"dearest_msat"`
+}
+
+// A State is what the page shows: GET /api/state?title=, and the data of each
+// "state" event of GET /api/events?title=. Without a title it has the wallet
+// only.
+type State struct {
+	Wallet *WalletReport `json:"wallet,omitempty"`
+	Title  *TitleState   `json:"title,omitempty"`
+}
+
+// A WalletReport is what the viewer's node can spend.
+type WalletReport struct {
+	Balance lightning.Msat `json:"balance_msat"`
+	Error   string         `json:"error,omitempty"`
+}
+
+// A TitleState is one title now. "This run" counts from the start of the proxy.
+type TitleState struct {
+	TitleReport
+
+	Budget   lightning.Msat `json:"budget_msat"` // 0: none
+	Spent    lightning.Msat `json:"spent_msat"`  // ever, fees included
+	Reserved lightning.Msat `json:"reserved_msat"`
+	Fees     lightning.Msat `json:"fees_msat"`
+	InFlight int            `json:"in_flight"`
+	Stopped  bool           `json:"stopped"`
+	Scheme   string         `json:"scheme"`
+	Risk     lightning.Msat `json:"risk_msat"`
+
+	Bought           int            `json:"bought"`        // segments, this run
+	Unplayed         lightning.Msat `json:"unplayed_msat"` // this run: bought, and did not reach a player or was replaced
+	UnplayedSegments int            `json:"unplayed"`
+	Ahead            lightning.Msat `json:"ahead_msat"` // of it: bought ahead, and the player may yet ask
+
+	Cap      int64          `json:"cap"`         // bit/s that the budget carries to the end; 0: no limit
+	Enough   bool           `json:"enough"`      // the budget carries the lowest rung to the end
+	ToEnd    lightning.Msat `json:"to_end_msat"` // what the lowest rung still costs
+	Start    []string       `json:"start"`       // Representations that a player should start with
+	Rungs    []RungState    `json:"rungs"`
+	Now      []PieceState   `json:"now"` // what was asked for last
+	Position int64          `json:"position_ms"`
+	Playing  bool           `json:"playing"`   // a player asked lately
+	Buffer   int64          `json:"buffer_ms"` // -1: the player does not say
+	Rate     int64          `json:"rate"`      // bit/s, as the player measured; 0: it does not say
+	Given    int64          `json:"given_bytes"`
+	Trouble  *Trouble       `json:"trouble,omitempty"`
+}
+
+// A RungState is one Representation.
+type RungState struct {
+	ID        string         `json:"id"`
+	Kind      string         `json:"kind"`
+	Bandwidth int64          `json:"bandwidth"` // bit/s
+	Width     int            `json:"width,omitempty"`
+	Height    int            `json:"height,omitempty"`
+	Total     lightning.Msat `json:"total_msat"`  // the whole film
+	ToEnd     lightning.Msat `json:"to_end_msat"` // from here
+	Allowed   bool           `json:"allowed"`     // not above the cap
+}
+
+// A PieceState is a segment that a player asked for.
+type PieceState struct {
+	Kind  string         `json:"kind"`
+	Rep   string         `json:"rep"`
+	Index int            `json:"index"`
+	Count int            `json:"count"`
+	Price lightning.Msat `json:"price_msat"`
+}
+
+func (f *film) report() TitleReport {
+	r := TitleReport{ID: f.id, Name: f.name, Paid: f.paid, Duration: f.manifest.Duration().Milliseconds(), MPD: "/t/" + f.id.String() + "/manifest.mpd"}
+	if !f.paid {
+		return r
+	}
+	low, high := map[track]lightning.Msat{}, map[track]lightning.Msat{}
+	for _, rep := range f.manifest.Representations() {
+		t, total := trackOf(rep), rep.Pay.Total
+		if old, ok := low[t]; !ok || total < old {
+			low[t] = total
+		}
+		high[t] = max(high[t], total)
+	}
+	for t := range low {
+		r.Cheapest += low[t]
+		r.Dearest += high[t]
+	}
+	return r
+}
+
+func (f *film) state() *TitleState {
+	start := f.start()
+	limit, enough := f.bound()
+	s := &TitleState{TitleReport: f.report(), Cap: limit, Enough: enough}
+	if f.paid {
+		a := f.proxy.buyer.Account(f.id)
+		s.Budget, s.Spent, s.Reserved, s.Fees = a.Budget, a.Spent, a.Reserved, a.Fees
+		s.InFlight, s.Stopped, s.Scheme, s.Risk = a.InFlight, a.Stopped, a.Scheme, a.Risk
+	}
+	for _, rep := range start {
+		s.Start = append(s.Start, rep.ID)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s.Bought = f.tally.count
+	s.Unplayed, s.UnplayedSegments = f.tally.unplayed()
+	s.Ahead = f.aheadMoney()
+	at := f.position()
+	s.Position = at.Milliseconds()
+	s.Playing = !f.heard.IsZero() && time.Since(f.heard) < idle
+	s.Buffer = -1
+	if f.said.BufferKnown {
+		s.Buffer = f.said.Buffer.Milliseconds()
+	}
+	s.Rate, s.Given = f.said.Throughput, f.given
+	s.Rungs = f.rungs(at)
+	for i, rep := range f.ladder() {
+		if toEnd := f.remaining(rep, at); i == 0 || toEnd < s.ToEnd {
+			s.ToEnd = toEnd
+		}
+	}
+	if len(f.video) > 0 {
+		s.ToEnd += f.remaining(f.sound(), at)
+	}
+	for _, kind := range []string{"video", "audio", "text"} {
+		if p, ok := f.now[kind]; ok {
+			s.Now = append(s.Now, PieceState{kind, p.rep.ID, p.index, len(p.rep.Segments), f.asking(p)})
+		}
+	}
+	if f.trouble.Kind != "" {
+		t := f.trouble
+		s.Trouble = &t
+	}
+	return s
+}
+
+// rungs are the Representations of the first Period. f.mu is held.
+func (f *film) rungs(at time.Duration) (rungs []RungState) {
+	ladder := f.ladder()
+	for _, reps := range [][]*dash.Representation{f.video, f.audio} {
+		for _, rep := range reps {
+			r := RungState{ID: rep.ID, Kind: rep.ContentType, Bandwidth: rep.Bandwidth, Width: rep.Width, Height: rep.Height, ToEnd: f.remaining(rep, at), Allowed: true}
+			if rep.Pay != nil {
+				r.Total = rep.Pay.Total
+			}
+			if f.cap > 0 && len(ladder) > 0 && rep.ContentType == ladder[0].ContentType {
+				r.Allowed = rep.Bandwidth <= f.cap
+			}
+			rungs = append(rungs, r)
+		}
+	}
+	return rungs
+}
+
+// A purse keeps the wallet's balance, which costs a call of the node, for as
+// long as a person does not notice.
+type purse struct {
+	report WalletReport
+	at     time.Time
+	asking bool
+}
+
+const balanceAge = 2 * time.Second
+
+// walletReport returns the last balance, and asks for a new one if it is old.
+func (p *Proxy) walletReport() *WalletReport {
+	if p.wallet == nil {
+		return nil
+	}
+	p.mu.Lock()
+	r, ask := p.balance.report, !p.balance.asking && time.Since(p.balance.at) >= balanceAge
+	known := !p.balance.at.IsZero()
+	p.balance.asking = p.balance.asking || ask
+	p.mu.Unlock()
+	if ask {
+		p.run(p.askBalance)
+	}
+	if !known {
+		return nil
+	}
+	return &r
+}
+
+func (p *Proxy) askBalance() {
+	ctx, cancel := context.WithTimeout(p.ctx, 10*time.Second)
+	defer cancel()
+	b, err := p.wallet.Balance(ctx)
+	p.mu.Lock()
+	p.balance.at, p.balance.asking = time.Now(), false
+	changed := p.balance.report.Balance != b.Outbound || (err != nil) != (p.balance.report.Error != "")
+	if err != nil {
+		p.balance.report.Error = explain(err).Text
+		p.log.Warn("balance", "error", err)
+	} else {
+		p.balance.report = WalletReport{Balance: b.Outbound}
+	}
+	p.mu.Unlock()
+	if changed {
+		p.changed()
+	}
+}
