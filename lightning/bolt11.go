@@ -366,6 +366,24 @@ func number(groups []byte) (n uint64) {
 	return n
 }
 
+// Payable reports why i must not be handed to a node that shall spend at most
+// i.Amount + maxFee, or nil. It reads the invoice again: a node goes by the
+// text, the caller by the fields, and the two must say the same.
+func (i Invoice) Payable(maxFee Msat) error {
+	text, err := DecodeInvoice(i.Bolt11)
+	switch {
+	case err != nil:
+		return err
+	case text.Hash != i.Hash || text.Amount != i.Amount:
+		return fmt.Errorf("%w: its text and its fields differ", ErrInvoice)
+	case i.Amount <= 0:
+		return fmt.Errorf("%w: it names no amount", ErrInvoice)
+	case maxFee < 0:
+		return errors.New("negative fee limit")
+	}
+	return nil
+}
+
 // EncodeInvoice signs inv with the payee's key and returns it complete, with
 // Bolt11 and Payee set. Network, Hash and Created must be set; secret is the
 // payment secret (field s), fresh for each invoice. A real node makes its own

@@ -28,7 +28,7 @@ type flight struct {
 // Pay pays inv, as [lightning.Payer] says. The payment goes on when ctx is
 // done, unless it is still waiting for its turn.
 func (n *Node) Pay(ctx context.Context, inv lightning.Invoice, maxFee lightning.Msat) (lightning.Payment, error) {
-	if err := payable(inv, maxFee); err != nil {
+	if err := inv.Payable(maxFee); err != nil {
 		return refused(inv.Hash, err.Error())
 	}
 	f, err := n.board(ctx, inv, maxFee)
@@ -42,23 +42,6 @@ func (n *Node) Pay(ctx context.Context, inv lightning.Invoice, maxFee lightning.
 	case <-ctx.Done():
 		return lightning.Payment{}, inFlight(inv.Hash, context.Cause(ctx))
 	}
-}
-
-// payable refuses what must never reach the node. The invoice is read again,
-// because lnd goes by its text and the caller by its fields.
-func payable(inv lightning.Invoice, maxFee lightning.Msat) error {
-	got, err := lightning.DecodeInvoice(inv.Bolt11)
-	switch {
-	case err != nil:
-		return err
-	case got.Hash != inv.Hash || got.Amount != inv.Amount:
-		return errors.New("the invoice does not say what its fields say")
-	case inv.Amount <= 0:
-		return errors.New("the invoice names no amount")
-	case maxFee < 0:
-		return errors.New("the fee limit is negative")
-	}
-	return nil
 }
 
 // board joins the flight with inv's hash or starts it.
