@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"htlcdash"
+	"htlcdash/internal/join"
 )
 
 // ErrStalled means that a source stopped giving bytes.
@@ -37,9 +38,10 @@ type Library struct {
 	memory *memory
 	disk   *disk // nil: none
 
+	pending join.Group[htlcdash.Blob, []byte]
+
 	mu      sync.Mutex // not held while bytes flow
 	sources []*shelf   // in the order given
-	pending map[htlcdash.Blob]*fetch
 }
 
 // A shelf is a source and how it fared.
@@ -47,15 +49,6 @@ type shelf struct {
 	Source
 	failures int       // in a row; guarded by Library.mu
 	benched  time.Time // until then it is asked last; guarded by Library.mu
-}
-
-// A fetch is one blob on its way to all who want it.
-type fetch struct {
-	cancel  context.CancelFunc
-	waiters int           // guarded by Library.mu
-	done    chan struct{} // closed when data and err are set
-	data    []byte
-	err     error
 }
 
 // NewLibrary returns a Library over sources, cheapest first.
@@ -69,7 +62,7 @@ func NewLibrary(o Options, sources ...Source) (*Library, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	l := &Library{o: o, memory: newMemory(o.Memory), pending: make(map[htlcdash.Blob]*fetch)}
+	l := &Library{o: o, memory: newMemory(o.Memory)}
 	if o.Folder != "" {
 		var err error
 		if l.disk, err = openDisk(o.Folder, o.Disk); err != nil {
@@ -103,67 +96,19 @@ func (l *Library) Get(ctx context.Context, b htlcdash.Blob) ([]byte, error) {
 	if data, ok := l.memory.get(b); ok {
 		return data, nil
 	}
-	f := l.join(ctx, b)
-	select {
-	case <-f.done:
-		return f.data, f.err
-	case <-ctx.Done():
-		l.leave(b, f)
-		return nil, ctx.Err()
-	}
-}
-
-func (l *Library) join(ctx context.Context, b htlcdash.Blob) *fetch {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	f, ok := l.pending[b]
-	if !ok {
-		f = &fetch{done: make(chan struct{})}
-		ctx, f.cancel = context.WithCancel(context.WithoutCancel(ctx))
-		l.pending[b] = f
-		go l.run(ctx, b, f)
-	}
-	f.waiters++
-	return f
-}
-
-func (l *Library) leave(b htlcdash.Blob, f *fetch) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if f.waiters--; f.waiters == 0 {
-		f.cancel()
-		l.drop(b, f) // who comes now begins anew
-	}
-}
-
-// drop forgets f, unless a later fetch has taken its place.
-func (l *Library) drop(b htlcdash.Blob, f *fetch) {
-	if l.pending[b] == f {
-		delete(l.pending, b)
-	}
-}
-
-func (l *Library) run(ctx context.Context, b htlcdash.Blob, f *fetch) {
-	defer f.cancel()
-	f.data, f.err = l.fetch(ctx, b)
-	if f.err == nil {
-		l.memory.put(b, f.data)
-	}
-	l.mu.Lock()
-	l.drop(b, f)
-	l.mu.Unlock()
-	close(f.done)
+	return l.pending.Do(ctx, b, func(ctx context.Context) ([]byte, error) { return l.fetch(ctx, b) })
 }
 
 func (l *Library) fetch(ctx context.Context, b htlcdash.Blob) ([]byte, error) {
 	if l.disk != nil {
 		if data, ok := l.disk.get(b); ok {
+			l.memory.put(b, data)
 			return data, nil
 		}
 	}
 	errs := []error{htlcdash.ErrNotFound}
 	for _, s := range l.order() {
-		data, err := l.read(ctx, s, b)
+		data, err := l.read(ctx, s.Source, b)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -180,8 +125,9 @@ func (l *Library) fetch(ctx context.Context, b htlcdash.Blob) ([]byte, error) {
 	return nil, fmt.Errorf("blob %s: %w", b.Root, errors.Join(errs...))
 }
 
-// keep stores data in the folder. A full disk costs the cache, not the film.
+// keep caches data. A full disk costs the cache, not the film.
 func (l *Library) keep(b htlcdash.Blob, data []byte) {
+	l.memory.put(b, data)
 	if l.disk == nil {
 		return
 	}
