@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/btcsuite/btcd/btcec/v2"
@@ -26,6 +27,9 @@ const (
 const (
 	MaxSegmentLength = 64 << 20 // bytes of one segment
 	MaxSegments      = 1 << 17  // of one Representation: 72 hours at 2 s
+
+	// MaxPrice of one segment: no sum over a Representation overflows.
+	MaxPrice lightning.Msat = math.MaxInt64 / MaxSegments
 )
 
 // A Seal is what the publisher says of one segment: what it is, what its
@@ -67,11 +71,20 @@ func deriveKey(secret []byte, plain Blob) Key {
 // SealSegment seals plain in a buffer of its own. Price, Duration and Quality
 // of the seal are left to the caller.
 func SealSegment(secret, plain []byte) (sealed []byte, seal Seal, key Key) {
+	return SealTo(nil, secret, plain)
+}
+
+// SealTo is [SealSegment] in the space of buf, if that is large enough. It
+// must not overlap plain.
+func SealTo(buf, secret, plain []byte) (sealed []byte, seal Seal, key Key) {
 	blob := Blob{RootOf(plain), int64(len(plain))}
 	key = deriveKey(secret, blob)
-	sealed = make([]byte, SealedLength(blob.Length))
-	copy(sealed, plain)
-	keystream(key, blob.Root).XORKeyStream(sealed, sealed)
+	sealed = slices.Grow(buf[:0], int(SealedLength(blob.Length)))[:SealedLength(blob.Length)]
+	stream := keystream(key, blob.Root)
+	stream.XORKeyStream(sealed, plain)
+	padding := sealed[len(plain):]
+	clear(padding)
+	stream.XORKeyStream(padding, padding)
 	a := key.Reveal()
 	_, point := btcec.PrivKeyFromBytes(a[:])
 	seal = Seal{Plain: blob.Root, Sealed: RootOf(sealed), KeyHash: key.Hash(), Length: blob.Length}
@@ -182,7 +195,7 @@ func (s *Seal) parse(b []byte) error {
 	if length == 0 || length > MaxSegmentLength {
 		return fmt.Errorf("length of %d bytes: %w", length, ErrFormat)
 	}
-	if price > math.MaxInt64/MaxSegments {
+	if price > uint64(MaxPrice) {
 		return fmt.Errorf("price of %d msat: %w", price, ErrFormat)
 	}
 	s.Price = lightning.Msat(price)

@@ -63,6 +63,20 @@ func TestSealsAreDeterministic(t *testing.T) {
 	}
 }
 
+// A buffer that was used before leaves no trace, neither in the segment nor in
+// the padding.
+func TestSealToUsedBuffer(t *testing.T) {
+	want, sealWant, _ := seal(t, 20_000)
+	used := bytes.Repeat([]byte{0xaa}, 100_000)
+	got, sealGot, _ := htlcdash.SealTo(used, secret[:], pattern(20_000))
+	if !bytes.Equal(got, want) || sealGot != sealWant {
+		t.Error("a used buffer changes the sealed bytes")
+	}
+	if &got[0] != &used[0] {
+		t.Error("the buffer was not used")
+	}
+}
+
 // A prefix has other bytes and thus another key: no keystream is used twice.
 func TestNoTwoSegmentsShareAKey(t *testing.T) {
 	seen := map[[32]byte]int{}
@@ -177,13 +191,15 @@ func TestParseSealListRefuses(t *testing.T) {
 
 // The sum of the dearest list there can be does not overflow.
 func TestPricesCannotOverflow(t *testing.T) {
-	const highest = math.MaxInt64 / htlcdash.MaxSegments
-	l := htlcdash.SealList{{Length: 1, KeyPoint: [33]byte{2}, Price: highest}}
+	l := htlcdash.SealList{{Length: 1, KeyPoint: [33]byte{2}, Price: htlcdash.MaxPrice}}
 	if _, err := htlcdash.ParseSealList(l.Encode()); err != nil {
 		t.Fatal(err)
 	}
-	if sum := int64(highest) * htlcdash.MaxSegments; sum < 0 {
-		t.Errorf("sum is %d", sum)
+	var sum lightning.Msat
+	for range htlcdash.MaxSegments {
+		if sum += htlcdash.MaxPrice; sum < 0 {
+			t.Fatal("the sum overflows")
+		}
 	}
 }
 
@@ -209,9 +225,10 @@ func FuzzParseSealList(f *testing.F) {
 // publishing costs besides the encoder.
 func BenchmarkSealSegment(b *testing.B) {
 	plain := pattern(1 << 20)
+	var buf []byte
 	b.SetBytes(int64(len(plain)))
 	for b.Loop() {
-		htlcdash.SealSegment(secret[:], plain)
+		buf, _, _ = htlcdash.SealTo(buf, secret[:], plain)
 	}
 }
 
@@ -219,8 +236,9 @@ func BenchmarkSealSegmentParallel(b *testing.B) {
 	plain := pattern(1 << 20)
 	b.SetBytes(int64(len(plain)))
 	b.RunParallel(func(pb *testing.PB) {
+		var buf []byte
 		for pb.Next() {
-			htlcdash.SealSegment(secret[:], plain)
+			buf, _, _ = htlcdash.SealTo(buf, secret[:], plain)
 		}
 	})
 }

@@ -154,10 +154,21 @@ func WriteKeys(file string, keys map[htlcdash.Root]htlcdash.Key) error {
 	return nil
 }
 
-// Add returns a map of the keys in k, for [WriteKeys], with more added.
-func (k *Keys) Add(more map[htlcdash.Root]htlcdash.Key) map[htlcdash.Root]htlcdash.Key {
+// With returns the keys in k and more together, for [WriteKeys].
+func (k *Keys) With(more map[htlcdash.Root]htlcdash.Key) map[htlcdash.Root]htlcdash.Key {
 	sum := make(map[htlcdash.Root]htlcdash.Key, len(more)+k.Len())
 	maps.Copy(sum, k.bySealed)
 	maps.Copy(sum, more)
 	return sum
+}
+
+// Holds reports whether all of keys are in k.
+func (k *Keys) Holds(keys map[htlcdash.Root]htlcdash.Key) bool {
+	for q, want := range keys {
+		have, ok := k.bySealed[q]
+		if !ok || have.Reveal() != want.Reveal() {
+			return false
+		}
+	}
+	return true
 }

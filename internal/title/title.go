@@ -25,11 +25,19 @@ import (
 	"htlcdash/lightning"
 )
 
-// Names of the signed files in a title's folder, relative to it.
+// Names in a title's folder, relative to it.
 const (
 	MPDFile       = "manifest.mpd"
 	SignatureFile = "manifest.mpd.sig"
+	SealsDir      = "seals"  // seal lists
+	SealedDir     = "sealed" // sealed bytes by their root
 )
+
+// SealedPath is where the sealed bytes with root q lie in a title's folder.
+func SealedPath(q htlcdash.Root) string {
+	name := q.String()
+	return SealedDir + "/" + name[:2] + "/" + name
+}
 
 // Bounds on what is fetched, in bytes. What is larger is refused unread.
 const (
@@ -209,7 +217,7 @@ func (t *Title) admit(rep *dash.Representation, head []byte) error {
 		return fmt.Errorf("%d segments, %d seals: %w", len(rep.Segments), rep.Pay.Count, htlcdash.ErrFormat)
 	}
 	t.reps[rep.ID] = rep
-	if head == nil {
+	if head == nil || rep.Init.Length == 0 {
 		return nil
 	}
 	if int64(len(head)) < rep.Init.Offset+rep.Init.Length {

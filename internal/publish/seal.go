@@ -1,0 +1,274 @@
+package publish
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"htlcdash"
+	"htlcdash/internal/dash"
+	"htlcdash/internal/title"
+)
+
+// A page is one Representation of a title in the making.
+type page struct {
+	rep  *dash.Representation
+	list htlcdash.SealList
+	keys []htlcdash.Key // beside list
+}
+
+// seal seals all segments into the stage, over all cores. It holds two buffers
+// for each core, whatever the length of the title.
+func (w *work) seal(ctx context.Context, b *book, quality map[string][]htlcdash.Decibel, done func(float64)) ([]page, error) {
+	reps := b.manifest.Representations()
+	pages := make([]page, len(reps))
+	for i, rep := range reps {
+		n := len(rep.Segments)
+		pages[i] = page{rep, make(htlcdash.SealList, n), make([]htlcdash.Key, n)}
+	}
+	type job struct{ page, segment int }
+	jobs := make(chan job)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		defer close(jobs)
+		for p := range pages {
+			for s := range pages[p].list {
+				select {
+				case jobs <- job{p, s}:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+		}
+		return nil
+	})
+	var sealed atomic.Int64
+	for range runtime.GOMAXPROCS(0) {
+		group.Go(func() error {
+			s := sealer{b: b, dir: w.stage.title(), secret: w.Key.SealSecret()}
+			for j := range jobs {
+				p := &pages[j.page]
+				seal, key, err := s.segment(p.rep.Segments[j.segment])
+				if err == nil {
+					seal.Price, err = w.Price.price(p.rep, seal.Length, seal.Duration)
+				}
+				if err != nil {
+					return fmt.Errorf("representation %s, segment %d: %w", p.rep.ID, j.segment+1, err)
+				}
+				if q := quality[p.rep.ID]; q != nil {
+					seal.Quality = q[j.segment]
+				}
+				p.list[j.segment], p.keys[j.segment] = seal, key
+				done(float64(sealed.Add(seal.Length)) / float64(b.bytes))
+			}
+			return nil
+		})
+	}
+	return pages, group.Wait()
+}
+
+// A sealer belongs to one goroutine and reuses its buffers.
+type sealer struct {
+	b             *book
+	dir           string
+	secret        []byte
+	plain, sealed []byte
+}
+
+func (s *sealer) segment(m dash.MediaSegment) (seal htlcdash.Seal, key htlcdash.Key, err error) {
+	if s.plain, err = s.b.read(m.Resource, htlcdash.MaxSegmentLength, s.plain); err != nil {
+		return seal, key, fmt.Errorf("%w: %w", ErrSource, err)
+	}
+	s.sealed, seal, key = htlcdash.SealTo(s.sealed, s.secret, s.plain)
+	seal.Duration = m.Duration.Round(time.Millisecond)
+	return seal, key, s.write(seal.Sealed)
+}
+
+// write puts the sealed bytes where their name says. Two equal segments are one
+// file, which another goroutine may be writing.
+func (s *sealer) write(q htlcdash.Root) error {
+	file := filepath.Join(s.dir, filepath.FromSlash(title.SealedPath(q)))
+	if err := os.MkdirAll(filepath.Dir(file), 0o777); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(s.sealed)
+	return errors.Join(err, f.Close())
+}
+
+// finish writes what is signed, reads the whole as a viewer would, and puts it
+// in place.
+func (w *work) finish(ctx context.Context, b *book, pages []page) (*Result, error) {
+	pays := map[string]dash.Pay{}
+	keys := map[htlcdash.Root]htlcdash.Key{}
+	names := map[string]bool{}
+	for _, p := range pages {
+		pay, err := w.write(b, p, names)
+		if err != nil {
+			return nil, err
+		}
+		pays[p.rep.ID] = pay
+		for i, seal := range p.list {
+			keys[seal.Sealed] = p.keys[i]
+		}
+	}
+	if err := w.sign(b, pays); err != nil {
+		return nil, err
+	}
+	t, err := proofread(ctx, w.stage.title())
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	unchanged, err := w.stage.commit(w.Out, keys, w.Force)
+	if err != nil {
+		return nil, err
+	}
+	res := &Result{ID: t.ID, Publisher: t.Publisher, Dir: w.Out, KeysFile: KeysFile(w.Out), Unchanged: unchanged}
+	for _, p := range pages {
+		res.Representations = append(res.Representations, p.summary())
+	}
+	w.report(1, "published")
+	return res, nil
+}
+
+// write stages the seal list and the init segment of p.
+func (w *work) write(b *book, p page, names map[string]bool) (dash.Pay, error) {
+	list := p.list.Encode()
+	pay := dash.Pay{
+		List:       title.SealsDir + "/" + listName(p.rep.ID, names),
+		ListDigest: sha256.Sum256(list),
+		Count:      len(p.list),
+		Runs:       runs(p.list),
+	}
+	pay.Total, pay.Max = title.Sum(p.list)
+	if err := w.put(pay.List, list, 0); err != nil {
+		return pay, err
+	}
+	if p.rep.Init.Path == "" {
+		return pay, nil
+	}
+	init, err := b.read(p.rep.Init, title.MaxInit, nil)
+	if err != nil {
+		return pay, fmt.Errorf("%w: %w", ErrSource, err)
+	}
+	pay.InitDigest = sha256.Sum256(init)
+	return pay, w.put(p.rep.Init.Path, init, p.rep.Init.Offset)
+}
+
+// put writes data at offset of a file of the staged title. Heads of several
+// Representations may lie in one file.
+func (w *work) put(path string, data []byte, offset int64) error {
+	file := filepath.Join(w.stage.title(), filepath.FromSlash(path))
+	if err := os.MkdirAll(filepath.Dir(file), 0o777); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE, 0o666)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(data, offset)
+	return errors.Join(err, f.Close())
+}
+
+func (w *work) sign(b *book, pays map[string]dash.Pay) error {
+	mpd, err := b.manifest.Extend(w.Key.ID(), w.Providers, pays)
+	if err != nil {
+		return err
+	}
+	if len(mpd) > title.MaxMPD {
+		return fmt.Errorf("%w: the MPD would have %d bytes, more than %d", ErrSource, len(mpd), title.MaxMPD)
+	}
+	sig, err := w.Key.Sign(htlcdash.IDOf(mpd))
+	if err != nil {
+		return err
+	}
+	if err := w.put(title.MPDFile, mpd, 0); err != nil {
+		return err
+	}
+	return w.put(title.SignatureFile, sig.Encode(), 0)
+}
+
+// proofread opens the staged title with all checks that viewers make.
+func proofread(ctx context.Context, dir string) (*title.Title, error) {
+	t, err := title.OpenDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("the title does not read back: %w", err)
+	}
+	for _, rep := range t.Manifest.Representations() {
+		_, err := t.Segments(ctx, rep.ID)
+		if err == nil && rep.Init.Path != "" {
+			_, err = t.Init(ctx, rep.ID)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("the title does not read back: %w", err)
+		}
+	}
+	return t, nil
+}
+
+// listName makes a file name of a Representation's id. It is one that any file
+// system can hold, and no two are the same even if case is ignored.
+func listName(id string, taken map[string]bool) string {
+	clean := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-', r == '_':
+			return r
+		}
+		return '_'
+	}, id)
+	clean = clean[:min(len(clean), 64)]
+	name := clean
+	for n := 2; taken[strings.ToLower(name)]; n++ {
+		name = fmt.Sprintf("%s.%d", clean, n)
+	}
+	taken[strings.ToLower(name)] = true
+	return name + ".seals"
+}
+
+// runs gives the prices of l as the MPD shows them, or nil if they change too
+// often for that.
+func runs(l htlcdash.SealList) (r []dash.PriceRun) {
+	for _, s := range l {
+		if n := len(r); n > 0 && r[n-1].Price == s.Price {
+			r[n-1].Count++
+			continue
+		}
+		if len(r) == dash.MaxRuns {
+			return nil
+		}
+		r = append(r, dash.PriceRun{Count: 1, Price: s.Price})
+	}
+	return r
+}
+
+func (p page) summary() Summary {
+	s := Summary{ID: p.rep.ID, Segments: len(p.list)}
+	var quality int
+	for _, seal := range p.list {
+		s.Bytes += seal.Length
+		quality += int(seal.Quality)
+	}
+	s.Total, s.Dearest = title.Sum(p.list)
+	s.Quality = htlcdash.Decibel(quality / len(p.list))
+	return s
+}
+

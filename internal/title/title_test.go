@@ -1,0 +1,253 @@
+package title_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"htlcdash"
+	"htlcdash/internal/title"
+	"htlcdash/internal/title/titletest"
+)
+
+func TestOpenDirThenOpenEverySegment(t *testing.T) {
+	made := titletest.Make(t, titletest.Options{Providers: []string{"https://provider.example"}})
+	if made.ID != htlcdash.IDOf(made.MPD) || made.Publisher != made.Key.ID() {
+		t.Errorf("title %s by %s", made.ID, made.Publisher)
+	}
+	for _, rep := range made.Manifest.Representations() {
+		segs := made.Segments(t, rep.ID)
+		if len(segs) != 5 {
+			t.Fatalf("%s has %d segments", rep.ID, len(segs))
+		}
+		for i, seg := range segs {
+			if seg.Title != made.ID || seg.Representation != rep.ID || seg.Index != i {
+				t.Errorf("segment %d says %+v", i, seg)
+			}
+			key, err := made.Keys.Key(t.Context(), seg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			plain, err := seg.Open(key, made.Sealed(t, seg))
+			if err != nil || !bytes.Equal(plain, made.Plain(rep.ID, i)) {
+				t.Errorf("%s/%d: not what was published: %v", rep.ID, i, err)
+			}
+		}
+		init, err := made.Init(t.Context(), rep.ID)
+		if err != nil || len(init) != 700 {
+			t.Errorf("%s: init segment of %d bytes: %v", rep.ID, len(init), err)
+		}
+	}
+}
+
+func TestPrices(t *testing.T) {
+	made := titletest.Make(t, titletest.Options{})
+	if got := made.Dearest(); got != 3_000 {
+		t.Errorf("dearest segment costs %v", got)
+	}
+	if got, err := made.Price("v0"); got != 5_000 || err != nil {
+		t.Errorf("v0 costs %v, %v", got, err)
+	}
+	if _, err := made.Price("v9"); !errors.Is(err, htlcdash.ErrNotFound) {
+		t.Errorf("v9: %v", err)
+	}
+	if low, high := made.PriceRange(); low != 5*1_500 || high != 5*3_500 {
+		t.Errorf("the title costs %v to %v", low, high)
+	}
+}
+
+// A spoiled title is refused for its own reason, at the step that reads it.
+func TestRefuses(t *testing.T) {
+	other := titletest.Make(t, titletest.Options{Seed: 1})
+	replace := func(name string, with func([]byte) []byte) func(string, []byte) ([]byte, error) {
+		return func(path string, b []byte) ([]byte, error) {
+			if path == name {
+				return with(b), nil
+			}
+			return b, nil
+		}
+	}
+	flip := func(b []byte) []byte { b[len(b)/2] ^= 1; return b }
+	cut := func(b []byte) []byte { return b[:len(b)-1] }
+	longer := func(b []byte) []byte { return append(b, 0) }
+	tests := []struct {
+		name  string
+		spoil func(path string, b []byte) ([]byte, error)
+		want  error
+	}{
+		{"MPD flipped", replace("manifest.mpd", flip), htlcdash.ErrSignature},
+		{"MPD cut", replace("manifest.mpd", cut), htlcdash.ErrSignature},
+		{"MPD with a byte more", replace("manifest.mpd", longer), htlcdash.ErrSignature},
+		{"MPD of another", replace("manifest.mpd", func([]byte) []byte { return other.MPD }), htlcdash.ErrSignature},
+		{"MPD without end", replace("manifest.mpd", func([]byte) []byte { return make([]byte, title.MaxMPD+1) }), htlcdash.ErrFormat},
+		{"signature of another", replace("manifest.mpd.sig", func([]byte) []byte { return other.Signature }), htlcdash.ErrSignature},
+		{"signature cut", replace("manifest.mpd.sig", cut), htlcdash.ErrFormat},
+		{"signature too long", replace("manifest.mpd.sig", func([]byte) []byte { return make([]byte, 1000) }), htlcdash.ErrFormat},
+		{"seal list flipped", replace("seals/v0.seals", flip), htlcdash.ErrCorrupt},
+		{"seal list cut", replace("seals/v0.seals", cut), htlcdash.ErrCorrupt},
+		{"seal list too long", replace("seals/v0.seals", longer), htlcdash.ErrFormat},
+		{"init flipped", replace("v0/init.mp4", flip), htlcdash.ErrCorrupt},
+		{"init cut", replace("v0/init.mp4", cut), htlcdash.ErrCorrupt},
+		{"init without end", replace("v0/init.mp4", func([]byte) []byte { return make([]byte, title.MaxInit+1) }), htlcdash.ErrFormat},
+		{"no file", func(string, []byte) ([]byte, error) { return nil, htlcdash.ErrNotFound }, htlcdash.ErrNotFound},
+		{"a list that is gone", func(path string, b []byte) ([]byte, error) {
+			if strings.HasPrefix(path, "seals/") {
+				return nil, htlcdash.ErrNotFound
+			}
+			return b, nil
+		}, htlcdash.ErrNotFound},
+	}
+	made := titletest.Make(t, titletest.Options{})
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if err := readAll(t.Context(), spoiled(made.Dir, tt.spoil)); !errors.Is(err, tt.want) {
+				t.Errorf("%v, want %v", err, tt.want)
+			}
+		})
+	}
+}
+
+// spoiled serves dir with some files changed, and never more than was asked for.
+func spoiled(dir string, spoil func(path string, b []byte) ([]byte, error)) title.Fetch {
+	return func(_ context.Context, path string, offset, limit int64) ([]byte, error) {
+		b, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(path)))
+		if err != nil {
+			return nil, err
+		}
+		if b, err = spoil(path, b); err != nil {
+			return nil, err
+		}
+		b = b[min(offset, int64(len(b))):]
+		return b[:min(limit, int64(len(b)))], nil
+	}
+}
+
+// readAll reads all that is signed of a title.
+func readAll(ctx context.Context, fetch title.Fetch) error {
+	t, err := title.Open(ctx, fetch)
+	if err != nil {
+		return err
+	}
+	for _, rep := range t.Manifest.Representations() {
+		if _, err := t.Segments(ctx, rep.ID); err != nil {
+			return err
+		}
+		if _, err := t.Init(ctx, rep.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A stranger who takes a signed title, names himself as its publisher and signs
+// it, has made a title of his own; but he cannot sign another's.
+func TestPublisherInMPDIsTheSigner(t *testing.T) {
+	made := titletest.Make(t, titletest.Options{})
+	thief, err := htlcdash.NewPublisherKey([32]byte{9})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sig, err := thief.Sign(made.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = title.Open(t.Context(), spoiled(made.Dir, func(path string, b []byte) ([]byte, error) {
+		if path == title.SignatureFile {
+			return sig.Encode(), nil
+		}
+		return b, nil
+	}))
+	if !errors.Is(err, htlcdash.ErrSignature) {
+		t.Errorf("%v, want ErrSignature", err)
+	}
+}
+
+func TestUnknownRepresentation(t *testing.T) {
+	made := titletest.Make(t, titletest.Options{})
+	if _, err := made.Title.Segments(t.Context(), "v9"); !errors.Is(err, htlcdash.ErrNotFound) {
+		t.Errorf("segments: %v", err)
+	}
+	if _, err := made.Init(t.Context(), "v9"); !errors.Is(err, htlcdash.ErrNotFound) {
+		t.Errorf("init: %v", err)
+	}
+}
+
+// Many callers at once cause one fetch, a caller who leaves does not take the
+// others with him, and a failure is not kept.
+func TestSegmentsJoinCallers(t *testing.T) {
+	made := titletest.Make(t, titletest.Options{})
+	var fetches atomic.Int32
+	var fail atomic.Bool
+	begun, release := make(chan struct{}, 10), make(chan struct{})
+	opened, err := title.Open(t.Context(), func(ctx context.Context, path string, offset, limit int64) ([]byte, error) {
+		if strings.HasPrefix(path, "seals/") {
+			fetches.Add(1)
+			begun <- struct{}{}
+			select {
+			case <-release:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+			if fail.Load() {
+				return nil, errors.New("no route")
+			}
+		}
+		return title.Dir(made.Dir)(ctx, path, offset, limit)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	impatient, leave := context.WithCancel(t.Context())
+	left := make(chan error)
+	go func() {
+		_, err := opened.Segments(impatient, "v0")
+		left <- err
+	}()
+	<-begun
+	leave()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Errorf("who left got %v", err)
+	}
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			if segs, err := opened.Segments(t.Context(), "v0"); err != nil || len(segs) != 5 {
+				t.Errorf("%d segments, %v", len(segs), err)
+			}
+		})
+	}
+	release <- struct{}{}
+	group.Wait()
+	if n := fetches.Load(); n != 1 {
+		t.Errorf("%d fetches", n)
+	}
+
+	close(release)
+	fail.Store(true)
+	if _, err := opened.Segments(t.Context(), "v1"); err == nil {
+		t.Error("no error of a fetch that failed")
+	}
+	fail.Store(false)
+	if _, err := opened.Segments(t.Context(), "v1"); err != nil {
+		t.Errorf("the failure was kept: %v", err)
+	}
+}
+
+func TestDirNeverLeaves(t *testing.T) {
+	made := titletest.Make(t, titletest.Options{})
+	if err := os.Symlink(made.KeysFile, filepath.Join(made.Dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"../title.keys", "link", "/etc/passwd", "seals/../../title.keys"} {
+		if b, err := title.Dir(made.Dir)(t.Context(), path, 0, 100); err == nil {
+			t.Errorf("%s gave %d bytes", path, len(b))
+		}
+	}
+}
