@@ -1,9 +1,13 @@
 package seller
 
 import (
+	"cmp"
+	"context"
+	"slices"
 	"time"
 
 	"htlcdash"
+	"htlcdash/internal/ledger"
 	"htlcdash/lightning"
 )
 
@@ -83,4 +87,166 @@ type PeerReport struct {
 	Remote   lightning.Msat         `json:"remote_msat"` // can still be received
 	InFlight int                    `json:"in_flight"`   // HTLCs
 	Active   bool                   `json:"active"`
+}
+
+// peers is the node's channels as they were a moment ago.
+type peers struct {
+	at   time.Time
+	list []PeerReport
+	err  string
+}
+
+// Report tells the operator how things stand.
+func (s *Seller) Report(ctx context.Context) (Report, error) {
+	now := time.Now()
+	total, err := s.earned(ctx, time.Time{})
+	if err != nil {
+		return Report{}, err
+	}
+	year, month, day := now.Date()
+	today, err := s.earned(ctx, time.Date(year, month, day, 0, 0, 0, 0, now.Location()))
+	if err != nil {
+		return Report{}, err
+	}
+	peers, nodeErr := s.channels(ctx)
+	shelf := s.shelf.Load()
+	r := Report{
+		Node:        NodeReport{ID: s.config.Node.String(), Alias: s.config.Alias, Error: nodeErr},
+		Started:     s.started.UTC(),
+		Now:         now.UTC(),
+		Earned:      total.all.Amount,
+		Sales:       total.all.Count,
+		EarnedToday: today.all.Amount,
+		SalesToday:  today.all.Count,
+		OpenOffers:  s.register.count(),
+		BytesServed: s.bytes.Load(),
+		Requests:    s.requests.Load(),
+		Titles:      []TitleReport{},
+		Recent:      s.recent(shelf),
+		Peers:       peers,
+	}
+	for _, name := range shelf.names() {
+		r.Titles = append(r.Titles, s.titleReport(shelf.byName[name], total, today))
+	}
+	return r, nil
+}
+
+// earnings is what was earned: in all, and by title and Representation.
+type earnings struct {
+	all ledger.Earning
+	by  map[soldKey]ledger.Earning
+}
+
+func (s *Seller) earned(ctx context.Context, since time.Time) (earnings, error) {
+	list, err := s.config.Books.Earned(ctx, since)
+	if err != nil {
+		return earnings{}, err
+	}
+	e := earnings{by: map[soldKey]ledger.Earning{}}
+	for _, x := range list {
+		e.all.Amount += x.Amount
+		e.all.Count += x.Count
+		e.by[soldKey{x.Title, x.Representation}] = x
+	}
+	return e, nil
+}
+
+func (s *Seller) titleReport(t *sealedTitle, total, today earnings) TitleReport {
+	r := TitleReport{
+		Name:            t.name,
+		ID:              t.ID,
+		Publisher:       t.Publisher,
+		MPD:             mpdPath(t.name),
+		Duration:        t.Manifest.Duration().Milliseconds(),
+		Prepaid:         t.prepaid,
+		Missing:         t.missing,
+		Representations: []RepresentationReport{},
+	}
+	for _, rep := range t.Manifest.Representations() {
+		key := soldKey{t.ID, rep.ID}
+		rr := RepresentationReport{
+			ID:          rep.ID,
+			ContentType: rep.ContentType,
+			Bandwidth:   rep.Bandwidth,
+			Width:       rep.Width,
+			Height:      rep.Height,
+			Earned:      total.by[key].Amount,
+			Sales:       total.by[key].Count,
+			Sold:        s.books.soldOf(key, len(t.lists[rep.ID])),
+		}
+		for _, seg := range t.lists[rep.ID] {
+			rr.Price += s.price(seg)
+		}
+		r.Earned += rr.Earned
+		r.EarnedToday += today.by[key].Amount
+		r.Sales += rr.Sales
+		r.Representations = append(r.Representations, rr)
+	}
+	return r
+}
+
+func (s *Seller) recent(shelf *shelf) []SaleReport {
+	list := []SaleReport{}
+	for _, sale := range s.books.newest() {
+		name := sale.Title.String()
+		if t := shelf.byID[sale.Title]; t != nil {
+			name = t.name
+		}
+		list = append(list, SaleReport{
+			At:             sale.Settled.UTC(),
+			Title:          name,
+			Representation: sale.Representation,
+			Segment:        sale.Index,
+			Scheme:         sale.Scheme,
+			Amount:         sale.Received,
+		})
+	}
+	return list
+}
+
+// channels asks the node at most every two seconds, however many look.
+func (s *Seller) channels(ctx context.Context) (list []PeerReport, nodeErr string) {
+	s.mu.Lock()
+	known, failed := s.peers, s.nodeErr
+	if time.Since(s.nodeTime) > time.Minute {
+		failed = ""
+	}
+	fresh := s.config.Channels == nil || time.Since(known.at) < 2*time.Second
+	if !fresh {
+		s.peers.at = time.Now() // this call asks, the others take what is known
+	}
+	s.mu.Unlock()
+	if !fresh {
+		known = askChannels(ctx, s.config.Channels)
+		s.mu.Lock()
+		s.peers = known
+		s.mu.Unlock()
+	}
+	if known.list == nil {
+		known.list = []PeerReport{}
+	}
+	return known.list, cmp.Or(known.err, failed)
+}
+
+func askChannels(ctx context.Context, node ChannelLister) peers {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	channels, err := node.Channels(ctx)
+	if err != nil {
+		return peers{at: time.Now(), err: err.Error()}
+	}
+	p := peers{at: time.Now()}
+	for _, c := range channels {
+		p.list = append(p.list, PeerReport{
+			Node:     c.Peer,
+			Channel:  c.Point,
+			Capacity: c.Capacity,
+			Local:    c.Local,
+			Remote:   c.Remote,
+			InFlight: c.InFlight,
+			Active:   c.Active,
+		})
+	}
+	slices.SortStableFunc(p.list, func(a, b PeerReport) int { return cmp.Compare(b.Capacity, a.Capacity) })
+	return p
 }

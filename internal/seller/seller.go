@@ -15,3 +15,238 @@
 // listener of its own. It does not speak TLS: put a proxy before it
 // (spec/04-provider.md).
 package seller
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
+
+	"htlcdash"
+	"htlcdash/internal/exchange"
+	"htlcdash/internal/ledger"
+	"htlcdash/lightning"
+)
+
+// What a Config's zero means.
+const (
+	defaultOfferRate    = 500  // offers a second for one address
+	defaultOfferBurst   = 2048 // offers
+	defaultInvoiceRate  = 1.0  // invoices of 402s a second for one address
+	defaultInvoiceBurst = 30
+	defaultOpenOffers   = 20_000
+	nodeCalls           = 64 // invoices that the node makes at once
+	nodeTimeout         = 15 * time.Second
+	shutdownTimeout     = 10 * time.Second
+)
+
+// A Config says what is sold, for whom the money is, and what a stranger may
+// ask for.
+type Config struct {
+	Titles []string        // folders of titles, or folders that hold such; required
+	Payee  lightning.Payee // required
+	Secret exchange.Secret // required; a new one makes open credentials worthless
+	Books  *ledger.Ledger  // required; the caller closes it
+
+	Node     lightning.NodeID
+	Alias    string        // the provider's name: for people, and the realm of challenges
+	Channels ChannelLister // for the operator's page; nil: it shows none
+
+	// Price is what a segment costs here; nil: what the publisher asks, which
+	// is also the ceiling. See [Factor].
+	Price func(htlcdash.Segment) lightning.Msat
+	// OfferLife is how long an offer can be paid at most; 0: [exchange.OfferLife].
+	OfferLife time.Duration
+	// Prepaid says, by a title's name, whether a 402 carries an invoice for
+	// clients that know no seals; nil: never.
+	Prepaid func(name string) bool
+
+	// TrustedProxies may say by X-Forwarded-For who asks.
+	TrustedProxies []netip.Prefix
+	OfferRate      float64 // offers a second for one address; 0: 500
+	OfferBurst     int     // offers at once for one address; 0: 2048
+	InvoiceRate    float64 // invoices by 402 a second for one address; 0: 1
+	InvoiceBurst   int     // the same at once; 0: 30
+	MaxOpenOffers  int     // that can be paid, of all together; 0: 20000
+
+	Log *slog.Logger // nil: none
+}
+
+// A ChannelLister lists channels, as [lightning.Wallet] does.
+type ChannelLister interface {
+	Channels(ctx context.Context) ([]lightning.Channel, error)
+}
+
+// Factor is a price policy: the publisher's price times f.
+func Factor(f float64) func(htlcdash.Segment) lightning.Msat {
+	return func(s htlcdash.Segment) lightning.Msat { return lightning.Msat(float64(s.Price) * f) }
+}
+
+// A Seller sells titles. Its handlers may be called at once from many
+// goroutines.
+type Seller struct {
+	config   Config
+	log      *slog.Logger
+	shelf    atomic.Pointer[shelf]
+	clients  *clients
+	register *register
+	till     exchange.Till
+	paywall  *paywall
+	books    *books
+	started  time.Time
+	closing  chan struct{} // closed when Serve ends
+	close    sync.Once
+
+	requests, bytes atomic.Int64
+
+	mu       sync.Mutex
+	nodeErr  string // what the node last failed with
+	nodeTime time.Time
+	peers    peers
+}
+
+// New loads the titles and counts the sales in the books. The error names all
+// titles that cannot be sold, and what would mend it.
+func New(ctx context.Context, c Config) (*Seller, error) {
+	if c.Payee == nil || c.Secret.IsZero() || c.Books == nil || len(c.Titles) == 0 {
+		return nil, errors.New("seller: titles, payee, secret and books are required")
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	shelf, err := load(ctx, c.Titles, c.Prepaid, nil)
+	if err != nil {
+		return nil, err
+	}
+	s := &Seller{
+		config:  c,
+		log:     c.Log,
+		clients: newClients(rate.Limit(cmp.Or(c.OfferRate, defaultOfferRate)), cmp.Or(c.OfferBurst, defaultOfferBurst)),
+		started: time.Now(),
+		closing: make(chan struct{}),
+	}
+	s.register = newRegister(c.Payee, cmp.Or(c.MaxOpenOffers, defaultOpenOffers), nodeCalls)
+	s.till = exchange.Till{Payee: s.register, Secret: c.Secret, Life: c.OfferLife}
+	s.paywall = &paywall{
+		Prepaid: exchange.Prepaid{Till: s.till, Realm: realm(c.Alias)},
+		clients: newClients(rate.Limit(cmp.Or(c.InvoiceRate, defaultInvoiceRate)), cmp.Or(c.InvoiceBurst, defaultInvoiceBurst)),
+		memory:  semaphore.NewWeighted(openMemory),
+		made:    newLRU[challengeKey, lightning.Invoice](maxChallenges),
+	}
+	s.books = newBooks(c.Books, c.Payee, s.register, c.Log)
+	if err := s.books.load(ctx); err != nil {
+		return nil, fmt.Errorf("read the books: %w", err)
+	}
+	s.put(shelf)
+	return s, nil
+}
+
+// realm is name as a quoted-string can hold it.
+func realm(name string) string {
+	clean := []byte{}
+	for _, c := range []byte(name) {
+		if c >= ' ' && c <= '~' && c != '"' && c != '\\' && c != '|' && len(clean) < 64 {
+			clean = append(clean, c)
+		}
+	}
+	if len(clean) == 0 {
+		return "htlcdash"
+	}
+	return string(clean)
+}
+
+// Reload reads the titles' folders again. A title that is broken now stays as
+// it was, or is left out if it is new, and the error says so. Requests that
+// run are not disturbed.
+func (s *Seller) Reload(ctx context.Context) error {
+	shelf, err := load(ctx, s.config.Titles, s.config.Prepaid, s.shelf.Load())
+	s.put(shelf)
+	return err
+}
+
+func (s *Seller) put(shelf *shelf) {
+	for _, t := range shelf.byName {
+		if t.missing > 0 {
+			s.log.Warn("segments are not on sale: their keys or sealed bytes are not here", "title", t.name, "segments", t.missing)
+		}
+	}
+	s.shelf.Store(shelf)
+	s.log.Info("titles on sale", "titles", shelf.names())
+}
+
+// Serve answers viewers on public and the operator on operator, which may be
+// nil, and books the node's receipts, until ctx is done. Then it lets running
+// requests end for a few seconds, closes both listeners, and returns nil. It
+// is called once.
+func (s *Seller) Serve(ctx context.Context, public, operator net.Listener) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { s.books.follow(ctx) })
+	wg.Go(func() { s.books.forget(ctx, s.till.Life) })
+	serve := func(l net.Listener, h http.Handler) {
+		if l != nil {
+			wg.Go(func() { cancel(s.listen(ctx, l, h)) })
+		}
+	}
+	serve(public, s.Handler())
+	serve(operator, s.OperatorHandler())
+	<-ctx.Done()
+	s.close.Do(func() { close(s.closing) })
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// listen serves l until ctx is done. It returns an error only if l failed.
+func (s *Seller) listen(ctx context.Context, l net.Listener, h http.Handler) error {
+	server := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second, // no body of ours is large
+		WriteTimeout:      time.Minute,      // patience gives more
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    48 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(l) }() // ends with Shutdown or Close
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	if err := server.Shutdown(grace); err != nil {
+		server.Close()
+	}
+	<-failed
+	return nil
+}
+
+// nodeFailed notes, for the log and the operator's page, that the node does
+// not make invoices. It logs at most once a second.
+func (s *Seller) nodeFailed(err error) {
+	if errors.Is(err, context.Canceled) {
+		return // the client went away
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(s.nodeTime) > time.Second {
+		s.log.Error("no offer", "err", err)
+	}
+	s.nodeErr, s.nodeTime = err.Error(), time.Now()
+}

@@ -1,0 +1,185 @@
+package seller
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"htlcdash"
+	"htlcdash/internal/exchange"
+	"htlcdash/internal/ledger"
+	"htlcdash/lightning"
+)
+
+// maxRecent is how many sales the operator's page lists.
+const maxRecent = 50
+
+// Waits between two tries to hear from the node, and how long offers that
+// nobody paid stay in the books.
+const (
+	firstRetry  = time.Second
+	lastRetry   = 30 * time.Second
+	forgetAfter = 24 * time.Hour
+)
+
+// books follows the node's receipts and keeps in memory what the operator's
+// page shows of them.
+type books struct {
+	ledger   *ledger.Ledger
+	node     lightning.Payee
+	register *register
+	log      *slog.Logger
+
+	mu       sync.Mutex
+	sold     map[soldKey][]uint32
+	recent   []ledger.Sale // newest last
+	watchers map[chan struct{}]struct{}
+}
+
+type soldKey struct {
+	title          htlcdash.TitleID
+	representation string
+}
+
+func newBooks(l *ledger.Ledger, node lightning.Payee, r *register, log *slog.Logger) *books {
+	return &books{ledger: l, node: node, register: r, log: log, sold: map[soldKey][]uint32{}, watchers: map[chan struct{}]struct{}{}}
+}
+
+// load counts the sales that are in the ledger. It must be done before follow.
+func (b *books) load(ctx context.Context) error {
+	for sale, err := range b.ledger.Sales(ctx, ledger.Filter{}) {
+		if err != nil {
+			return err
+		}
+		b.note(sale)
+	}
+	return nil
+}
+
+// follow books the receipts of the node, beginning after the last one that is
+// in the ledger, until ctx is done. It survives a node that goes away.
+func (b *books) follow(ctx context.Context) {
+	retry := firstRetry
+	for {
+		start := time.Now()
+		err := b.receipts(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(start) > lastRetry {
+			retry = firstRetry
+		}
+		b.log.Warn("receipts of the node ended, asking again", "err", err, "after", retry)
+		select {
+		case <-time.After(retry):
+			retry = min(2*retry, lastRetry)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (b *books) receipts(ctx context.Context) error {
+	last, err := b.ledger.LastReceipt(ctx)
+	if err != nil {
+		return err
+	}
+	return b.node.Receipts(ctx, last, func(r lightning.Receipt) error {
+		// Booked even while the program ends: a receipt in hand is not dropped.
+		return b.settle(context.WithoutCancel(ctx), r)
+	})
+}
+
+func (b *books) settle(ctx context.Context, r lightning.Receipt) error {
+	b.register.close(r.Hash)
+	if err := b.ledger.Settle(ctx, r); err != nil {
+		return err
+	}
+	sale, err := b.ledger.Sale(ctx, r.Hash)
+	if errors.Is(err, htlcdash.ErrNotFound) {
+		return nil // the node sells other things too
+	}
+	if err != nil {
+		return err
+	}
+	b.note(sale)
+	b.log.Debug("sold", "title", sale.Title, "representation", sale.Representation, "segment", sale.Index,
+		"scheme", sale.Scheme, "amount", sale.Received)
+	return nil
+}
+
+// note counts a settled sale.
+func (b *books) note(s ledger.Sale) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s.Index >= 0 && s.Index < htlcdash.MaxSegments {
+		key := soldKey{s.Title, s.Representation}
+		for len(b.sold[key]) <= s.Index {
+			b.sold[key] = append(b.sold[key], 0)
+		}
+		b.sold[key][s.Index]++
+	}
+	b.recent = append(b.recent, s)
+	if len(b.recent) > 2*maxRecent {
+		b.recent = append(b.recent[:0], b.recent[len(b.recent)-maxRecent:]...)
+	}
+	for w := range b.watchers {
+		select {
+		case w <- struct{}{}:
+		default: // it has not yet looked since the last one
+		}
+	}
+}
+
+// watch returns a channel that gets a value after sales were settled, until
+// stop is called.
+func (b *books) watch() (changed <-chan struct{}, stop func()) {
+	w := make(chan struct{}, 1)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.watchers[w] = struct{}{}
+	return w, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.watchers, w)
+	}
+}
+
+// soldOf returns how often each of n segments was sold.
+func (b *books) soldOf(key soldKey, n int) []uint32 {
+	sold := make([]uint32, n)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	copy(sold, b.sold[key])
+	return sold
+}
+
+// newest returns the last sales, newest first.
+func (b *books) newest() []ledger.Sale {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var sales []ledger.Sale
+	for i := len(b.recent) - 1; i >= max(0, len(b.recent)-maxRecent); i-- {
+		sales = append(sales, b.recent[i])
+	}
+	return sales
+}
+
+// forget removes old offers that nobody paid, now and every hour.
+func (b *books) forget(ctx context.Context, life time.Duration) {
+	tick := time.NewTicker(time.Hour)
+	defer tick.Stop()
+	for {
+		before := time.Now().Add(-forgetAfter - life - exchange.Grace)
+		if err := b.ledger.Forget(ctx, before); err != nil && ctx.Err() == nil {
+			b.log.Warn("forget old offers", "err", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

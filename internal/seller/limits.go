@@ -1,0 +1,138 @@
+package seller
+
+import (
+	"container/list"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// maxAddresses bounds the memory of the limits. Who commands more addresses
+// than that resets them, and meets the bound on open offers.
+const maxAddresses = 1 << 14
+
+// clients tells who asks, and how often one may.
+type clients struct {
+	limit rate.Limit
+	burst int
+
+	mu      sync.Mutex
+	buckets lru[netip.Addr, *rate.Limiter]
+}
+
+func newClients(limit rate.Limit, burst int) *clients {
+	return &clients{limit: limit, burst: burst, buckets: newLRU[netip.Addr, *rate.Limiter](maxAddresses)}
+}
+
+// allow takes n tokens out of the bucket of addr, or says when they will be there.
+func (c *clients) allow(addr netip.Addr, n int) (wait time.Duration, ok bool) {
+	c.mu.Lock()
+	b, found := c.buckets.get(addr)
+	if !found {
+		b = rate.NewLimiter(c.limit, c.burst)
+		c.buckets.put(addr, b)
+	}
+	c.mu.Unlock()
+	now := time.Now()
+	r := b.ReserveN(now, n)
+	if !r.OK() {
+		return time.Minute, false
+	}
+	if wait = r.DelayFrom(now); wait > 0 {
+		r.CancelAt(now)
+		return wait, false
+	}
+	return 0, true
+}
+
+// address returns who sent r, for rate limits: the last address in
+// X-Forwarded-For that is no trusted proxy, if a trusted proxy sent it. Of an
+// IPv6 address only the network counts, since one person has all of it.
+func address(r *http.Request, trusted []netip.Prefix) netip.Addr {
+	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
+	addr := peer.Addr().Unmap()
+	if isTrusted(addr, trusted) {
+		addr = forwarded(r.Header.Values("X-Forwarded-For"), addr, trusted)
+	}
+	if addr.Is6() {
+		network, _ := addr.WithZone("").Prefix(64)
+		addr = network.Addr()
+	}
+	return addr
+}
+
+// forwarded walks from the nearest hop outwards, at most 16 hops.
+func forwarded(values []string, nearest netip.Addr, trusted []netip.Prefix) netip.Addr {
+	hops := strings.Split(strings.Join(values, ","), ",")
+	for i := len(hops) - 1; i >= max(0, len(hops)-16); i-- {
+		addr, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		if err != nil {
+			return nearest
+		}
+		nearest = addr.Unmap()
+		if !isTrusted(nearest, trusted) {
+			break
+		}
+	}
+	return nearest
+}
+
+func isTrusted(addr netip.Addr, trusted []netip.Prefix) bool {
+	for _, p := range trusted {
+		if p.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// An lru is a map that forgets what was not used for longest. It does not lock.
+type lru[K comparable, V any] struct {
+	max   int
+	items map[K]*list.Element
+	order *list.List // of pair[K, V], newest first
+}
+
+type pair[K comparable, V any] struct {
+	key   K
+	value V
+}
+
+func newLRU[K comparable, V any](limit int) lru[K, V] {
+	return lru[K, V]{max: limit, items: map[K]*list.Element{}, order: list.New()}
+}
+
+func (l *lru[K, V]) get(key K) (v V, ok bool) {
+	e, ok := l.items[key]
+	if !ok {
+		return v, false
+	}
+	l.order.MoveToFront(e)
+	return e.Value.(pair[K, V]).value, true
+}
+
+func (l *lru[K, V]) put(key K, v V) {
+	if e, ok := l.items[key]; ok {
+		e.Value = pair[K, V]{key, v}
+		l.order.MoveToFront(e)
+		return
+	}
+	if l.order.Len() >= l.max {
+		l.drop(l.order.Back())
+	}
+	l.items[key] = l.order.PushFront(pair[K, V]{key, v})
+}
+
+func (l *lru[K, V]) remove(key K) {
+	if e, ok := l.items[key]; ok {
+		l.drop(e)
+	}
+}
+
+func (l *lru[K, V]) drop(e *list.Element) {
+	delete(l.items, l.order.Remove(e).(pair[K, V]).key)
+}

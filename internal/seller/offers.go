@@ -1,0 +1,131 @@
+package seller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"htlcdash"
+	"htlcdash/internal/exchange"
+	"htlcdash/internal/ledger"
+	"htlcdash/lightning"
+)
+
+// serveOffers answers POST /v1/offers.
+func (s *Seller) serveOffers(w http.ResponseWriter, r *http.Request) error {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, exchange.MaxRequestBytes))
+	if err != nil {
+		return fmt.Errorf("offer request: %w", err)
+	}
+	req, err := exchange.ParseOfferRequest(body)
+	if err != nil {
+		return err
+	}
+	if wait, ok := s.clients.allow(address(r, s.config.TrustedProxies), len(req.Sealed)); !ok {
+		return errLimited{wait}
+	}
+	offers, err := s.Offer(r.Context(), req)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	writeJSON(w, r, http.StatusOK, offers)
+	return nil
+}
+
+// Offer answers req: with an invoice, or the reason why there is none, for each
+// segment. All offers are in the books when it returns. The error matches
+// [htlcdash.ErrNotFound] if the title is not sold here.
+func (s *Seller) Offer(ctx context.Context, req exchange.OfferRequest) (exchange.OfferResponse, error) {
+	if req.Scheme != exchange.SchemeSalted {
+		return exchange.OfferResponse{}, fmt.Errorf("%.32q: %w", req.Scheme, errScheme)
+	}
+	t := s.shelf.Load().byID[req.Title]
+	if t == nil {
+		return exchange.OfferResponse{}, fmt.Errorf("title %s: %w", req.Title, htlcdash.ErrNotFound)
+	}
+	offers := s.offers(ctx, t, req)
+	if err := context.Cause(ctx); err != nil {
+		return exchange.OfferResponse{}, err
+	}
+	if err := s.config.Books.Offered(ctx, salesOf(t, offers)); err != nil {
+		return exchange.OfferResponse{}, fmt.Errorf("book offers: %w", err)
+	}
+	return exchange.OfferResponse{Offers: offers}, nil
+}
+
+// offers asks the node for all invoices at once. Where it does not answer in
+// time the offer says so.
+func (s *Seller) offers(ctx context.Context, t *sealedTitle, req exchange.OfferRequest) []exchange.Offer {
+	ctx, cancel := context.WithTimeout(ctx, nodeTimeout)
+	defer cancel()
+	offers := make([]exchange.Offer, len(req.Sealed))
+	var wg sync.WaitGroup // the register bounds how many calls reach the node
+	for i, q := range req.Sealed {
+		wg.Go(func() { offers[i] = s.offer(ctx, t, req.Nonce, q) })
+	}
+	wg.Wait()
+	return offers
+}
+
+func (s *Seller) offer(ctx context.Context, t *sealedTitle, nonce exchange.Nonce, q htlcdash.Root) exchange.Offer {
+	seg, ok := t.segments[q]
+	if !ok {
+		return exchange.Offer{Sealed: q, Error: exchange.RefusedUnknown}
+	}
+	price := s.price(seg)
+	if price == 0 {
+		return exchange.Offer{Sealed: q, Error: exchange.RefusedFree}
+	}
+	key, err := t.keys.Key(ctx, seg)
+	if err != nil {
+		return exchange.Offer{Sealed: q, Error: exchange.RefusedUnknown}
+	}
+	o, err := exchange.Salted{}.Sell(ctx, s.till, seg.Seal, key, nonce, price, time.Now())
+	switch {
+	case err == nil:
+		return o
+	case errors.Is(err, errBusy):
+		return exchange.Offer{Sealed: q, Error: exchange.RefusedBusy}
+	default:
+		s.nodeFailed(err)
+		return exchange.Offer{Sealed: q, Error: exchange.RefusedUnavailable}
+	}
+}
+
+// price is what seg costs here: by the operator's policy, but never above what
+// the publisher asks, and never nothing where the publisher asks something.
+func (s *Seller) price(seg htlcdash.Segment) lightning.Msat {
+	if s.config.Price == nil {
+		return seg.Price
+	}
+	return min(max(s.config.Price(seg), 1), seg.Price)
+}
+
+func salesOf(t *sealedTitle, offers []exchange.Offer) []ledger.Sale {
+	sales := make([]ledger.Sale, 0, len(offers))
+	for _, o := range offers {
+		if o.Error == "" {
+			sales = append(sales, saleOf(t.segments[o.Sealed], o.Hash, exchange.SchemeSalted, o.Price))
+		}
+	}
+	return sales
+}
+
+func saleOf(seg htlcdash.Segment, h lightning.Hash, scheme string, amount lightning.Msat) ledger.Sale {
+	return ledger.Sale{
+		Hash:           h,
+		Title:          seg.Title,
+		Representation: seg.Representation,
+		Index:          seg.Index,
+		Sealed:         seg.Sealed,
+		Scheme:         scheme,
+		Amount:         amount,
+		Created:        time.Now(),
+	}
+}

@@ -1,0 +1,216 @@
+package seller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/sync/singleflight"
+
+	"htlcdash"
+	"htlcdash/internal/exchange"
+	"htlcdash/internal/ledger"
+	"htlcdash/lightning"
+)
+
+// openMemory bounds the bytes of segments that are open at once for clients
+// that prepaid. One segment always fits.
+const openMemory = htlcdash.MaxSegmentLength
+
+// maxChallenges bounds how many invoices of 402s are remembered.
+const maxChallenges = 1 << 13
+
+// A mediaOffer is what a 402 says for machines, whatever else it carries: what
+// the segment is, and where our own viewers get it.
+type mediaOffer struct {
+	Title          htlcdash.TitleID `json:"title"`
+	Representation string           `json:"representation"`
+	Segment        int              `json:"segment"`
+	Sealed         htlcdash.Root    `json:"sealed"`
+	SealedURL      string           `json:"sealed_url"`
+	SealedLength   int64            `json:"sealed_length"`
+	Length         int64            `json:"length"`
+	Price          lightning.Msat   `json:"price_msat"`
+	OffersURL      string           `json:"offers_url"`
+	Schemes        []string         `json:"schemes"`
+}
+
+// A paywall sells plain bytes to clients that know nothing of seals. It makes
+// an invoice only where one is needed: at most one for each address and
+// segment while it can be paid, and no more for an address than its bucket has.
+type paywall struct {
+	exchange.Prepaid
+	clients *clients
+	memory  *semaphore.Weighted
+
+	join singleflight.Group
+	mu   sync.Mutex
+	made lru[challengeKey, lightning.Invoice]
+}
+
+type challengeKey struct {
+	addr   netip.Addr
+	sealed htlcdash.Root
+}
+
+func (k challengeKey) String() string { return k.addr.String() + "/" + k.sealed.String() }
+
+// admit looks for a proof of payment in r.
+func (s *Seller) admit(r *http.Request, t *sealedTitle, m media) (exchange.Grant, error) {
+	if !t.prepaid || !m.named {
+		return exchange.Grant{}, exchange.ErrNoCredential
+	}
+	return s.paywall.Admit(r.Header.Values("Authorization"), m.segment.Sealed, time.Now())
+}
+
+// askMoney answers a request that showed no good proof of payment, for the
+// reason in failure. It always says what the segment costs and where to get an
+// offer; it adds challenges if the title is sold to foreign clients, the
+// request names one segment, and an invoice is to be had.
+func (s *Seller) askMoney(w http.ResponseWriter, r *http.Request, t *sealedTitle, m media, failure error) {
+	p := paymentProblem(failure)
+	p.Offer = s.mediaOffer(t, m.segment)
+	switch {
+	case !m.named:
+		p.Detail = "ask for the byte range of one segment: each is sold for itself"
+	case t.prepaid && r.Method == http.MethodGet:
+		inv, err := s.challenge(r, t, m.segment)
+		if err != nil {
+			p.wait = s.refused(err)
+			p.Detail += "; no invoice can be made now"
+			break
+		}
+		w.Header()["Www-Authenticate"] = s.paywall.Challenge(inv, m.segment.Sealed)
+	}
+	if p.Status == http.StatusUnauthorized && w.Header().Get("WWW-Authenticate") == "" {
+		w.Header().Set("WWW-Authenticate", `L402 version="0"`) // a 401 must name a scheme
+	}
+	p.write(w, r)
+}
+
+func (s *Seller) mediaOffer(t *sealedTitle, seg htlcdash.Segment) *mediaOffer {
+	o := &mediaOffer{
+		Title:          seg.Title,
+		Representation: seg.Representation,
+		Segment:        seg.Index,
+		Sealed:         seg.Sealed,
+		SealedURL:      "/sealed/" + seg.Sealed.String(),
+		SealedLength:   htlcdash.SealedLength(seg.Length),
+		Length:         seg.Length,
+		Price:          s.price(seg),
+		OffersURL:      "/v1/offers",
+		Schemes:        []string{exchange.SchemeSalted},
+	}
+	if t.prepaid {
+		o.Schemes = append(o.Schemes, exchange.SchemePrepaid)
+	}
+	return o
+}
+
+// refused says when to ask for an invoice again.
+func (s *Seller) refused(err error) time.Duration {
+	var limited errLimited
+	switch {
+	case errors.As(err, &limited):
+		return limited.wait
+	case errors.Is(err, errBusy):
+		return 10 * time.Second
+	default:
+		s.nodeFailed(err)
+		return 30 * time.Second
+	}
+}
+
+// challenge returns the invoice that r's address may pay for seg. Requests at
+// the same time share it.
+func (s *Seller) challenge(r *http.Request, t *sealedTitle, seg htlcdash.Segment) (lightning.Invoice, error) {
+	key := challengeKey{address(r, s.config.TrustedProxies), seg.Sealed}
+	v, err, _ := s.paywall.join.Do(key.String(), func() (any, error) {
+		if inv, ok := s.paywall.last(key); ok && s.register.isOpen(inv.Hash) {
+			return inv, nil
+		}
+		if wait, ok := s.paywall.clients.allow(key.addr, 1); !ok {
+			return nil, errLimited{wait}
+		}
+		inv, err := s.invoice(context.WithoutCancel(r.Context()), t, seg)
+		if err != nil {
+			return nil, err
+		}
+		s.paywall.remember(key, inv)
+		return inv, nil
+	})
+	if err != nil {
+		return lightning.Invoice{}, err
+	}
+	return v.(lightning.Invoice), nil
+}
+
+// invoice makes an invoice for the plain bytes of seg and books it. First it
+// opens the segment: money is not asked for what cannot be given.
+func (s *Seller) invoice(ctx context.Context, t *sealedTitle, seg htlcdash.Segment) (lightning.Invoice, error) {
+	ctx, cancel := context.WithTimeout(ctx, nodeTimeout)
+	defer cancel()
+	_, done, err := s.open(ctx, t, seg)
+	if err != nil {
+		return lightning.Invoice{}, err
+	}
+	done()
+	inv, err := s.paywall.Invoice(ctx, s.price(seg))
+	if err != nil {
+		return inv, err
+	}
+	if err := s.config.Books.Offered(ctx, []ledger.Sale{saleOf(seg, inv.Hash, exchange.SchemePrepaid, inv.Amount)}); err != nil {
+		return inv, fmt.Errorf("book offer: %w", err)
+	}
+	return inv, nil
+}
+
+func (p *paywall) last(key challengeKey) (lightning.Invoice, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.made.get(key)
+}
+
+func (p *paywall) remember(key challengeKey, inv lightning.Invoice) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.made.put(key, inv)
+}
+
+// open returns the plain bytes of seg. They count against openMemory until the
+// caller calls done.
+func (s *Seller) open(ctx context.Context, t *sealedTitle, seg htlcdash.Segment) (plain []byte, done func(), err error) {
+	size := htlcdash.SealedLength(seg.Length)
+	if err := s.paywall.memory.Acquire(ctx, size); err != nil {
+		return nil, nil, err
+	}
+	plain, err = readPlain(ctx, t, seg, size)
+	if err != nil {
+		s.paywall.memory.Release(size)
+		return nil, nil, fmt.Errorf("open segment %d of %q of title %s: %w", seg.Index, seg.Representation, t.name, err)
+	}
+	return plain, func() { s.paywall.memory.Release(size) }, nil
+}
+
+func readPlain(ctx context.Context, t *sealedTitle, seg htlcdash.Segment, size int64) ([]byte, error) {
+	key, err := t.keys.Key(ctx, seg)
+	if err != nil {
+		return nil, err
+	}
+	f, err := t.files.File(seg.Sealed)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	sealed := make([]byte, size)
+	if _, err := io.ReadFull(f, sealed); err != nil {
+		return nil, err
+	}
+	return seg.Open(key, sealed)
+}

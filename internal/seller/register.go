@@ -1,0 +1,121 @@
+package seller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"htlcdash/internal/exchange"
+	"htlcdash/lightning"
+)
+
+// errBusy means that as many offers are open as the operator allows.
+var errBusy = errors.New("too many open offers")
+
+// A register is the till's door to the node. It remembers the invoices that
+// can still be paid: to hand them out again without asking the node, and so
+// that there are never more than a number of them. It is an
+// [exchange.Invoicer].
+type register struct {
+	node  exchange.Invoicer
+	limit int           // of open invoices
+	calls chan struct{} // holds one token for each call that the node works on
+
+	mu      sync.Mutex
+	open    map[lightning.Hash]lightning.Invoice
+	pending int       // invoices that the node is making
+	swept   time.Time // when the expired were last taken out
+}
+
+func newRegister(node exchange.Invoicer, limit, calls int) *register {
+	return &register{node: node, limit: limit, calls: make(chan struct{}, calls), open: map[lightning.Hash]lightning.Invoice{}}
+}
+
+// Invoice returns the open invoice of p, or asks the node for one. The error
+// matches errBusy if too many are open.
+func (r *register) Invoice(ctx context.Context, p lightning.Preimage, t lightning.Terms) (lightning.Invoice, error) {
+	hash := p.Hash()
+	if inv, ok := r.find(hash, t.Amount); ok {
+		return inv, nil
+	}
+	if err := r.reserve(); err != nil {
+		return lightning.Invoice{}, err
+	}
+	inv, err := r.ask(ctx, p, t)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pending--
+	if err == nil {
+		r.open[hash] = inv
+	}
+	return inv, err
+}
+
+func (r *register) ask(ctx context.Context, p lightning.Preimage, t lightning.Terms) (lightning.Invoice, error) {
+	select {
+	case r.calls <- struct{}{}:
+		defer func() { <-r.calls }()
+		return r.node.Invoice(ctx, p, t)
+	case <-ctx.Done():
+		return lightning.Invoice{}, context.Cause(ctx)
+	}
+}
+
+func (r *register) find(h lightning.Hash, amount lightning.Msat) (lightning.Invoice, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	inv, ok := r.open[h]
+	return inv, ok && inv.Amount == amount && !inv.Expired(time.Now())
+}
+
+func (r *register) reserve() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.open)+r.pending >= r.limit {
+		r.sweep()
+	}
+	if len(r.open)+r.pending >= r.limit {
+		return fmt.Errorf("%d: %w", r.limit, errBusy)
+	}
+	r.pending++
+	return nil
+}
+
+// sweep takes out what expired, at most once a second. The caller holds mu.
+func (r *register) sweep() {
+	now := time.Now()
+	if now.Sub(r.swept) < time.Second {
+		return
+	}
+	r.swept = now
+	for h, inv := range r.open {
+		if inv.Expired(now) {
+			delete(r.open, h)
+		}
+	}
+}
+
+// close takes out an invoice that was paid.
+func (r *register) close(h lightning.Hash) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.open, h)
+}
+
+// count returns how many invoices can still be paid.
+func (r *register) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sweep()
+	return len(r.open)
+}
+
+// isOpen reports whether the invoice with hash h can still be paid.
+func (r *register) isOpen(h lightning.Hash) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	inv, ok := r.open[h]
+	return ok && !inv.Expired(time.Now())
+}

@@ -1,0 +1,244 @@
+package seller
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"htlcdash"
+	"htlcdash/internal/title"
+	"htlcdash/source"
+	"htlcdash/source/dir"
+)
+
+// keysSuffix makes the name of a title's private key file of its folder's.
+const keysSuffix = ".keys"
+
+// A shelf is the titles on sale. It does not change: a reload makes another.
+type shelf struct {
+	byName map[string]*sealedTitle
+	byID   map[htlcdash.TitleID]*sealedTitle
+	sealed map[htlcdash.Root]*sealedTitle // a title that has the sealed bytes
+}
+
+// A sealedTitle is one title on sale.
+type sealedTitle struct {
+	*title.Title
+	name    string
+	dir     string
+	files   *dir.Dir
+	keys    *title.Keys
+	prepaid bool // sold to clients that know no seals
+
+	free     map[string]freeFile                // by path
+	ranged   map[string]rangedFile              // by path
+	lists    map[string][]htlcdash.Segment      // by Representation
+	segments map[htlcdash.Root]htlcdash.Segment // those that can be sold, by sealed root
+	missing  int                                // segments without key or sealed bytes here
+}
+
+// A freeFile is a signed file that anybody may have.
+type freeFile struct {
+	etag, mime string
+	content    func(context.Context) ([]byte, error)
+}
+
+// A rangedFile is what the manifest says of a file whose ranges are a head,
+// which is free, and segments. Only the head lies on the disk.
+type rangedFile struct {
+	length     int64
+	etag, mime string
+}
+
+// load opens the titles in folders. A folder is a title, or holds titles. What
+// is broken is left out, or stays as it was in old, and the error tells all of
+// it.
+func load(ctx context.Context, folders []string, prepaid func(name string) bool, old *shelf) (*shelf, error) {
+	s := &shelf{
+		byName: map[string]*sealedTitle{},
+		byID:   map[htlcdash.TitleID]*sealedTitle{},
+		sealed: map[htlcdash.Root]*sealedTitle{},
+	}
+	var failures []error
+	for _, folder := range folders {
+		dirs, err := titleDirs(folder)
+		failures = append(failures, err)
+		for _, d := range dirs {
+			t, err := loadTitle(ctx, d, prepaid)
+			if err != nil && old != nil {
+				t = old.byName[filepath.Base(d)]
+			}
+			if t != nil {
+				failures = append(failures, s.add(t))
+			}
+			failures = append(failures, err)
+		}
+	}
+	return s, errors.Join(failures...)
+}
+
+// titleDirs returns folder if it is a title, else the titles in it.
+func titleDirs(folder string) ([]string, error) {
+	folder = filepath.Clean(folder)
+	if isTitle(folder) {
+		return []string{folder}, nil
+	}
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return nil, fmt.Errorf("titles: %w", err)
+	}
+	var dirs []string
+	for _, e := range entries {
+		if d := filepath.Join(folder, e.Name()); isTitle(d) {
+			dirs = append(dirs, d)
+		}
+	}
+	if len(dirs) == 0 {
+		return nil, fmt.Errorf("no title in %s: run \"htlcdash publish\" first: %w", folder, htlcdash.ErrNotFound)
+	}
+	return dirs, nil
+}
+
+func isTitle(folder string) bool {
+	_, err := os.Stat(filepath.Join(folder, title.MPDFile))
+	return err == nil
+}
+
+func (s *shelf) add(t *sealedTitle) error {
+	if other := s.byName[t.name]; other != nil {
+		return fmt.Errorf("titles %s and %s have one name: rename a folder", other.dir, t.dir)
+	}
+	if other := s.byID[t.ID]; other != nil {
+		return fmt.Errorf("%s and %s are the same title", other.dir, t.dir)
+	}
+	s.byName[t.name], s.byID[t.ID] = t, t
+	for q := range t.segments {
+		s.sealed[q] = t
+	}
+	return nil
+}
+
+// names returns the names of the titles in order.
+func (s *shelf) names() []string { return slices.Sorted(maps.Keys(s.byName)) }
+
+func loadTitle(ctx context.Context, folder string, prepaid func(string) bool) (*sealedTitle, error) {
+	t := &sealedTitle{
+		name:     filepath.Base(folder),
+		dir:      folder,
+		free:     map[string]freeFile{},
+		ranged:   map[string]rangedFile{},
+		lists:    map[string][]htlcdash.Segment{},
+		segments: map[htlcdash.Root]htlcdash.Segment{},
+	}
+	t.prepaid = prepaid != nil && prepaid(t.name)
+	var err error
+	if t.Title, err = title.OpenDir(folder); err != nil {
+		return nil, err
+	}
+	if t.keys, err = title.LoadKeys(folder + keysSuffix); err != nil {
+		return nil, err
+	}
+	if t.files, err = dir.New(folder); err != nil {
+		return nil, err
+	}
+	t.free[title.MPDFile] = inMemory(t.MPD, "application/dash+xml")
+	t.free[title.SignatureFile] = inMemory(t.Signature, "text/plain; charset=utf-8")
+	for rep := range t.representations() {
+		if err := t.loadRepresentation(ctx, rep); err != nil {
+			return nil, fmt.Errorf("title in %s: %w", folder, err)
+		}
+	}
+	return t, nil
+}
+
+// A rung is what the shelf takes from a Representation of the manifest.
+type rung struct {
+	id, mime, list, init     string
+	listDigest, initDigest   [32]byte
+	listLength, rangedLength int64
+	rangedPath               string // set if its segments are ranges of one file
+}
+
+func (t *sealedTitle) representations() iter.Seq[rung] {
+	return func(yield func(rung) bool) {
+		for _, rep := range t.Manifest.Representations() {
+			r := rung{
+				id: rep.ID, mime: rep.MimeType, list: rep.Pay.List, init: rep.Init.Path,
+				listDigest: rep.Pay.ListDigest, initDigest: rep.Pay.InitDigest,
+				listLength: htlcdash.SealListLength(rep.Pay.Count),
+			}
+			for _, m := range rep.Segments {
+				if m.Length > 0 {
+					r.rangedPath, r.rangedLength = m.Path, max(r.rangedLength, m.Offset+m.Length)
+				}
+			}
+			if !yield(r) {
+				return
+			}
+		}
+	}
+}
+
+// loadRepresentation takes the files and segments of a Representation on the
+// shelf, without the segments whose key or sealed bytes are not here.
+func (t *sealedTitle) loadRepresentation(ctx context.Context, r rung) error {
+	segs, err := t.Segments(ctx, r.id)
+	if err != nil {
+		return err
+	}
+	t.lists[r.id] = segs
+	for _, seg := range segs {
+		if t.has(ctx, seg) {
+			t.segments[seg.Sealed] = seg
+		} else {
+			t.missing++
+		}
+	}
+	t.free[r.list] = freeFile{etagOf(r.listDigest), "application/octet-stream", func(ctx context.Context) ([]byte, error) {
+		return title.Dir(t.dir)(ctx, r.list, 0, r.listLength)
+	}}
+	switch {
+	case r.rangedPath != "":
+		f := t.ranged[r.rangedPath]
+		t.ranged[r.rangedPath] = rangedFile{max(f.length, r.rangedLength), etagOf(r.listDigest), r.mime}
+	case r.init != "":
+		t.free[r.init] = freeFile{etagOf(r.initDigest), r.mime, func(ctx context.Context) ([]byte, error) {
+			return t.Init(ctx, r.id)
+		}}
+	}
+	return nil
+}
+
+func (t *sealedTitle) has(ctx context.Context, seg htlcdash.Segment) bool {
+	if _, err := t.keys.Key(ctx, seg); err != nil {
+		return false
+	}
+	info, err := os.Stat(filepath.Join(t.dir, filepath.FromSlash(source.Path(seg.Sealed))))
+	return err == nil && info.Size() == htlcdash.SealedLength(seg.Length)
+}
+
+// segment returns a segment of a Representation. The error matches
+// [htlcdash.ErrNotFound] if it is not on sale here.
+func (t *sealedTitle) segment(rep string, index int) (htlcdash.Segment, error) {
+	segs := t.lists[rep]
+	if index < 0 || index >= len(segs) {
+		return htlcdash.Segment{}, fmt.Errorf("segment %d of %q: %w", index, rep, htlcdash.ErrNotFound)
+	}
+	if _, ok := t.segments[segs[index].Sealed]; !ok {
+		return htlcdash.Segment{}, fmt.Errorf("segment %d of %q is not on sale here: %w", index, rep, htlcdash.ErrNotFound)
+	}
+	return segs[index], nil
+}
+
+func inMemory(b []byte, mime string) freeFile {
+	return freeFile{etagOf(sha256.Sum256(b)), mime, func(context.Context) ([]byte, error) { return b, nil }}
+}
+
+func etagOf(digest [32]byte) string { return `"` + hex.EncodeToString(digest[:]) + `"` }
