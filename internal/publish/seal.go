@@ -271,4 +271,3 @@ func (p page) summary() Summary {
 	s.Quality = htlcdash.Decibel(quality / len(p.list))
 	return s
 }
-

@@ -16,12 +16,10 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"time"
-
-	"golang.org/x/sync/singleflight"
 
 	"htlcdash"
 	"htlcdash/internal/dash"
+	"htlcdash/internal/join"
 	"htlcdash/lightning"
 )
 
@@ -46,9 +44,6 @@ const (
 	MaxInit      = 16 << 20 // an init segment, or the head of an on-demand file
 )
 
-// loadTimeout ends a fetch that outlived all its callers.
-const loadTimeout = time.Minute
-
 // Fetch returns the bytes of a file of the title from offset on: limit of them,
 // or fewer where the file ends before. The path is relative to the MPD, with
 // slashes, and never escapes. The error matches [htlcdash.ErrNotFound] if there
@@ -66,11 +61,8 @@ type Title struct {
 
 	fetch Fetch
 	reps  map[string]*dash.Representation
-	join  singleflight.Group
-
-	mu    sync.Mutex
-	lists map[string][]htlcdash.Segment
-	inits map[string][]byte
+	lists shelf[[]htlcdash.Segment]
+	inits shelf[[]byte]
 }
 
 // Open fetches and verifies a title: the signature over the MPD, that the MPD
@@ -80,7 +72,7 @@ type Title struct {
 // The error matches [htlcdash.ErrNotFound], [htlcdash.ErrSignature],
 // [htlcdash.ErrFormat] or [htlcdash.ErrCorrupt], or is that of fetch.
 func Open(ctx context.Context, fetch Fetch) (*Title, error) {
-	t := &Title{fetch: fetch, lists: map[string][]htlcdash.Segment{}, inits: map[string][]byte{}}
+	t := &Title{fetch: fetch}
 	var err error
 	if t.MPD, err = t.whole(ctx, MPDFile, MaxMPD); err != nil {
 		return nil, err
@@ -224,7 +216,7 @@ func (t *Title) admit(rep *dash.Representation, head []byte) error {
 		return fmt.Errorf("%s is cut off: %w", rep.Init.Path, htlcdash.ErrCorrupt)
 	}
 	init := head[rep.Init.Offset:][:rep.Init.Length]
-	t.inits[rep.ID] = init
+	t.inits.keep(rep.ID, init)
 	return checkDigest(rep.Init.Path, init, rep.Pay.InitDigest)
 }
 
@@ -245,58 +237,67 @@ func (t *Title) representation(id string) (*dash.Representation, error) {
 }
 
 // Segments returns the segments of a Representation in presentation order. The
-// seal list is fetched once and kept; callers at the same time share the fetch.
-// A failure is not kept. The slice is not to be changed.
+// seal list is fetched once and kept; callers at the same time share the fetch,
+// which ends when all of them have gone. A failure is not kept. The slice is not to be changed.
 //
 // The error matches [htlcdash.ErrNotFound] if there is no such Representation
 // or list, [htlcdash.ErrCorrupt] if the list is not the signed one, and
 // [htlcdash.ErrFormat] if the publisher signed nonsense.
 func (t *Title) Segments(ctx context.Context, rep string) ([]htlcdash.Segment, error) {
-	return load(ctx, t, t.lists, "list/"+rep, rep, t.loadSegments)
+	r, err := t.representation(rep)
+	if err != nil {
+		return nil, err
+	}
+	return t.lists.get(ctx, r, t.loadSegments)
 }
 
 // Init returns the init segment of a Representation, or the head of its
 // on-demand file, with the digest checked. It is kept as in [Title.Segments],
 // and fails as that does.
 func (t *Title) Init(ctx context.Context, rep string) ([]byte, error) {
-	return load(ctx, t, t.inits, "init/"+rep, rep, t.loadInit)
+	r, err := t.representation(rep)
+	if err != nil {
+		return nil, err
+	}
+	return t.inits.get(ctx, r, t.loadInit)
 }
 
-// load returns cache[id], and fills it by fill first if need be. The fetch
-// outlives a caller that goes away, because others may wait for it.
-func load[T any](ctx context.Context, t *Title, cache map[string]T, key, id string, fill func(context.Context, *dash.Representation) (T, error)) (T, error) {
-	var none T
-	t.mu.Lock()
-	v, ok := cache[id]
-	t.mu.Unlock()
-	if ok {
+// A shelf keeps what was fetched once.
+type shelf[V any] struct {
+	join join.Group[string, V]
+	mu   sync.Mutex
+	kept map[string]V
+}
+
+func (s *shelf[V]) have(id string) (V, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v, ok := s.kept[id]
+	return v, ok
+}
+
+func (s *shelf[V]) keep(id string, v V) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kept == nil {
+		s.kept = map[string]V{}
+	}
+	s.kept[id] = v
+}
+
+// get returns what is kept for rep, and loads it first if need be.
+func (s *shelf[V]) get(ctx context.Context, rep *dash.Representation, load func(context.Context, *dash.Representation) (V, error)) (V, error) {
+	if v, ok := s.have(rep.ID); ok {
 		return v, nil
 	}
-	rep, err := t.representation(id)
-	if err != nil {
-		return none, err
-	}
-	done := t.join.DoChan(key, func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loadTimeout)
-		defer cancel()
-		v, err := fill(ctx, rep)
+	return s.join.Do(ctx, rep.ID, func(ctx context.Context) (V, error) {
+		v, err := load(ctx, rep)
 		if err != nil {
-			return nil, fmt.Errorf("representation %s: %w", id, err)
+			return v, fmt.Errorf("representation %s: %w", rep.ID, err)
 		}
-		t.mu.Lock()
-		cache[id] = v
-		t.mu.Unlock()
+		s.keep(rep.ID, v)
 		return v, nil
 	})
-	select {
-	case r := <-done:
-		if r.Err != nil {
-			return none, r.Err
-		}
-		return r.Val.(T), nil
-	case <-ctx.Done():
-		return none, context.Cause(ctx)
-	}
 }
 
 func (t *Title) loadInit(ctx context.Context, rep *dash.Representation) ([]byte, error) {

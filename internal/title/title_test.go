@@ -7,9 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"htlcdash"
 	"htlcdash/internal/title"
@@ -178,65 +177,75 @@ func TestUnknownRepresentation(t *testing.T) {
 	}
 }
 
-// Many callers at once cause one fetch, a caller who leaves does not take the
-// others with him, and a failure is not kept.
+// Many callers at once cause one fetch, and one who leaves does not take the
+// others with him.
 func TestSegmentsJoinCallers(t *testing.T) {
 	made := titletest.Make(t, titletest.Options{})
-	var fetches atomic.Int32
-	var fail atomic.Bool
-	begun, release := make(chan struct{}, 10), make(chan struct{})
-	opened, err := title.Open(t.Context(), func(ctx context.Context, path string, offset, limit int64) ([]byte, error) {
-		if strings.HasPrefix(path, "seals/") {
-			fetches.Add(1)
-			begun <- struct{}{}
+	synctest.Test(t, func(t *testing.T) {
+		fetches, release := 0, make(chan struct{})
+		opened, err := title.Open(t.Context(), onList(made.Dir, func(ctx context.Context) error {
+			fetches++
 			select {
 			case <-release:
+				return nil
 			case <-ctx.Done():
-				return nil, ctx.Err()
+				return ctx.Err()
 			}
-			if fail.Load() {
-				return nil, errors.New("no route")
-			}
+		}))
+		if err != nil {
+			t.Fatal(err)
 		}
-		return title.Dir(made.Dir)(ctx, path, offset, limit)
+		impatient, leave := context.WithCancel(t.Context())
+		go func() {
+			if _, err := opened.Segments(impatient, "v0"); !errors.Is(err, context.Canceled) {
+				t.Errorf("who left got %v", err)
+			}
+		}()
+		synctest.Wait()
+		for range 8 {
+			go func() {
+				if segs, err := opened.Segments(t.Context(), "v0"); err != nil || len(segs) != 5 {
+					t.Errorf("%d segments, %v", len(segs), err)
+				}
+			}()
+		}
+		synctest.Wait()
+		leave()
+		synctest.Wait()
+		close(release)
+		synctest.Wait()
+		if _, err := opened.Segments(t.Context(), "v0"); err != nil || fetches != 1 {
+			t.Errorf("%d fetches, %v", fetches, err)
+		}
 	})
+}
+
+func TestFailureIsNotKept(t *testing.T) {
+	made := titletest.Make(t, titletest.Options{})
+	broken := errors.New("no route")
+	answer := broken
+	opened, err := title.Open(t.Context(), onList(made.Dir, func(context.Context) error { return answer }))
 	if err != nil {
 		t.Fatal(err)
 	}
-
-	impatient, leave := context.WithCancel(t.Context())
-	left := make(chan error)
-	go func() {
-		_, err := opened.Segments(impatient, "v0")
-		left <- err
-	}()
-	<-begun
-	leave()
-	if err := <-left; !errors.Is(err, context.Canceled) {
-		t.Errorf("who left got %v", err)
+	if _, err := opened.Segments(t.Context(), "v1"); !errors.Is(err, broken) {
+		t.Errorf("%v, want %v", err, broken)
 	}
-	var group sync.WaitGroup
-	for range 8 {
-		group.Go(func() {
-			if segs, err := opened.Segments(t.Context(), "v0"); err != nil || len(segs) != 5 {
-				t.Errorf("%d segments, %v", len(segs), err)
-			}
-		})
-	}
-	release <- struct{}{}
-	group.Wait()
-	if n := fetches.Load(); n != 1 {
-		t.Errorf("%d fetches", n)
-	}
-
-	close(release)
-	fail.Store(true)
-	if _, err := opened.Segments(t.Context(), "v1"); err == nil {
-		t.Error("no error of a fetch that failed")
-	}
-	fail.Store(false)
+	answer = nil
 	if _, err := opened.Segments(t.Context(), "v1"); err != nil {
 		t.Errorf("the failure was kept: %v", err)
+	}
+}
+
+// onList serves dir, and calls hook before a seal list.
+func onList(dir string, hook func(context.Context) error) title.Fetch {
+	return func(ctx context.Context, path string, offset, limit int64) ([]byte, error) {
+		if strings.HasPrefix(path, "seals/") {
+			if err := hook(ctx); err != nil {
+				return nil, err
+			}
+		}
+		return title.Dir(dir)(ctx, path, offset, limit)
 	}
 }
 
