@@ -2,6 +2,7 @@ package dash
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -89,21 +90,17 @@ func (x *indexer) add(res Resource, r *Representation, i int) {
 }
 
 // Publishable reports why m cannot become a title, by an error that says what
-// would mend it. On-demand Representations must have been resolved.
+// would mend it. It tells more after [Manifest.Resolve].
 func (m *Manifest) Publishable() error {
 	if m.absolute != "" {
 		return malformed("BaseURL %q is absolute: remove it, the files of a title lie beside its MPD", clip(m.absolute))
 	}
-	for _, r := range m.reps {
-		if r.base != nil && r.Segments == nil {
-			return r.wrap(malformed("its index was not read"))
-		}
-	}
-	for path, places := range m.places() {
+	places := m.places()
+	for _, path := range slices.Sorted(maps.Keys(places)) {
 		if err := reserved(path); err != nil {
 			return err
 		}
-		if err := disjoint(path, places); err != nil {
+		if err := disjoint(path, places[path]); err != nil {
 			return err
 		}
 	}

@@ -233,9 +233,6 @@ func (p *parser) representation(n int, at period, base string, rep, set, per *et
 	if err := r.readNumbers(inherited); err != nil {
 		return r.wrap(err)
 	}
-	if r.Bandwidth == 0 {
-		return r.wrap(malformed("bandwidth is missing or 0"))
-	}
 	if err := p.segments(r, at, base, []*etree.Element{rep, set, per}); err != nil {
 		return r.wrap(err)
 	}
@@ -246,21 +243,24 @@ func (p *parser) representation(n int, at period, base string, rep, set, per *et
 const maxUint32 = 1<<32 - 1
 
 func (r *Representation) readNumbers(attr func(string) string) error {
-	for name, set := range map[string]func(uint64){
-		"bandwidth": func(v uint64) { r.Bandwidth = int64(v) },
-		"width":     func(v uint64) { r.Width = int(v) },
-		"height":    func(v uint64) { r.Height = int(v) },
-	} {
-		text := attr(name)
+	var width, height, bandwidth uint64
+	for _, x := range []struct {
+		name string
+		to   *uint64
+	}{{"bandwidth", &bandwidth}, {"width", &width}, {"height", &height}} {
+		text := attr(x.name)
 		if text == "" {
 			continue
 		}
-		v, ok := parseUint(text, maxUint32)
-		if !ok {
-			return malformed("%s=%q: want a whole number up to %d", name, clip(text), uint64(maxUint32))
+		var ok bool
+		if *x.to, ok = parseUint(text, maxUint32); !ok {
+			return malformed("%s=%q: want a whole number up to %d", x.name, clip(text), uint64(maxUint32))
 		}
-		set(v)
 	}
+	if bandwidth == 0 {
+		return malformed("bandwidth is missing or 0")
+	}
+	r.Bandwidth, r.Width, r.Height = int64(bandwidth), int(width), int(height)
 	return nil
 }
 

@@ -24,8 +24,7 @@ const (
 	MaxRuns      = 256 // price runs of a Representation; more stand in the seal list only
 	MaxProviders = 64  // addresses in an MPD
 
-	maxAddress = 512                                       // bytes of one of them
-	maxPrice   = lightning.Msat(math.MaxInt64 / (1 << 17)) // of a segment: the sum of MaxSegments fits
+	maxAddress = 512 // bytes of one of them
 )
 
 // Pay is what the title says of one Representation.
@@ -211,12 +210,12 @@ func readSegments(e *etree.Element) (*Pay, error) {
 	if pay.Total, err = msatAttr(e, "total", math.MaxInt64); err != nil {
 		return nil, err
 	}
-	pay.Max, err = msatAttr(e, "max", maxPrice)
+	pay.Max, err = msatAttr(e, "max", htlcdash.MaxPrice)
 	return pay, err
 }
 
 func readRun(e *etree.Element) (run PriceRun, err error) {
-	if run.Price, err = msatAttr(e, "msat", maxPrice); err != nil {
+	if run.Price, err = msatAttr(e, "msat", htlcdash.MaxPrice); err != nil {
 		return run, err
 	}
 	r, err := uintAttr(e, "r", 0, htlcdash.MaxSegments)
@@ -251,7 +250,7 @@ func (p *Pay) check() error {
 	if p.Count < 1 || p.Count > htlcdash.MaxSegments {
 		return malformed("payment extension: %d segments", p.Count)
 	}
-	if p.Max < 0 || p.Max > maxPrice || p.Total < p.Max || p.Total > p.Max*lightning.Msat(p.Count) {
+	if p.Max < 0 || p.Max > htlcdash.MaxPrice || p.Total < p.Max || p.Total > p.Max*lightning.Msat(p.Count) {
 		return malformed("payment extension: %d segments of at most %d msat cannot cost %d msat", p.Count, p.Max, p.Total)
 	}
 	if len(p.Runs) > MaxRuns {
@@ -285,11 +284,16 @@ func (p *Pay) fits(r *Representation) error {
 }
 
 // Extend returns the MPD with our extension in place of any it had: the bytes
-// to sign. Pays must name every Representation by its ID. The same input gives
-// the same bytes. The error matches [htlcdash.ErrFormat].
+// to sign. Pays must name every Representation by its ID, and m must be
+// resolved. The same input gives the same bytes. The error matches [htlcdash.ErrFormat].
 func (m *Manifest) Extend(publisher htlcdash.PublisherID, providers []string, pays map[string]Pay) ([]byte, error) {
 	if err := m.Publishable(); err != nil {
 		return nil, err
+	}
+	for _, r := range m.reps {
+		if r.Segments == nil {
+			return nil, r.wrap(malformed("its index was not read"))
+		}
 	}
 	if err := checkProviders(providers); err != nil {
 		return nil, err

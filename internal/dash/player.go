@@ -40,6 +40,10 @@ func (t *tree) keepHome() {
 		case t.foreign[e] != "":
 		case e.Tag == "Location", e.Tag == "PatchLocation", e.Tag == "ContentSteering", e.Tag == "Metrics":
 			remove(e)
+		case e.Tag == "ServiceDescription":
+			for _, steering := range slices.Collect(t.all(e, "ContentSteering")) {
+				remove(steering)
+			}
 		}
 	}
 	t.oneBaseURL(t.root)

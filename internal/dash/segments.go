@@ -98,6 +98,9 @@ func (p *parser) template(r *Representation, info segmentInfo, tl timeline, base
 	if err := p.initialization(r, info, base); err != nil {
 		return err
 	}
+	if _, ok := info.attr("index"); ok {
+		return malformed("SegmentTemplate@index is not supported: number the segments with $Number$")
+	}
 	media, ok := info.attr("media")
 	if !ok {
 		return malformed("SegmentTemplate has no media")
