@@ -31,6 +31,9 @@ func (n *Node) Pay(ctx context.Context, inv lightning.Invoice, maxFee lightning.
 	if err := inv.Payable(maxFee); err != nil {
 		return refused(inv.Hash, err.Error())
 	}
+	if ctx.Err() != nil {
+		return lightning.Payment{}, inFlight(inv.Hash, context.Cause(ctx))
+	}
 	f, err := n.board(ctx, inv, maxFee)
 	if err != nil {
 		return lightning.Payment{}, inFlight(inv.Hash, err)
