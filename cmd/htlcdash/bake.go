@@ -37,9 +37,10 @@ func (bakeBuy) Help() string {
 
 func (c bakeBuy) Run(ctx context.Context, t terminal, w *walletCommands, log *slog.Logger) error {
 	return w.use(ctx, log, func(n *lnd.Node) error {
-		if err := bake(ctx, t.out, n, lnd.BuyingRights, buyingRootKey, c.Budget, c.Macaroon); err != nil {
+		if err := bake(ctx, n, lnd.BuyingRights, buyingRootKey, c.Budget, c.Macaroon); err != nil {
 			return err
 		}
+		tellRights(t.out, c.Macaroon, lnd.BuyingRights)
 		if c.Budget > 0 {
 			fmt.Fprintln(t.out, "it works while this runs: htlcdash wallet guard")
 		}
@@ -55,11 +56,17 @@ func (bakeSell) Help() string { return "Example: htlcdash wallet bake sell" }
 
 func (c bakeSell) Run(ctx context.Context, t terminal, w *walletCommands, log *slog.Logger) error {
 	return w.use(ctx, log, func(n *lnd.Node) error {
-		return bake(ctx, t.out, n, lnd.SellingRights, sellingRootKey, 0, c.Macaroon)
+		if err := bake(ctx, n, lnd.SellingRights, sellingRootKey, 0, c.Macaroon); err != nil {
+			return err
+		}
+		tellRights(t.out, c.Macaroon, lnd.SellingRights)
+		return nil
 	})
 }
 
-func bake(ctx context.Context, out io.Writer, node *lnd.Node, rights []lnd.Right, rootKey uint64, budget lightning.Msat, file config.Path) error {
+// bake writes a macaroon that allows rights, and what it spends up to budget
+// if that is not 0.
+func bake(ctx context.Context, node *lnd.Node, rights []lnd.Right, rootKey uint64, budget lightning.Msat, file config.Path) error {
 	m, err := node.Bake(ctx, rights, rootKey)
 	if err != nil {
 		return err
@@ -72,12 +79,12 @@ func bake(ctx context.Context, out io.Writer, node *lnd.Node, rights []lnd.Right
 	if err := os.MkdirAll(filepath.Dir(string(file)), 0o700); err != nil {
 		return err
 	}
-	if err := m.Write(string(file)); err != nil {
-		return err
-	}
+	return m.Write(string(file))
+}
+
+func tellRights(out io.Writer, file config.Path, rights []lnd.Right) {
 	fmt.Fprintf(out, "wrote %s, which may call:\n", file)
 	for _, r := range rights {
 		fmt.Fprintln(out, "  ", r)
 	}
-	return nil
 }

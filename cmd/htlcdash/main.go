@@ -32,7 +32,10 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
 	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		fmt.Fprintln(os.Stderr, "htlcdash: interrupted:", err)
+	case err != nil:
 		fmt.Fprintln(os.Stderr, "htlcdash:", err)
 	}
 	os.Exit(exitCode(err))
@@ -42,7 +45,7 @@ func main() {
 func exitCode(err error) int {
 	var usage usageError
 	switch {
-	case err == nil, errors.Is(err, context.Canceled):
+	case err == nil:
 		return exitOK
 	case errors.As(err, &usage):
 		return exitUsage
@@ -63,6 +66,9 @@ type commands struct {
 
 	Init    initCommand    `cmd:"" help:"Write a commented configuration file."`
 	Config  configCommands `cmd:"" help:"Check the configuration."`
+	Demo    demoCommand    `cmd:"" help:"See all of it work on this machine, with play money."`
+	Publish publishCommand `cmd:"" help:"Turn a film into a title that can be sold."`
+	Serve   serveCommand   `cmd:"" help:"Sell titles: run a provider."`
 	Wallet  walletCommands `cmd:"" help:"Use the Lightning node: channels, payments, macaroons."`
 	Ledger  ledgerCommands `cmd:"" help:"Read the books."`
 	Version versionCommand `cmd:"" help:"Print the version."`

@@ -48,8 +48,8 @@ func TestExitCodes(t *testing.T) {
 			}
 		})
 	}
-	if exitCode(errors.New("x")) != exitError || exitCode(context.Canceled) != exitOK {
-		t.Error("an error is 1, a stop by Ctrl-C is 0")
+	if exitCode(errors.New("x")) != exitError || exitCode(context.Canceled) != exitError {
+		t.Error("an error is 1, and so is work that was interrupted")
 	}
 }
 
@@ -73,7 +73,7 @@ func TestInitRefusesToOverwrite(t *testing.T) {
 func TestConfigCheckFindsFaults(t *testing.T) {
 	for _, tt := range []struct{ name, file, want string }{
 		{"unknown key", "[proxy]\nbudget_dai = \"1 sat\"", "did you mean proxy.budget_day?"},
-		{"value of another command", "[serve]\noffer_expires = \"soon\"", "offer-expires"},
+		{"value of another command", "[serve]\noffer_life = \"soon\"", "offer-life"},
 		{"amount without unit", "[proxy]\nbudget_day = \"1\"", "1 sat"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

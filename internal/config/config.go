@@ -61,13 +61,19 @@ type Publish struct {
 
 // Serve is the table [serve].
 type Serve struct {
-	Listen string `default:":8402"                      help:"Address that viewers reach."`
-	Page   string `default:"127.0.0.1:8403"             help:"Address of the operator's page. It has no password: keep it on this machine."`
+	Listen string `default:":8402"                       help:"Address that viewers reach."`
+	Page   string `default:"127.0.0.1:8403"              help:"Address of the operator's page. It has no password: keep it on this machine. Empty: no page."`
+	Name   string `default:"htlcdash"                    help:"Name of the provider, for people."`
+	Secret Path   `default:"~/.htlcdash/provider.secret" help:"File with the secret that offers are derived from, made on first use."`
 	ServeBooks
-	Secret Path `default:"~/.htlcdash/provider.secret" help:"File with the secret that offers are derived from, made on first use."`
 	ServeMacaroon
-	Invoices     bool          `default:"true" negatable:""          help:"Answer a stranger's request for a segment with an invoice (L402 and Payment), rate limited. Our own viewers do not need it."`
-	OfferExpires time.Duration `default:"10m"                        help:"How long an offer is good."`
+	PriceFactor    float64       `default:"1"   help:"What a segment costs here, times what the publisher asks. Viewers refuse more than 1."`
+	Prepaid        []string      `default:"*"   help:"Titles whose segments answer a stranger's request with an invoice (L402 and Payment): names, or * for all. Our own viewers need none."`
+	OfferLife      time.Duration `default:"10m" help:"How long an offer can be paid."`
+	OfferRate      float64       `default:"500" help:"Offers a second for one address."`
+	InvoiceRate    float64       `default:"1"   help:"Invoices a second for one address of strangers."`
+	MaxOpenOffers  int           `default:"20000" help:"Offers that can be paid at one time, of all together."`
+	TrustedProxies []string      `help:"Addresses or networks of web proxies before this server, which may say who asks (X-Forwarded-For)."`
 }
 
 // Proxy is the table [proxy].

@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,8 +32,11 @@ func TestSampleSetsEveryKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if sampled.Serve != defaults.Serve || sampled.Node != defaults.Node {
-		t.Errorf("the sample says %+v, the defaults %+v", sampled, defaults)
+	if got, want := fmt.Sprintf("%+v", sampled), fmt.Sprintf("%+v", defaults); got != want {
+		t.Errorf("the sample says %s, the defaults are %s", got, want)
+	}
+	if n := len(sampled.Proxy.Providers); n != 0 {
+		t.Errorf("an empty list has %d values", n)
 	}
 }
 
@@ -64,7 +68,7 @@ func TestParse(t *testing.T) {
 		{"number for text", "[serve]\nlisten = 80", "serve.listen: want text in quotes"},
 		{"amount without quotes", "[proxy]\nbudget_day = 21", "proxy.budget_day: want text in quotes"},
 		{"list of numbers", "[proxy]\nproviders = [1]", "want a list"},
-		{"text for boolean", "[serve]\ninvoices = \"yes\"", "want true or false"},
+		{"text for boolean", "[node]\nroute_hints = \"yes\"", "want true or false"},
 		{"not TOML", "[serve\n", "toml"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -177,7 +181,7 @@ func FuzzParse(f *testing.F) {
 }
 
 func TestSampleTakesValues(t *testing.T) {
-	values := map[string]string{"proxy.providers": "http://a,http://b", "serve.invoices": "false", "log.level": "debug"}
+	values := map[string]string{"proxy.providers": "http://a,http://b", "node.route_hints": "true", "log.level": "debug"}
 	f, err := config.Parse("sample", config.Sample("/srv", values))
 	if err != nil {
 		t.Fatal(err)
@@ -186,7 +190,7 @@ func TestSampleTakesValues(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Proxy.Providers) != 2 || c.Serve.Invoices || c.Log.Level != "debug" {
-		t.Errorf("got %q, %v, %q", c.Proxy.Providers, c.Serve.Invoices, c.Log.Level)
+	if len(c.Proxy.Providers) != 2 || !c.Node.RouteHints || c.Log.Level != "debug" {
+		t.Errorf("got %q, %v, %q", c.Proxy.Providers, c.Node.RouteHints, c.Log.Level)
 	}
 }

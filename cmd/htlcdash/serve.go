@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+
+	"htlcdash/internal/config"
+	"htlcdash/internal/exchange"
+	"htlcdash/internal/ledger"
+	"htlcdash/internal/seller"
+)
+
+type serveCommand struct {
+	Node         config.Node   `embed:"" prefix:"node-" envprefix:"HTLCDASH_NODE_"`
+	Titles       config.Titles `embed:"" prefix:"titles-" envprefix:"HTLCDASH_TITLES_"`
+	config.Serve `embed:"" envprefix:"HTLCDASH_SERVE_"`
+}
+
+func (serveCommand) Help() string {
+	return "It sells what htlcdash publish has put into the titles' folder. SIGHUP makes it read that folder again.\n\n" +
+		"Example: htlcdash serve --listen :8402"
+}
+
+func (c serveCommand) Run(ctx context.Context, t terminal, log *slog.Logger) (err error) {
+	proxies, err := parsePrefixes(c.TrustedProxies)
+	if err != nil {
+		return usageError{err}
+	}
+	public, operator, err := c.listeners()
+	if err != nil {
+		return err
+	}
+	secret, _, err := secretFile(c.Secret)
+	if err != nil {
+		return fmt.Errorf("provider's secret: %w", err)
+	}
+	books, err := ledger.Open(string(c.Ledger))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, books.Close()) }()
+	node, info, err := openNode(ctx, c.Node, c.Macaroon, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, node.Close()) }()
+	s, err := seller.New(ctx, seller.Config{
+		Titles: []string{string(c.Titles.Folder)},
+		Payee:  node, Channels: node, Node: info.ID, Alias: c.Name,
+		Secret: exchange.NewSecret(secret), Books: books,
+		Price: seller.Factor(c.PriceFactor), OfferLife: c.OfferLife, Prepaid: c.prepaid,
+		TrustedProxies: proxies, OfferRate: c.OfferRate, InvoiceRate: c.InvoiceRate, MaxOpenOffers: c.MaxOpenOffers,
+		Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	onHangup(ctx, func() {
+		if err := s.Reload(ctx); err != nil {
+			log.Error("titles", "err", err)
+		}
+	})
+	log.Info("selling", "listen", public.Addr(), "page", c.Page, "node", info.ID, "network", info.Network)
+	return s.Serve(ctx, public, operator)
+}
+
+func (c serveCommand) prepaid(title string) bool {
+	return slices.Contains(c.Prepaid, "*") || slices.Contains(c.Prepaid, title)
+}
+
+// listeners opens both doors before anything else, since a taken port is the
+// commonest fault. The seller closes them; so does the end of the process.
+func (c serveCommand) listeners() (public, operator net.Listener, err error) {
+	if public, err = listen(c.Listen, "--listen"); err != nil {
+		return nil, nil, err
+	}
+	if c.Page == "" {
+		return public, nil, nil
+	}
+	if operator, err = listen(c.Page, "--page"); err != nil {
+		return nil, nil, errors.Join(err, public.Close())
+	}
+	return public, operator, nil
+}
+
+func listen(address, flag string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s is in use by another program: stop that or choose another address with %s", address, flag)
+	}
+	return l, err
+}
+
+// onHangup calls do for each SIGHUP until ctx is done.
+func onHangup(ctx context.Context, do func()) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	go func() {
+		defer signal.Stop(hangup)
+		for {
+			select {
+			case <-hangup:
+				do()
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+}
+
+// parsePrefixes reads networks and single addresses.
+func parsePrefixes(list []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, s := range list {
+		if a, err := netip.ParseAddr(s); err == nil {
+			out = append(out, netip.PrefixFrom(a, a.BitLen()))
+			continue
+		}
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return nil, fmt.Errorf("trusted proxy %q: want an address or a network such as 10.0.0.0/8", s)
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
