@@ -14,12 +14,12 @@ import (
 
 // terms is what lnrpc.Invoice and invoicesrpc.AddHoldInvoiceRequest share.
 type terms struct {
-	Preimage []byte         `json:"r_preimage,omitempty"`
-	Hash     []byte         `json:"hash,omitempty"`
-	Amount   lightning.Msat `json:"value_msat,string"`
-	Expiry   int64          `json:"expiry,string"`
-	Memo     string         `json:"memo"`
-	Private  bool           `json:"private"`
+	Preimage []byte `json:"r_preimage,omitempty"`
+	Hash     []byte `json:"hash,omitempty"`
+	Amount   int64  `json:"value_msat,string"`
+	Expiry   int64  `json:"expiry,string"`
+	Memo     string `json:"memo"`
+	Private  bool   `json:"private"`
 }
 
 func (n *Node) terms(t lightning.Terms) (terms, error) {
@@ -29,7 +29,7 @@ func (n *Node) terms(t lightning.Terms) (terms, error) {
 	if t.Expiry == 0 {
 		t.Expiry = time.Hour
 	}
-	return terms{Amount: t.Amount, Expiry: int64(max(t.Expiry/time.Second, 1)), Memo: t.Memo, Private: n.cfg.RouteHints}, nil
+	return terms{Amount: int64(t.Amount), Expiry: int64(max(t.Expiry/time.Second, 1)), Memo: t.Memo, Private: n.cfg.RouteHints}, nil
 }
 
 // Invoice makes an invoice that p settles, as [lightning.Payee] says.
@@ -71,7 +71,7 @@ func (n *Node) add(ctx context.Context, path string, req terms, h lightning.Hash
 		return lightning.Invoice{}, fmt.Errorf("invoice %v: %w", h, err)
 	}
 	inv, err := lightning.DecodeInvoice(r.Bolt11)
-	if err == nil && (inv.Hash != h || inv.Amount != req.Amount) {
+	if err == nil && (inv.Hash != h || inv.Amount != lightning.Msat(req.Amount)) {
 		err = errors.New("lnd made an invoice for something else")
 	}
 	return inv, err
@@ -85,7 +85,7 @@ func (n *Node) again(ctx context.Context, p lightning.Preimage, t lightning.Term
 	if err := n.rest.get(ctx, "/v1/invoice/"+h.String(), &r); err != nil {
 		return lightning.Invoice{}, fmt.Errorf("invoice %v: %w", h, err)
 	}
-	if r.Asked != t.Amount || len(r.Preimage) != 32 || !lightning.NewPreimage([32]byte(r.Preimage)).Opens(h) {
+	if lightning.Msat(r.Asked) != t.Amount || len(r.Preimage) != 32 || !lightning.NewPreimage([32]byte(r.Preimage)).Opens(h) {
 		return lightning.Invoice{}, fmt.Errorf("invoice %v: %w", h, lightning.ErrHashUsed)
 	}
 	return lightning.DecodeInvoice(r.Bolt11)
@@ -93,21 +93,21 @@ func (n *Node) again(ctx context.Context, p lightning.Preimage, t lightning.Term
 
 // invoice is lnrpc.Invoice, as far as it is read.
 type invoice struct {
-	Bolt11      string         `json:"payment_request"`
-	Preimage    []byte         `json:"r_preimage"`
-	Hash        []byte         `json:"r_hash"`
-	Asked       lightning.Msat `json:"value_msat,string"`
-	Paid        lightning.Msat `json:"amt_paid_msat,string"`
-	State       string         `json:"state"`
-	SettleIndex uint64         `json:"settle_index,string"`
-	SettleDate  int64          `json:"settle_date,string"`
+	Bolt11      string `json:"payment_request"`
+	Preimage    []byte `json:"r_preimage"`
+	Hash        []byte `json:"r_hash"`
+	Asked       int64  `json:"value_msat,string"`
+	Paid        int64  `json:"amt_paid_msat,string"`
+	State       string `json:"state"`
+	SettleIndex uint64 `json:"settle_index,string"`
+	SettleDate  int64  `json:"settle_date,string"`
 }
 
 func (i invoice) receipt() (r lightning.Receipt, ok bool) {
 	if i.State != "SETTLED" || len(i.Hash) != len(r.Hash) {
 		return r, false
 	}
-	return lightning.Receipt{Index: i.SettleIndex, Hash: lightning.Hash(i.Hash), Amount: i.Paid, At: time.Unix(i.SettleDate, 0).UTC()}, true
+	return lightning.Receipt{Index: i.SettleIndex, Hash: lightning.Hash(i.Hash), Amount: lightning.Msat(i.Paid), At: time.Unix(i.SettleDate, 0).UTC()}, true
 }
 
 // Receipts reports settled invoices, as [lightning.Payee] says.
@@ -222,8 +222,12 @@ func (n *Node) past(ctx context.Context) ([]lightning.Receipt, error) {
 	return all, nil
 }
 
-// AwaitHeld waits for a payment, as [lightning.Holder] says.
+// AwaitHeld waits for a payment, as [lightning.Holder] says. lnd lets one wait
+// for an invoice that does not exist, so that it is asked first.
 func (n *Node) AwaitHeld(ctx context.Context, h lightning.Hash) error {
+	if err := n.rest.get(ctx, "/v1/invoice/"+h.String(), nil); err != nil {
+		return invoiceError(h, err)
+	}
 	s, err := n.rest.stream(ctx, http.MethodGet, "/v2/invoices/subscribe/"+pathBytes(h), nil)
 	if err != nil {
 		return invoiceError(h, err)

@@ -100,11 +100,11 @@ func (n *Node) queue(ctx context.Context, f *flight, inv lightning.Invoice, maxF
 
 // sendRequest is routerrpc.SendPaymentRequest.
 type sendRequest struct {
-	PaymentRequest    string         `json:"payment_request"`
-	FeeLimitMsat      lightning.Msat `json:"fee_limit_msat,string"`
-	TimeoutSeconds    int            `json:"timeout_seconds"`
-	MaxParts          int            `json:"max_parts"`
-	NoInflightUpdates bool           `json:"no_inflight_updates"`
+	PaymentRequest    string `json:"payment_request"`
+	FeeLimitMsat      int64  `json:"fee_limit_msat,string"`
+	TimeoutSeconds    int    `json:"timeout_seconds"`
+	MaxParts          int    `json:"max_parts"`
+	NoInflightUpdates bool   `json:"no_inflight_updates"`
 }
 
 // send asks lnd to pay and waits for the outcome. If lnd answers with an error
@@ -112,7 +112,7 @@ type sendRequest struct {
 // is asked what became of it: only "never heard of it" is a failure.
 func (n *Node) send(ctx context.Context, inv lightning.Invoice, maxFee lightning.Msat) (lightning.Payment, error) {
 	s, err := n.rest.stream(ctx, http.MethodPost, "/v2/router/send", sendRequest{
-		PaymentRequest: inv.Bolt11, FeeLimitMsat: maxFee, MaxParts: n.cfg.MaxParts,
+		PaymentRequest: inv.Bolt11, FeeLimitMsat: int64(maxFee), MaxParts: n.cfg.MaxParts,
 		TimeoutSeconds: int(max(n.cfg.PayTimeout/time.Second, 1)), NoInflightUpdates: true,
 	})
 	var p lightning.Payment
@@ -183,11 +183,11 @@ func pathBytes(h lightning.Hash) string { return base64.URLEncoding.EncodeToStri
 
 // payment is lnrpc.Payment.
 type payment struct {
-	Preimage secret         `json:"payment_preimage"`
-	Amount   lightning.Msat `json:"value_msat,string"`
-	Fee      lightning.Msat `json:"fee_msat,string"`
-	Status   string         `json:"status"`
-	Reason   string         `json:"failure_reason"`
+	Preimage secret `json:"payment_preimage"`
+	Amount   int64  `json:"value_msat,string"`
+	Fee      int64  `json:"fee_msat,string"`
+	Status   string `json:"status"`
+	Reason   string `json:"failure_reason"`
 }
 
 // secret is hexadecimal text that must not be printed.
@@ -196,7 +196,7 @@ type secret string
 func (secret) String() string { return "secret" }
 
 func (p payment) outcome(h lightning.Hash) (lightning.Payment, error) {
-	out := lightning.Payment{Amount: p.Amount, Fee: p.Fee}
+	out := lightning.Payment{Amount: lightning.Msat(p.Amount), Fee: lightning.Msat(p.Fee)}
 	switch p.Status {
 	case "SUCCEEDED":
 		preimage, err := lightning.ParsePreimage(string(p.Preimage))
@@ -205,7 +205,7 @@ func (p payment) outcome(h lightning.Hash) (lightning.Payment, error) {
 		}
 		out.State, out.Preimage = lightning.Paid, preimage
 	case "FAILED":
-		out = lightning.Payment{State: lightning.Failed, Amount: p.Amount, Reason: words(p.Reason)}
+		out = lightning.Payment{State: lightning.Failed, Reason: words(p.Reason)}
 	}
 	return out, nil
 }

@@ -16,7 +16,7 @@ import (
 // Balance sums up the wallet, as [lightning.Wallet] says.
 func (n *Node) Balance(ctx context.Context) (lightning.Balance, error) {
 	type amount struct {
-		Msat lightning.Msat `json:"msat,string"`
+		Msat int64 `json:"msat,string"`
 	}
 	var channels struct {
 		Local  amount `json:"local_balance"`
@@ -35,7 +35,9 @@ func (n *Node) Balance(ctx context.Context) (lightning.Balance, error) {
 	if err != nil {
 		return lightning.Balance{}, err
 	}
-	b := lightning.Balance{Outbound: channels.Local.Msat, Inbound: channels.Remote.Msat, Chain: lightning.Msat(chain.Confirmed) * lightning.Sat}
+	b := lightning.Balance{
+		Outbound: lightning.Msat(channels.Local.Msat), Inbound: lightning.Msat(channels.Remote.Msat), Chain: sat(chain.Confirmed),
+	}
 	for _, c := range all { // lnd counts the inactive too; their share is known in whole satoshis
 		if !c.Active {
 			b.Outbound = max(b.Outbound-c.Local, 0)
