@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -29,8 +30,21 @@ func (m Msat) String() string {
 	return strconv.FormatInt(int64(m), 10) + " msat"
 }
 
-// UnmarshalText reads what [ParseMsat] reads, so that configuration and JSON
-// may say "21 sat".
+// UnmarshalJSON reads what encoding/json writes for m, a whole number of msat.
+// A string is read as [ParseMsat] does.
+func (m *Msat) UnmarshalJSON(b []byte) error {
+	if len(b) > 0 && b[0] == '"' {
+		var s string
+		if err := json.Unmarshal(b, &s); err != nil {
+			return err
+		}
+		return m.UnmarshalText([]byte(s))
+	}
+	return json.Unmarshal(b, (*int64)(m))
+}
+
+// UnmarshalText reads what [ParseMsat] reads, so that configuration may say
+// "21 sat".
 func (m *Msat) UnmarshalText(b []byte) error {
 	v, err := ParseMsat(string(b))
 	if err == nil {
