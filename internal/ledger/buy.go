@@ -70,9 +70,9 @@ func (l *Ledger) Conclude(ctx context.Context, h lightning.Hash, out lightning.P
 }
 
 func conclude(w *writer, h lightning.Hash, out lightning.Payment, key htlcdash.Key, now int64) error {
-	var title, sealed []byte
+	var title []byte
 	var state lightning.State
-	err := w.row("SELECT title, sealed, state FROM purchases WHERE hash = ?", h[:]).Scan(&title, &sealed, &state)
+	err := w.row("SELECT title, state FROM purchases WHERE hash = ?", h[:]).Scan(&title, &state)
 	if errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("payment %s: %w", h, htlcdash.ErrNotFound)
 	}
@@ -88,8 +88,8 @@ func conclude(w *writer, h lightning.Hash, out lightning.Payment, key htlcdash.K
 	if err := w.exec("UPDATE purchases SET lost = ? WHERE hash = ?", key.IsZero(), h[:]); err != nil || key.IsZero() {
 		return err
 	}
-	secret := key.Reveal()
-	return w.exec("INSERT INTO keys (sealed, key) VALUES (?, ?) ON CONFLICT DO NOTHING", sealed, secret[:])
+	hash, secret := key.Hash(), key.Reveal()
+	return w.exec("INSERT INTO keys (hash, key) VALUES (?, ?) ON CONFLICT DO NOTHING", hash[:], secret[:])
 }
 
 // book writes an outcome where none stood, or "paid" where "failed" stood: a
@@ -100,27 +100,32 @@ func book(w *writer, h lightning.Hash, title []byte, out lightning.Payment, now 
 	if err != nil || out.State != lightning.Paid {
 		return err
 	}
-	return w.exec(`INSERT INTO spent (title, hour, msat) VALUES (?, ?, ?)
-		ON CONFLICT DO UPDATE SET msat = msat + excluded.msat`, title, now/hour, int64(out.Spent()))
+	return w.exec(`INSERT INTO spent (title, hour, msat, fees) VALUES (?, ?, ?, ?)
+		ON CONFLICT DO UPDATE SET msat = msat + excluded.msat, fees = fees + excluded.fees`,
+		title, now/hour, int64(out.Spent()), int64(out.Fee))
 }
 
 // hour is the width of a total in milliseconds.
 const hour = int64(time.Hour / time.Millisecond)
 
-// Key returns the content key bought for the sealed bytes, or an error
-// matching htlcdash.ErrNotFound.
-func (l *Ledger) Key(ctx context.Context, sealed htlcdash.Root) (htlcdash.Key, error) {
+// Key returns the content key of s if it was bought, or an error matching
+// htlcdash.ErrNotFound. It goes by the hash of the key, not by the name of the
+// sealed bytes, which another publisher's seal may claim too.
+func (l *Ledger) Key(ctx context.Context, s htlcdash.Seal) (htlcdash.Key, error) {
 	var b []byte
-	err := l.read.QueryRowContext(ctx, "SELECT key FROM keys WHERE sealed = ?", sealed[:]).Scan(&b)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return htlcdash.Key{}, fmt.Errorf("key of %s: %w", sealed, htlcdash.ErrNotFound)
-	case err != nil:
-		return htlcdash.Key{}, explain(l.path, err)
-	case len(b) != 32:
-		return htlcdash.Key{}, explain(l.path, fmt.Errorf("%w: key of %s has %d bytes", ErrDamaged, sealed, len(b)))
+	err := l.read.QueryRowContext(ctx, "SELECT key FROM keys WHERE hash = ?", s.KeyHash[:]).Scan(&b)
+	if errors.Is(err, sql.ErrNoRows) {
+		return htlcdash.Key{}, fmt.Errorf("key of %s: %w", s.Sealed, htlcdash.ErrNotFound)
 	}
-	return htlcdash.NewKey([32]byte(b)), nil
+	if err != nil {
+		return htlcdash.Key{}, explain(l.path, err)
+	}
+	if len(b) == 32 {
+		if key := htlcdash.NewKey([32]byte(b)); key.Opens(s) {
+			return key, nil
+		}
+	}
+	return htlcdash.Key{}, explain(l.path, fmt.Errorf("%w: a key of %d bytes does not match its hash", ErrDamaged, len(b)))
 }
 
 // Spent returns what was spent since a time (the zero time: ever), fees
@@ -143,6 +148,37 @@ func (l *Ledger) Spent(ctx context.Context, title *htlcdash.TitleID, since time.
 		return 0, 0, explain(l.path, err)
 	}
 	return spent, reserved, nil
+}
+
+// SpentByHour returns what was spent in each hour since a time, fees included,
+// by the start of the hour. The hour of since counts whole.
+func (l *Ledger) SpentByHour(ctx context.Context, since time.Time) (map[time.Time]lightning.Msat, error) {
+	rows, err := l.read.QueryContext(ctx, "SELECT hour, sum(msat) FROM spent WHERE hour >= ? GROUP BY hour", max(since.UnixMilli(), 0)/hour)
+	if err != nil {
+		return nil, explain(l.path, err)
+	}
+	defer rows.Close()
+	spent := make(map[time.Time]lightning.Msat)
+	for rows.Next() {
+		var h int64
+		var msat lightning.Msat
+		if err := rows.Scan(&h, &msat); err != nil {
+			return nil, explain(l.path, err)
+		}
+		spent[time.UnixMilli(h*hour)] = msat
+	}
+	return spent, explain(l.path, rows.Err())
+}
+
+// Fees returns what routes ever cost, for one title, or for all if title is
+// nil.
+func (l *Ledger) Fees(ctx context.Context, title *htlcdash.TitleID) (fees lightning.Msat, err error) {
+	query, args := "SELECT coalesce(sum(fees), 0) FROM spent", []any(nil)
+	if title != nil {
+		query, args = query+" WHERE title = ?", append(args, title[:])
+	}
+	err = l.read.QueryRowContext(ctx, query, args...).Scan(&fees)
+	return fees, explain(l.path, err)
 }
 
 // Lost returns what was paid to providers who gave no key, for one title, or

@@ -82,6 +82,8 @@ func TestPurchase(t *testing.T) {
 	l, path := fresh(t)
 	ctx := t.Context()
 	p, q := purchase(alice), purchase(bob)
+	key := htlcdash.NewKey(random())
+	p.KeyHash = key.Hash()
 	must(t, l.Intend(ctx, p), l.Intend(ctx, q))
 	wantSpent(t, l, nil, time.Time{}, 0, 2020)
 	wantSpent(t, l, &alice, time.Now(), 0, 1010)
@@ -89,7 +91,6 @@ func TestPurchase(t *testing.T) {
 	if got := purchases(t, l, ledger.Filter{Unsettled: true}); len(got) != 2 || got[0] != p {
 		t.Fatalf("unsettled: %+v, want %+v first", got, p)
 	}
-	key := htlcdash.NewKey(random())
 	must(t, l.Conclude(ctx, p.Hash, paid(7), key), l.Conclude(ctx, q.Hash, failed, htlcdash.Key{}))
 	wantSpent(t, l, nil, time.Now().Add(-time.Minute), 1007, 0)
 	wantSpent(t, l, &bob, time.Time{}, 0, 0)
@@ -97,12 +98,12 @@ func TestPurchase(t *testing.T) {
 
 	must(t, l.Close())
 	l = open(t, path)
-	got, err := l.Key(ctx, p.Sealed)
+	got, err := l.Key(ctx, htlcdash.Seal{KeyHash: p.KeyHash})
 	must(t, err)
 	if got.Reveal() != key.Reveal() {
 		t.Error("another key came back")
 	}
-	if _, err := l.Key(ctx, q.Sealed); !errors.Is(err, htlcdash.ErrNotFound) {
+	if _, err := l.Key(ctx, htlcdash.Seal{KeyHash: q.KeyHash}); !errors.Is(err, htlcdash.ErrNotFound) {
 		t.Errorf("key of a failed purchase: %v, want %v", err, htlcdash.ErrNotFound)
 	}
 	all := purchases(t, l, ledger.Filter{Newest: true})
@@ -137,6 +138,7 @@ func TestConcludeAgain(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			l, _ := fresh(t)
 			p := purchase(alice)
+			p.KeyHash = key.Hash()
 			must(t, l.Intend(ctx, p))
 			for _, o := range c.outs {
 				must(t, l.Conclude(ctx, p.Hash, o.out, o.key))
@@ -147,7 +149,7 @@ func TestConcludeAgain(t *testing.T) {
 			if lost != c.lost {
 				t.Errorf("lost %d, want %d", lost, c.lost)
 			}
-			if _, err := l.Key(ctx, p.Sealed); (err == nil) != c.key {
+			if _, err := l.Key(ctx, htlcdash.Seal{KeyHash: p.KeyHash}); (err == nil) != c.key {
 				t.Errorf("key: %v, want one: %v", err, c.key)
 			}
 			must(t, l.Check(ctx))

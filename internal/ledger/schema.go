@@ -42,10 +42,12 @@ var migrations = []string{
 		title BLOB NOT NULL,
 		hour INTEGER NOT NULL,
 		msat INTEGER NOT NULL,
+		fees INTEGER NOT NULL, -- of msat
 		PRIMARY KEY (title, hour)
 	) STRICT, WITHOUT ROWID;
+	CREATE INDEX purchases_lost ON purchases (title) WHERE lost = 1;
 	CREATE TABLE keys (
-		sealed BLOB PRIMARY KEY,
+		hash BLOB PRIMARY KEY,
 		key BLOB NOT NULL
 	) STRICT, WITHOUT ROWID;
 	CREATE TABLE bans (

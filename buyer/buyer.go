@@ -1,0 +1,454 @@
+// Package buyer spends money on segments, within a budget.
+//
+// It buys the content key of a sealed segment by one payment, and opens the
+// segment with it:
+//
+//	offers (ahead, in batches)  provider
+//	sealed bytes (ahead)        anyone; verified before anything is paid
+//	reserve -> Intend -> Pay -> Conclude -> commit
+//	           (books)  (node)  (books: outcome and key)
+//
+// A payment has three outcomes: paid, failed, not known yet. While it is not
+// known its money stays reserved, its segment is not bought again, and a
+// watcher asks the node until it is known, also after a crash. A key that was
+// bought is in the books and is never bought again.
+//
+// What it does not protect against: under the scheme "salted" nothing proves
+// yet that a payment will buy the key. A provider that cheats gets what is
+// under way to it, which [Config].Exposure bounds, and is never paid again.
+//
+// How far ahead to buy is the caller's decision; nothing here is bought that
+// was not asked for.
+package buyer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"htlcdash"
+	"htlcdash/internal/exchange"
+	"htlcdash/internal/join"
+	"htlcdash/internal/ledger"
+	"htlcdash/lightning"
+)
+
+// Errors that callers decide on. That a payment's outcome is not known yet is
+// lightning.ErrInFlight; that it failed is lightning.ErrFailed.
+var (
+	// ErrBudget means that a limit does not allow the price. Nothing was paid.
+	ErrBudget = errors.New("buyer: over budget")
+	// ErrStopped means that buying was stopped. Nothing was paid.
+	ErrStopped = errors.New("buyer: stopped")
+	// ErrPrice means that a provider asks more than the publisher. Nothing was
+	// paid.
+	ErrPrice = errors.New("buyer: price above the ceiling")
+	// ErrNoOffer means that no provider makes an acceptable offer. Nothing was
+	// paid.
+	ErrNoOffer = errors.New("buyer: no offer")
+	// ErrExposure means that too much is under way to a provider already.
+	// Nothing was paid.
+	ErrExposure = errors.New("buyer: too much unproved with one provider")
+	// ErrClosed means that the buyer was closed. Nothing was paid.
+	ErrClosed = errors.New("buyer: closed")
+	// ErrTerms means that an offer is not what the seal allows. Nothing was
+	// paid.
+	ErrTerms = exchange.ErrTerms
+	// ErrCheated means that a payment did not buy the key: its money is lost,
+	// and the provider is banned.
+	ErrCheated = exchange.ErrCheated
+)
+
+// Sealed gives sealed bytes, checked against their name. They are not changed.
+type Sealed interface {
+	Get(ctx context.Context, b htlcdash.Blob) ([]byte, error)
+}
+
+// Fee bounds what a route may cost: the greater of both. It counts against the
+// budget.
+type Fee struct {
+	Floor lightning.Msat
+	PPM   int64 // millionths of the price
+}
+
+func (f Fee) of(price lightning.Msat) lightning.Msat {
+	return max(f.Floor, price/1_000_000*lightning.Msat(f.PPM)+price%1_000_000*lightning.Msat(f.PPM)/1_000_000)
+}
+
+// Config tells a [Buyer] what it works with.
+type Config struct {
+	// Ledger holds the books, which no other buyer uses. Required. It is an
+	// internal type in a public field: strangers who import this package get
+	// one ledger, not a choice, until a second one exists.
+	Ledger *ledger.Ledger
+	Payer  lightning.Payer // required
+	Sealed Sealed          // required
+
+	Limits Limits // zero: nothing is bought
+	Fee    Fee
+	// Exposure bounds the payments under way to one provider, which a cheat
+	// could keep. A single payment may always be under way. 0: the price of
+	// the title's dearest segment.
+	Exposure lightning.Msat
+	// PayBeside allows to pay a provider that has sold a key in this run while
+	// the sealed bytes are still on their way. Then those may not come, and
+	// the key waits in the books until they do.
+	PayBeside bool
+	Patience  time.Duration // how long a caller waits for a payment; 0: 30 s
+	// Grace is how long after a payment could last have been sent the node must
+	// still not know it, for it to count as failed. 0: 10 s.
+	Grace time.Duration
+	Log   *slog.Logger // nil: none
+	// Step is called at each step of a purchase: "before-intent", "intent",
+	// "paid", "key". Tests crash there. nil: nothing happens.
+	Step func(step string)
+}
+
+// A Buyer buys segments. All methods may be called at once.
+type Buyer struct {
+	c     Config
+	till  *till
+	desk  *desk
+	news  *news
+	jobs  join.Group[htlcdash.Segment, []byte]
+	alive context.Context // ends with Close; kept because payments outlive their callers
+	close context.CancelFunc
+	work  sync.WaitGroup // of goroutines that pay or watch; grows under mu only
+
+	mu      sync.Mutex
+	closed  bool
+	titles  map[htlcdash.TitleID]*title
+	peers   map[string]*peer     // by URL
+	bans    map[string]string    // why, by URL
+	flights map[[32]byte]*flight // by hash of the key that is bought
+	past    []*flight            // of an earlier run
+}
+
+// A title is what a segment's title adds to it. It does not change.
+type title struct {
+	id      htlcdash.TitleID
+	dearest lightning.Msat
+	peers   []*peer
+}
+
+// New returns a Buyer that knows from the books what was spent, what is owned
+// and what is not known yet, and begins to ask the node about the last.
+func New(c Config) (*Buyer, error) {
+	if c.Ledger == nil || c.Payer == nil || c.Sealed == nil {
+		return nil, errors.New("buyer: a ledger, a payer and sealed bytes are required")
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Step == nil {
+		c.Step = func(string) {}
+	}
+	if c.Patience == 0 {
+		c.Patience = 30 * time.Second
+	}
+	if c.Grace == 0 {
+		c.Grace = 10 * time.Second
+	}
+	b := &Buyer{
+		c: c, desk: newDesk(), news: newNews(),
+		titles: make(map[htlcdash.TitleID]*title), peers: make(map[string]*peer), flights: make(map[[32]byte]*flight),
+	}
+	b.alive, b.close = context.WithCancel(context.Background())
+	if err := b.restore(b.alive); err != nil {
+		b.close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// restore reads the books.
+func (b *Buyer) restore(ctx context.Context) error {
+	hours, err := b.c.Ledger.SpentByHour(ctx, time.Now().Add(-window))
+	if err != nil {
+		return err
+	}
+	b.till = newTill(b.c.Limits, hours)
+	if b.bans, err = b.c.Ledger.Banned(ctx); err != nil {
+		return err
+	}
+	open, err := b.c.Ledger.Unsettled(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range open {
+		if err := b.openAccount(ctx, p.Title); err != nil {
+			return err
+		}
+		b.resume(p)
+	}
+	return nil
+}
+
+// Close stops buying, and waits until nothing of this buyer runs. Payments
+// under way stay in the books as not known, for the next run to settle.
+func (b *Buyer) Close() {
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
+	b.close()
+	b.work.Wait()
+	b.news.close()
+}
+
+// openAccount loads how the money of a title stands, unless it is known. What
+// is reserved is added by those who hold it.
+func (b *Buyer) openAccount(ctx context.Context, id htlcdash.TitleID) error {
+	if b.till.knows(id) {
+		return nil
+	}
+	a := Account{Budget: b.c.Limits.Title}
+	var err error
+	if a.Spent, _, err = b.c.Ledger.Spent(ctx, &id, time.Time{}); err != nil {
+		return err
+	}
+	if a.Fees, err = b.c.Ledger.Fees(ctx, &id); err != nil {
+		return err
+	}
+	if a.Lost, err = b.c.Ledger.Lost(ctx, &id); err != nil {
+		return err
+	}
+	chosen, err := b.c.Ledger.Setting(ctx, budgetSetting(id))
+	if err == nil {
+		var n int64
+		n, err = strconv.ParseInt(chosen, 10, 64)
+		a.Budget = lightning.Msat(n)
+	}
+	if err != nil && !errors.Is(err, htlcdash.ErrNotFound) {
+		return fmt.Errorf("budget of title %s: %w", id, err)
+	}
+	b.till.open(id, a)
+	return nil
+}
+
+func budgetSetting(id htlcdash.TitleID) string { return "budget/" + id.String() }
+
+// AddTitle makes the segments of a title buyable: dearest is the price of its
+// dearest segment, and providers sell it, the preferred first. Called again it
+// replaces both.
+func (b *Buyer) AddTitle(ctx context.Context, id htlcdash.TitleID, dearest lightning.Msat, providers []*Provider) error {
+	if err := b.openAccount(ctx, id); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := &title{id: id, dearest: dearest}
+	for _, p := range providers {
+		t.peers = append(t.peers, b.peer(p))
+	}
+	b.titles[id] = t
+	b.till.change(id, func(a *Account) { a.Risk = b.exposure(t) })
+	return nil
+}
+
+// peer needs b.mu.
+func (b *Buyer) peer(p *Provider) *peer {
+	known, ok := b.peers[p.URL()]
+	if !ok {
+		known = newPeer(p)
+		known.banned = b.bans[p.URL()]
+		for _, f := range b.past {
+			if f.Provider == p.URL() && !f.over {
+				f.peer = known
+				known.exposed += f.Amount
+			}
+		}
+		b.peers[p.URL()] = known
+	}
+	return known
+}
+
+func (b *Buyer) exposure(t *title) lightning.Msat {
+	if b.c.Exposure > 0 {
+		return b.c.Exposure
+	}
+	return t.dearest
+}
+
+func (b *Buyer) title(id htlcdash.TitleID) (*title, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t, ok := b.titles[id]
+	if !ok {
+		return nil, fmt.Errorf("title %s is not open: %w", id, htlcdash.ErrNotFound)
+	}
+	return t, nil
+}
+
+func (b *Buyer) titlesOf(segs []htlcdash.Segment) []*title {
+	found := make(map[htlcdash.TitleID]*title)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range segs {
+		if t, ok := b.titles[s.Title]; ok {
+			found[s.Title] = t
+		}
+	}
+	return slices.Collect(maps.Values(found))
+}
+
+// Account tells how the money of a title stands. It is the zero Account for a
+// title that was not added.
+func (b *Buyer) Account(id htlcdash.TitleID) Account { return b.till.account(id) }
+
+// SetTitleBudget bounds what a title may cost, what it has cost included, at
+// once and for later runs. An error means that later runs may not know.
+func (b *Buyer) SetTitleBudget(ctx context.Context, id htlcdash.TitleID, budget lightning.Msat) error {
+	if budget < 0 {
+		return fmt.Errorf("budget of %v: %w", budget, ErrBudget)
+	}
+	if !b.till.change(id, func(a *Account) { a.Budget = budget }) {
+		return fmt.Errorf("title %s is not open: %w", id, htlcdash.ErrNotFound)
+	}
+	b.news.tell(Purchase{Title: id})
+	return b.c.Ledger.Set(ctx, budgetSetting(id), strconv.FormatInt(int64(budget), 10))
+}
+
+// Stop keeps the buyer from starting payments for a title until Resume or the
+// next run. Payments under way go on.
+func (b *Buyer) Stop(id htlcdash.TitleID) { b.setStopped(id, true) }
+
+// Resume undoes Stop.
+func (b *Buyer) Resume(id htlcdash.TitleID) { b.setStopped(id, false) }
+
+func (b *Buyer) setStopped(id htlcdash.TitleID, stopped bool) {
+	if b.till.change(id, func(a *Account) { a.Stopped = stopped }) {
+		b.news.tell(Purchase{Title: id})
+	}
+}
+
+// Segment returns the segment, opened and verified: with a key that is owned,
+// or one that it buys. Others may hold the same slice: it must not be changed.
+// Callers at the same time share one purchase. What a caller whose ctx ends
+// leaves behind is finished only if it is money under way.
+//
+// An error that matches lightning.ErrInFlight means that money may have been
+// spent and that the key will be there later, if it was. One that matches
+// [ErrCheated] means that a provider took money for nothing; htlcdash.ErrCorrupt
+// from a key that was bought, that the publisher sealed something else than it
+// signed. If sealed bytes could not be had, a key that was bought is kept.
+// After all other errors nothing was spent.
+func (b *Buyer) Segment(ctx context.Context, seg htlcdash.Segment) ([]byte, error) {
+	return b.jobs.Do(ctx, seg, func(ctx context.Context) ([]byte, error) {
+		data, err := b.segment(ctx, seg)
+		if err != nil {
+			return nil, fmt.Errorf("segment %d of %s: %w", seg.Index, seg.Representation, err)
+		}
+		return data, nil
+	})
+}
+
+func (b *Buyer) segment(ctx context.Context, seg htlcdash.Segment) ([]byte, error) {
+	key, err := b.c.Ledger.Key(ctx, seg.Seal)
+	owned := err == nil
+	if !owned && !errors.Is(err, htlcdash.ErrNotFound) {
+		return nil, err
+	}
+	if !owned && b.flight(seg) == nil {
+		if err := b.till.admits(seg.Title, 1); err != nil {
+			return nil, err
+		}
+	}
+	d := b.download(ctx, seg)
+	if !owned {
+		if key, err = b.buy(ctx, seg, d); err != nil {
+			return nil, err
+		}
+	}
+	sealed, err := d.wait(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return seg.Open(key, slices.Clone(sealed))
+}
+
+// A download is sealed bytes on their way.
+type download struct {
+	done chan struct{} // closed when the rest is set
+	data []byte
+	err  error
+	took time.Duration
+}
+
+// download ends when ctx does.
+func (b *Buyer) download(ctx context.Context, seg htlcdash.Segment) *download {
+	d := &download{done: make(chan struct{})}
+	begun := time.Now()
+	go func() {
+		defer close(d.done)
+		d.data, d.err = b.c.Sealed.Get(ctx, seg.SealedBlob())
+		d.took = time.Since(begun)
+	}()
+	return d
+}
+
+func (d *download) wait(ctx context.Context) ([]byte, error) {
+	select {
+	case <-d.done:
+		return d.data, d.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// buy gets the key of seg from the first provider that delivers it.
+func (b *Buyer) buy(ctx context.Context, seg htlcdash.Segment, d *download) (htlcdash.Key, error) {
+	t, err := b.title(seg.Title)
+	if err != nil {
+		return htlcdash.Key{}, err
+	}
+	var errs []error
+	for tried := make(map[*peer]bool); ; {
+		if f := b.flight(seg); f != nil {
+			return f.wait(ctx)
+		}
+		q, err := b.quote(ctx, t, seg, tried)
+		if err != nil {
+			return htlcdash.Key{}, errors.Join(append(errs, err)...)
+		}
+		tried[q.peer] = true
+		key, err := b.accept(ctx, t, seg, q, d)
+		if err == nil || !anotherMayHelp(err) {
+			return key, err
+		}
+		errs = append(errs, err)
+	}
+}
+
+func anotherMayHelp(err error) bool {
+	return errors.Is(err, lightning.ErrFailed) || errors.Is(err, ErrCheated) || errors.Is(err, ErrExposure) || errors.Is(err, ErrTerms)
+}
+
+// accept pays for q once the sealed bytes are in hand and the provider's
+// exposure allows it.
+func (b *Buyer) accept(ctx context.Context, t *title, seg htlcdash.Segment, q *quote, d *download) (htlcdash.Key, error) {
+	if !b.c.PayBeside || !q.peer.isProven() {
+		if _, err := d.wait(ctx); err != nil {
+			b.desk.put(seg, q) // not used
+			return htlcdash.Key{}, err
+		}
+	}
+	if err := q.peer.expose(ctx, q.inv.Amount, b.exposure(t), b.c.Patience); err != nil {
+		b.desk.put(seg, q)
+		return htlcdash.Key{}, err
+	}
+	f, mine, err := b.begin(seg, q, d)
+	if !mine {
+		q.peer.proved(q.inv.Amount)
+		b.desk.put(seg, q)
+	}
+	if err != nil {
+		return htlcdash.Key{}, err
+	}
+	return f.wait(ctx)
+}

@@ -1,0 +1,260 @@
+package buyer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"htlcdash"
+	"htlcdash/internal/exchange"
+	"htlcdash/lightning"
+)
+
+// A quote is an offer that was checked against its seal. It is paid at most
+// once.
+type quote struct {
+	peer  *peer
+	offer exchange.Offer
+	inv   lightning.Invoice
+	salt  htlcdash.Salt
+	took  time.Duration // to ask for it
+}
+
+// A desk keeps quotes until they are used or too old, and knows which are
+// being asked for.
+type desk struct {
+	mu     sync.Mutex
+	quotes map[htlcdash.Segment]*quote
+	asking map[htlcdash.Segment]chan struct{} // closed when the answer is in
+}
+
+func newDesk() *desk {
+	return &desk{quotes: make(map[htlcdash.Segment]*quote), asking: make(map[htlcdash.Segment]chan struct{})}
+}
+
+// margin is the life that a quote needs, so that a payment does not arrive at
+// an invoice that has expired.
+const margin = 20 * time.Second
+
+func (q *quote) usable(now time.Time, tried map[*peer]bool) bool {
+	then := now.Add(margin)
+	return then.Before(q.offer.Expires) && !q.inv.Expired(then) && q.peer.ok() && !tried[q.peer]
+}
+
+// take removes and returns a usable quote. If there is none it returns a
+// channel to wait on, or leave to ask: then the caller must call asked.
+func (d *desk) take(seg htlcdash.Segment, tried map[*peer]bool) (q *quote, wait chan struct{}) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if q, ok := d.quotes[seg]; ok {
+		delete(d.quotes, seg)
+		if q.usable(time.Now(), tried) {
+			return q, nil
+		}
+	}
+	if wait, ok := d.asking[seg]; ok {
+		return nil, wait
+	}
+	d.asking[seg] = make(chan struct{})
+	return nil, nil
+}
+
+// wanted returns those of segs that have no usable quote and are not asked
+// for. The caller must call asked for them.
+func (d *desk) wanted(segs []htlcdash.Segment) (out []htlcdash.Segment) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	for _, seg := range segs {
+		q, ok := d.quotes[seg]
+		if _, busy := d.asking[seg]; busy || (ok && q.usable(now, nil)) {
+			continue
+		}
+		d.asking[seg] = make(chan struct{})
+		out = append(out, seg)
+	}
+	return out
+}
+
+func (d *desk) asked(segs []htlcdash.Segment) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, seg := range segs {
+		close(d.asking[seg])
+		delete(d.asking, seg)
+	}
+}
+
+// put keeps a quote, and forgets those that are too old.
+func (d *desk) put(seg htlcdash.Segment, q *quote) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	for s, old := range d.quotes {
+		if !old.usable(now, nil) {
+			delete(d.quotes, s)
+		}
+	}
+	d.quotes[seg] = q
+}
+
+// quote returns an offer for seg from a peer that was not tried: one asked for
+// ahead, or a new one.
+func (b *Buyer) quote(ctx context.Context, t *title, seg htlcdash.Segment, tried map[*peer]bool) (*quote, error) {
+	for {
+		q, wait := b.desk.take(seg, tried)
+		if q != nil {
+			return q, nil
+		}
+		if wait == nil {
+			if err := b.ask(ctx, t, []htlcdash.Segment{seg}, tried); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// ask gets quotes for segs of one title, which the desk holds as being asked
+// for, from the best peer that gives them. It fails if any is left without.
+func (b *Buyer) ask(ctx context.Context, t *title, segs []htlcdash.Segment, tried map[*peer]bool) error {
+	defer b.desk.asked(segs)
+	var errs []error
+	left := segs
+	for _, p := range rank(t.peers) {
+		if len(left) == 0 || ctx.Err() != nil {
+			break
+		}
+		if tried[p] {
+			continue
+		}
+		var err error
+		if left, err = b.askPeer(ctx, p, t, left); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return fmt.Errorf("no provider sells segment %d of %s: %w", left[0].Index, left[0].Representation,
+		errors.Join(append([]error{ErrNoOffer}, errs...)...))
+}
+
+// offerTimeout bounds the wait for one provider's offers, before the next is
+// asked.
+const offerTimeout = 5 * time.Second
+
+// askPeer asks one peer, keeps its good offers, and returns the segments for
+// which there is none.
+func (b *Buyer) askPeer(ctx context.Context, p *peer, t *title, segs []htlcdash.Segment) (left []htlcdash.Segment, err error) {
+	ask, cancel := context.WithTimeout(ctx, offerTimeout)
+	defer cancel()
+	req := exchange.OfferRequest{Title: t.id, Scheme: exchange.SchemeSalted, Nonce: exchange.NewNonce()}
+	for _, seg := range segs {
+		req.Sealed = append(req.Sealed, seg.Sealed)
+	}
+	begun := time.Now()
+	offers, err := p.offers(ask, req)
+	if err != nil {
+		if ctx.Err() == nil {
+			p.failed()
+			b.c.Log.Warn("no offers", "provider", p.URL(), "err", err)
+		}
+		return segs, err
+	}
+	var errs []error
+	for i, o := range offers {
+		q, err := b.check(p, o, segs[i])
+		if err != nil {
+			left, errs = append(left, segs[i]), append(errs, fmt.Errorf("%s: segment %d of %s: %w", p, segs[i].Index, segs[i].Representation, err))
+			continue
+		}
+		q.took = time.Since(begun)
+		b.desk.put(segs[i], q)
+	}
+	if err := errors.Join(errs...); err != nil {
+		if errors.Is(err, exchange.ErrTerms) {
+			p.failed()
+		}
+		b.c.Log.Warn("offers refused", "provider", p.URL(), "err", err)
+		return left, err
+	}
+	return nil, nil
+}
+
+// check holds an offer against the seal and the bans.
+func (b *Buyer) check(p *peer, o exchange.Offer, seg htlcdash.Segment) (*quote, error) {
+	if o.Error == "" && o.Price > seg.Price {
+		return nil, fmt.Errorf("%w: %v, publisher's price %v: %w", ErrPrice, o.Price, seg.Price, exchange.ErrTerms)
+	}
+	inv, salt, err := exchange.Salted{}.Check(o, seg.Seal, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	q := &quote{peer: p, offer: o, inv: inv, salt: salt}
+	if !q.usable(time.Now(), nil) {
+		return nil, fmt.Errorf("expires within %v: %w", margin, exchange.ErrTerms)
+	}
+	return q, nil
+}
+
+// Prepare fetches, ahead of need, offers for segs in as few requests as can
+// be, and their sealed bytes into the store of sealed bytes, if that keeps
+// any. It spends nothing. It returns when all is there, or could not be had,
+// or ctx is done: what fails will be asked for again when it is bought.
+func (b *Buyer) Prepare(ctx context.Context, segs []htlcdash.Segment) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { b.prepareBytes(ctx, segs) })
+	for _, t := range b.titlesOf(segs) {
+		mine := slices.DeleteFunc(slices.Clone(segs), func(s htlcdash.Segment) bool { return s.Title != t.id || b.has(ctx, s) })
+		for batch := range slices.Chunk(b.desk.wanted(mine), exchange.MaxBatch) {
+			wg.Go(func() {
+				if err := b.ask(ctx, t, batch, nil); err != nil {
+					b.c.Log.Debug("not prepared", "title", t.id, "err", err)
+				}
+			})
+		}
+	}
+}
+
+// prepareBytes fetches few at a time: they share one line, and the first is
+// needed first.
+func (b *Buyer) prepareBytes(ctx context.Context, segs []htlcdash.Segment) {
+	var g errgroup.Group
+	g.SetLimit(3)
+	for _, seg := range segs {
+		g.Go(func() error {
+			if ctx.Err() != nil {
+				return nil
+			}
+			if _, err := b.c.Sealed.Get(ctx, seg.SealedBlob()); err != nil {
+				b.c.Log.Debug("not prepared", "segment", seg.Sealed, "err", err)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // what failed is fetched again when it is needed
+}
+
+// has reports whether the key of seg was bought or is being paid for.
+func (b *Buyer) has(ctx context.Context, seg htlcdash.Segment) bool {
+	if b.flight(seg) != nil {
+		return true
+	}
+	_, err := b.c.Ledger.Key(ctx, seg.Seal)
+	return err == nil
+}

@@ -1,0 +1,356 @@
+package buyer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"htlcdash"
+	"htlcdash/internal/exchange"
+	"htlcdash/internal/ledger"
+	"htlcdash/lightning"
+)
+
+// A flight is one payment from the reservation of its money until its outcome
+// is in the books. Only its own goroutine changes it.
+type flight struct {
+	ledger.Purchase
+	inv   lightning.Invoice // zero for a payment of an earlier run
+	hold  *hold
+	began time.Time
+	offer time.Duration // what the offer took, and
+	bytes time.Duration // what the sealed bytes took
+
+	looked func()        // closes asked
+	asked  chan struct{} // closed when the node was asked once, after a restart
+	giveUp func()        // closes late
+	late   chan struct{} // closed when callers are not to wait any longer
+	done   chan struct{} // closed when key and err are set
+	key    htlcdash.Key
+	err    error
+
+	peer *peer // whose exposure it counts in, nil: none's; guarded by Buyer.mu
+	over bool  // it counts in no exposure any more; guarded by Buyer.mu
+}
+
+func (f *flight) seal() htlcdash.Seal { return htlcdash.Seal{Sealed: f.Sealed, KeyHash: f.KeyHash} }
+
+// wait returns the key, or an error matching lightning.ErrInFlight once the
+// flight is late.
+func (f *flight) wait(ctx context.Context) (htlcdash.Key, error) {
+	select {
+	case <-f.done:
+		return f.key, f.err
+	case <-f.late:
+		if f.isDone() {
+			return f.key, f.err
+		}
+		return htlcdash.Key{}, fmt.Errorf("payment %s to %s: %w: the key will be kept if it comes", f.Hash, f.Provider, lightning.ErrInFlight)
+	case <-ctx.Done():
+		return htlcdash.Key{}, ctx.Err()
+	}
+}
+
+func (f *flight) isDone() bool {
+	select {
+	case <-f.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// flight returns the payment under way for the key of seg, or nil.
+func (b *Buyer) flight(seg htlcdash.Segment) *flight {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.flights[seg.KeyHash]
+}
+
+// begin reserves the money for q and starts its payment. If one for the same
+// key is under way it returns that, and q is not used.
+func (b *Buyer) begin(seg htlcdash.Segment, q *quote, d *download) (f *flight, mine bool, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if f, ok := b.flights[seg.KeyHash]; ok {
+		return f, false, nil
+	}
+	if b.closed {
+		return nil, false, ErrClosed
+	}
+	f = &flight{
+		Purchase: ledger.Purchase{
+			Hash: q.inv.Hash, Title: seg.Title, Representation: seg.Representation, Index: seg.Index,
+			Sealed: seg.Sealed, KeyHash: seg.KeyHash, Provider: q.peer.URL(), Payee: q.inv.Payee,
+			Amount: q.inv.Amount, MaxFee: b.c.Fee.of(q.inv.Amount), Salt: q.salt, Bolt11: q.inv.Bolt11, Created: time.Now(),
+		},
+		inv: q.inv, offer: q.took, began: time.Now(), peer: q.peer,
+	}
+	if f.hold, err = b.till.reserve(seg.Title, f.Reserved()); err != nil {
+		return nil, false, err
+	}
+	select {
+	case <-d.done:
+		f.bytes = d.took
+	default: // paid beside the download
+	}
+	b.launch(f, func() { b.pay(f) })
+	return f, true, nil
+}
+
+// resume takes up a payment of an earlier run.
+func (b *Buyer) resume(p ledger.Purchase) {
+	f := &flight{Purchase: p, began: p.Created, hold: b.till.restore(p.Title, p.Reserved())}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.past = append(b.past, f)
+	b.launch(f, func() { b.watch(f, time.Now()) })
+}
+
+// launch runs a flight. It needs b.mu.
+func (b *Buyer) launch(f *flight, run func()) {
+	f.asked, f.late, f.done = make(chan struct{}), make(chan struct{}), make(chan struct{})
+	f.looked = sync.OnceFunc(func() { close(f.asked) })
+	f.giveUp = sync.OnceFunc(func() { close(f.late) })
+	b.flights[f.KeyHash] = f
+	late := time.AfterFunc(b.c.Patience, f.giveUp)
+	b.work.Go(func() {
+		defer f.giveUp() // the buyer may be closed before the outcome is known
+		defer late.Stop()
+		run()
+	})
+}
+
+// pay is the only place where money leaves. The money is reserved when it
+// begins. It writes the intent before it acts and the outcome after, and it
+// gives the money back only when the payment can no longer succeed.
+func (b *Buyer) pay(f *flight) {
+	// Another flight may have bought the key between the caller's look into
+	// the books and the start of this one. Now none can.
+	if key, err := b.c.Ledger.Key(b.alive, f.seal()); err == nil {
+		b.finish(f, lightning.Payment{}, key, nil)
+		return
+	}
+	b.c.Step("before-intent")
+	if err := b.c.Ledger.Intend(b.alive, f.Purchase); err != nil {
+		b.finish(f, lightning.Payment{}, htlcdash.Key{}, unpaid(f, err))
+		return
+	}
+	b.news.tell(f.view("paying"))
+	b.c.Step("intent")
+	ctx, cancel := context.WithTimeout(b.alive, b.c.Patience)
+	out, err := b.c.Payer.Pay(ctx, f.inv, f.MaxFee)
+	cancel()
+	switch {
+	case err == nil && out.State == lightning.Paid:
+		b.settle(f, out)
+	case errors.Is(err, lightning.ErrFailed) && !errors.Is(err, lightning.ErrInFlight):
+		b.settle(f, lightning.Payment{State: lightning.Failed, Reason: err.Error()})
+	default:
+		b.c.Log.Warn("payment not known", "hash", f.Hash, "provider", f.Provider, "err", err)
+		b.watch(f, time.Now())
+	}
+}
+
+// unpaid explains why an intent was not booked. A hash that is in the books
+// was offered before: the provider would be paid once for two keys.
+func unpaid(f *flight, err error) error {
+	if errors.Is(err, ledger.ErrExists) {
+		return fmt.Errorf("%s offers one payment hash twice: %w: %w", f.Provider, ErrTerms, err)
+	}
+	return err
+}
+
+// Bounds of the wait between two questions about a payment.
+const (
+	firstLook = 100 * time.Millisecond
+	lastLook  = 5 * time.Second
+)
+
+// watch asks the node about f until its outcome is known or the buyer is
+// closed. Before sent the payment may still have been on its way to the node.
+func (b *Buyer) watch(f *flight, sent time.Time) {
+	if b.look(f, sent) {
+		return
+	}
+	b.news.tell(f.view("unknown"))
+	for wait := firstLook; ; wait = min(2*wait, lastLook) {
+		select {
+		case <-b.alive.Done():
+			return
+		case <-time.After(wait):
+		}
+		if b.look(f, sent) {
+			return
+		}
+	}
+}
+
+// look asks once and settles f if it can.
+func (b *Buyer) look(f *flight, sent time.Time) (known bool) {
+	ctx, cancel := context.WithTimeout(b.alive, 10*time.Second)
+	defer cancel()
+	out, err := b.c.Payer.Lookup(ctx, f.Hash)
+	switch {
+	case errors.Is(err, lightning.ErrNoPayment):
+		if time.Since(sent) >= b.c.Grace {
+			out, err = lightning.Payment{State: lightning.Failed, Reason: "never reached the node"}, nil
+		}
+	case err != nil:
+		b.c.Log.Debug("payment not looked up", "hash", f.Hash, "err", err)
+		return false
+	}
+	f.looked()
+	if err != nil || out.State == lightning.Unknown {
+		return false
+	}
+	b.settle(f, out)
+	return true
+}
+
+// settle books a known outcome and tells all who wait.
+func (b *Buyer) settle(f *flight, out lightning.Payment) {
+	var key htlcdash.Key
+	var err error
+	if out.State == lightning.Paid {
+		b.c.Step("paid")
+		key, err = b.prove(f, out)
+	} else {
+		err = fmt.Errorf("payment %s to %s: %w: %s", f.Hash, f.Provider, lightning.ErrFailed, out.Reason)
+	}
+	f.Purchase.State, f.Fee, f.Reason, f.Lost = out.State, out.Fee, out.Reason, out.State == lightning.Paid && err != nil
+	booked := b.c.Ledger.Conclude(context.WithoutCancel(b.alive), f.Hash, out, key)
+	if booked == nil && out.State == lightning.Paid {
+		b.c.Step("key")
+	}
+	b.judge(f, err)
+	if booked != nil {
+		// The outcome is known, whether or not it is booked: who waits gets
+		// it, and the flight keeps the key until the books do.
+		b.c.Log.Error("outcome of a payment not booked", "hash", f.Hash, "err", booked)
+		b.end(f, out, key, err)
+		b.book(f, out, key)
+		b.forget(f)
+		return
+	}
+	b.finish(f, out, key, err)
+}
+
+// prove turns the preimage into the key. A provider whose preimage is not the
+// key has cheated.
+func (b *Buyer) prove(f *flight, out lightning.Payment) (htlcdash.Key, error) {
+	if !out.Preimage.Opens(f.Hash) {
+		// Not the provider's doing: a wallet that settles in its own books
+		// may have no preimage.
+		return htlcdash.Key{}, fmt.Errorf("payment %s to %s: the node gives no preimage: %w", f.Hash, f.Provider, ErrCheated)
+	}
+	key, err := exchange.Salted{}.Key(out.Preimage, f.Salt, f.seal())
+	if err != nil {
+		b.ban(f, err)
+		err = fmt.Errorf("%s took %v: %w", f.Provider, out.Spent(), err)
+	}
+	return key, err
+}
+
+// ban keeps a provider from being paid again, in this run and all later ones.
+// Not so the node that took the money: it may be an honest provider's, whose
+// invoice the cheat passed on.
+func (b *Buyer) ban(f *flight, cause error) {
+	why := cause.Error()
+	b.mu.Lock()
+	b.bans[f.Provider] = why
+	p := b.peers[f.Provider]
+	b.mu.Unlock()
+	if p != nil {
+		p.ban(why)
+	}
+	b.c.Log.Error("provider banned", "provider", f.Provider, "node", f.Payee, "lost", f.Amount, "hash", f.Hash)
+	if err := b.c.Ledger.Ban(context.WithoutCancel(b.alive), f.Provider, why); err != nil {
+		b.c.Log.Error("ban not booked", "provider", f.Provider, "err", err)
+	}
+}
+
+func (b *Buyer) judge(f *flight, err error) {
+	b.mu.Lock()
+	p := f.peer
+	b.mu.Unlock()
+	switch {
+	case p == nil || f.inv.Bolt11 == "": // of an earlier run: its time says nothing
+	case err == nil:
+		p.sold(time.Since(f.began))
+	default:
+		p.failed()
+	}
+}
+
+// book tries until the books take the outcome or the buyer is closed: then
+// the next run learns it from the node.
+func (b *Buyer) book(f *flight, out lightning.Payment, key htlcdash.Key) {
+	for wait := firstLook; ; wait = min(2*wait, lastLook) {
+		select {
+		case <-b.alive.Done():
+			return
+		case <-time.After(wait):
+		}
+		if b.c.Ledger.Conclude(b.alive, f.Hash, out, key) == nil {
+			return
+		}
+	}
+}
+
+// finish ends f for all who wait, and forgets it.
+func (b *Buyer) finish(f *flight, out lightning.Payment, key htlcdash.Key, err error) {
+	b.end(f, out, key, err)
+	b.forget(f)
+}
+
+func (b *Buyer) forget(f *flight) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.flights[f.KeyHash] == f {
+		delete(b.flights, f.KeyHash)
+	}
+}
+
+func (b *Buyer) end(f *flight, out lightning.Payment, key htlcdash.Key, err error) {
+	if out.State == lightning.Paid {
+		f.hold.commit(out, key.IsZero())
+	} else {
+		f.hold.release()
+	}
+	f.key, f.err = key, err
+	close(f.done)
+	b.mu.Lock()
+	p := f.peer
+	f.over = true
+	b.mu.Unlock()
+	if p != nil {
+		p.proved(f.Amount)
+	}
+	if out.State != lightning.Unknown {
+		b.news.tell(f.view(out.State.String()))
+	} else {
+		b.news.tell(Purchase{Title: f.Title})
+	}
+}
+
+// Recover waits until the node was asked about every payment of an earlier run
+// whose outcome was not known. Those that it still does not know stay reserved
+// and are watched. It is a good moment before anything new is bought, though
+// nothing is bought twice without it.
+func (b *Buyer) Recover(ctx context.Context) error {
+	b.mu.Lock()
+	past := b.past
+	b.mu.Unlock()
+	for _, f := range past {
+		select {
+		case <-f.asked:
+		case <-f.done:
+		case <-ctx.Done():
+			return fmt.Errorf("payments of an earlier run: the node does not answer yet: %w", ctx.Err())
+		}
+	}
+	return nil
+}

@@ -1,0 +1,235 @@
+package buyer
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"path"
+	"strings"
+	"time"
+
+	"htlcdash"
+	"htlcdash/internal/exchange"
+	"htlcdash/lightning"
+)
+
+// maxJSON bounds the descriptions that a provider gives, in bytes.
+const maxJSON = 4 << 20
+
+// A Provider is the HTTP face of one provider (spec/04-provider.md). It keeps
+// no state; all methods may be called at once. Their errors name the provider.
+type Provider struct {
+	base   *url.URL
+	client *http.Client
+}
+
+// NewProvider returns the provider at address, an http or https URL. A nil
+// client means one with deadlines of its own.
+func NewProvider(address string, client *http.Client) (*Provider, error) {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || u.RawQuery != "" || u.Fragment != "" {
+		return nil, fmt.Errorf("provider %q: want a URL such as https://provider.example", address)
+	}
+	if client == nil {
+		client = newClient()
+	}
+	// A redirect would move the till: only the same place may answer.
+	own := *client
+	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &Provider{u, &own}, nil
+}
+
+func newClient() *http.Client {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.MaxIdleConnsPerHost = 8
+	t.ResponseHeaderTimeout = 10 * time.Second
+	t.MaxResponseHeaderBytes = 64 << 10
+	return &http.Client{Transport: t, Timeout: 30 * time.Second}
+}
+
+// URL is the address, without a password or a trailing slash.
+func (p *Provider) URL() string { return strings.TrimSuffix(p.base.Redacted(), "/") }
+
+func (p *Provider) String() string { return p.URL() }
+
+// ProviderInfo is what a provider says of itself. All of it is a claim.
+type ProviderInfo struct {
+	Version  int              `json:"version"`
+	Node     lightning.NodeID `json:"node"`
+	Alias    string           `json:"alias"`
+	Schemes  []string         `json:"schemes"`
+	MaxBatch int              `json:"max_batch"`
+}
+
+// Info asks the provider who it is.
+func (p *Provider) Info(ctx context.Context) (info ProviderInfo, err error) {
+	return info, p.getJSON(ctx, "v1/provider", &info)
+}
+
+// TitleInfo is what a provider says of a title that it sells. All of it is a
+// claim, until the title's signature is verified.
+type TitleInfo struct {
+	ID              htlcdash.TitleID     `json:"id"`
+	Name            string               `json:"name"`
+	Publisher       htlcdash.PublisherID `json:"publisher"`
+	MPD             string               `json:"mpd"` // path at the provider
+	DurationMS      int64                `json:"duration_ms"`
+	Representations int                  `json:"representations"`
+	Min             lightning.Msat       `json:"min_msat"` // the whole title on its cheapest rung
+	Max             lightning.Msat       `json:"max_msat"` // and on its dearest
+}
+
+// Titles asks what the provider sells.
+func (p *Provider) Titles(ctx context.Context) ([]TitleInfo, error) {
+	var list struct {
+		Titles []TitleInfo `json:"titles"`
+	}
+	err := p.getJSON(ctx, "v1/titles", &list)
+	return list.Titles, err
+}
+
+// Fetch returns a reader of the free files of the title with a name: MPD,
+// signature, init segments, seal lists. It reads limit bytes from offset on, or
+// fewer where the file ends before. Its errors match htlcdash.ErrNotFound where
+// there is no such file.
+func (p *Provider) Fetch(name string) func(ctx context.Context, file string, offset, limit int64) ([]byte, error) {
+	return func(ctx context.Context, file string, offset, limit int64) ([]byte, error) {
+		if limit <= 0 || offset < 0 || path.Clean("/"+file) != "/"+file {
+			return nil, fmt.Errorf("%s: %q from %d: %w", p, file, offset, htlcdash.ErrFormat)
+		}
+		r, err := p.request(ctx, http.MethodGet, "t/"+name+"/"+file, nil)
+		if err != nil {
+			return nil, err
+		}
+		r.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", offset, offset+limit-1))
+		resp, err := p.do(r)
+		if err != nil {
+			return nil, err
+		}
+		defer resp.Body.Close()
+		return p.slice(resp, offset, limit)
+	}
+}
+
+// slice reads the asked range from an answer that may be the whole file.
+func (p *Provider) slice(resp *http.Response, offset, limit int64) ([]byte, error) {
+	switch resp.StatusCode {
+	case http.StatusRequestedRangeNotSatisfiable:
+		return nil, nil // beyond the end: no bytes
+	case http.StatusPartialContent:
+		if !strings.HasPrefix(resp.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", offset)) {
+			return nil, fmt.Errorf("%s: another range than asked for: %w", p, htlcdash.ErrFormat)
+		}
+	default:
+		if _, err := io.CopyN(io.Discard, resp.Body, offset); err != nil && err != io.EOF {
+			return nil, fmt.Errorf("%s: %w", p, err)
+		}
+	}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, limit))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", p, err)
+	}
+	return b, nil
+}
+
+// offers asks for offers. The answer is checked in form, not in its terms.
+func (p *Provider) offers(ctx context.Context, req exchange.OfferRequest) ([]exchange.Offer, error) {
+	body, err := json.Marshal(req)
+	if err != nil {
+		return nil, err
+	}
+	r, err := p.request(ctx, http.MethodPost, "v1/offers", bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	b, err := p.read(r, exchange.MaxResponseBytes)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := exchange.ParseOfferResponse(b, req)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", p, err)
+	}
+	return resp.Offers, nil
+}
+
+func (p *Provider) getJSON(ctx context.Context, file string, v any) error {
+	r, err := p.request(ctx, http.MethodGet, file, nil)
+	if err != nil {
+		return err
+	}
+	b, err := p.read(r, maxJSON)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("%s: /%s: %w: %w", p, file, err, htlcdash.ErrFormat)
+	}
+	return nil
+}
+
+func (p *Provider) request(ctx context.Context, method, file string, body io.Reader) (*http.Request, error) {
+	r, err := http.NewRequestWithContext(ctx, method, p.base.JoinPath(file).String(), body)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", p, err)
+	}
+	return r, nil
+}
+
+// read returns a body of at most limit bytes.
+func (p *Provider) read(r *http.Request, limit int64) ([]byte, error) {
+	resp, err := p.do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", p, err)
+	}
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("%s: answer above %d bytes: %w", p, limit, htlcdash.ErrFormat)
+	}
+	return b, nil
+}
+
+// do sends r and turns a refusal into an error that says what to do.
+func (p *Provider) do(r *http.Request) (*http.Response, error) {
+	resp, err := p.client.Do(r)
+	if err != nil {
+		return nil, fmt.Errorf("%s does not answer: %w", p, unwrapURL(err))
+	}
+	if err := refusal(resp); err != nil {
+		resp.Body.Close()
+		return nil, fmt.Errorf("%s: %s: %w", p, r.URL.Path, err)
+	}
+	return resp, nil
+}
+
+// unwrapURL drops the address, which the caller says shorter.
+func unwrapURL(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return e.Err
+	}
+	return err
+}
+
+func refusal(resp *http.Response) error {
+	switch code := resp.StatusCode; {
+	case code == http.StatusOK, code == http.StatusPartialContent, code == http.StatusRequestedRangeNotSatisfiable:
+		return nil
+	case code == http.StatusNotFound, code == http.StatusGone:
+		return htlcdash.ErrNotFound
+	case code == http.StatusTooManyRequests:
+		return fmt.Errorf("%w: too many requests: wait %s s", exchange.ErrRefused, resp.Header.Get("Retry-After"))
+	case code >= 300 && code < 400:
+		return fmt.Errorf("%w: moved to another address: configure that one if you trust it", exchange.ErrRefused)
+	}
+	return fmt.Errorf("%w: answered %q", exchange.ErrRefused, resp.Status)
+}
