@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"htlcdash"
+	"htlcdash/buyer"
 	"htlcdash/internal/dash"
 	"htlcdash/internal/web"
 	"htlcdash/lightning"
@@ -146,7 +147,7 @@ func (p *Proxy) apiEvents(w http.ResponseWriter, r *http.Request) {
 	}
 	for s.err == nil {
 		change := p.nextChange()
-		var news []Purchase
+		var news []buyer.Purchase
 		if news, seen = p.since(seen, f); len(news) > 0 {
 			s.send("purchases", news)
 		}
@@ -268,24 +269,29 @@ func refuseUnless(w http.ResponseWriter, told bool, why string) {
 }
 
 // all gives the purchases of a title, newest first; limit 0 means all.
-func (p *Proxy) all(ctx context.Context, id htlcdash.TitleID, limit int) iter.Seq2[Purchase, error] {
+func (p *Proxy) all(ctx context.Context, id htlcdash.TitleID, limit int) iter.Seq2[buyer.Purchase, error] {
 	if p.purchases != nil {
 		return p.purchases(ctx, id, limit)
 	}
-	return func(yield func(Purchase, error) bool) {
+	return func(yield func(buyer.Purchase, error) bool) {
 		p.mu.Lock()
 		recent := slices.Clone(p.recent)
 		p.mu.Unlock()
+		seen := map[lightning.Hash]bool{} // a purchase is in it with each of its states
 		for _, b := range slices.Backward(recent) {
-			if b.Title == id && !yield(b, nil) {
+			if b.Title != id || seen[b.Hash] {
+				continue
+			}
+			seen[b.Hash] = true
+			if !yield(b, nil) {
 				return
 			}
 		}
 	}
 }
 
-func (p *Proxy) past(ctx context.Context, id htlcdash.TitleID, limit int) ([]Purchase, error) {
-	past := []Purchase{}
+func (p *Proxy) past(ctx context.Context, id htlcdash.TitleID, limit int) ([]buyer.Purchase, error) {
+	past := []buyer.Purchase{}
 	for b, err := range p.all(ctx, id, limit) {
 		if err != nil {
 			return past, err

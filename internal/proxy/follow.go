@@ -1,14 +1,30 @@
 package proxy
 
+import (
+	"time"
+
+	"htlcdash/buyer"
+)
+
+// rewatch is the pause before watching anew, after the buyer has dropped a
+// watcher that lagged behind.
+const rewatch = 100 * time.Millisecond
+
 // follow books what the buyer buys and wakes those who watch.
 func (p *Proxy) follow() {
-	for b := range p.buyer.Watch(p.ctx) {
-		p.book(b)
-		p.changed()
+	for p.ctx.Err() == nil {
+		for b := range p.buyer.Watch(p.ctx) {
+			p.book(b)
+			p.changed()
+		}
+		select {
+		case <-time.After(rewatch):
+		case <-p.ctx.Done():
+		}
 	}
 }
 
-func (p *Proxy) book(b Purchase) {
+func (p *Proxy) book(b buyer.Purchase) {
 	f, err := p.film(b.Title.String())
 	if err != nil || b.State == "" {
 		return // another proxy's title, or only the account changed
@@ -27,16 +43,17 @@ func (p *Proxy) book(b Purchase) {
 	p.booked++
 }
 
-// bookmark says where the purchases stand; since gives those after it.
+// bookmark says where the news stand; since gives those after it.
 func (p *Proxy) bookmark() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.booked
 }
 
-// since gives the purchases of a film after a bookmark, oldest first, as far
-// as they are remembered, and a new bookmark.
-func (p *Proxy) since(mark int, f *film) (news []Purchase, next int) {
+// since gives the news of a film after a bookmark, oldest first, as far as they
+// are remembered, and a new bookmark. A purchase is in it each time that its
+// state changed.
+func (p *Proxy) since(mark int, f *film) (news []buyer.Purchase, next int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if f == nil {

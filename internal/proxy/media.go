@@ -42,8 +42,11 @@ func (f *film) file(ctx context.Context, name string) ([]span, error) {
 	var spans []span
 	for at := int64(0); ok; rep, index, ok = f.manifest.Find(name, at) {
 		part := resource(rep, index)
-		spans = append(spans, span{piece{rep, index}, part.Offset, part.Length})
-		at = part.Offset + part.Length
+		if part.Offset != at || part.Length <= 0 {
+			return nil, fmt.Errorf("%q has overlapping segments at byte %d: %w", name, at, htlcdash.ErrFormat)
+		}
+		spans = append(spans, span{piece{rep, index}, at, part.Length})
+		at += part.Length
 	}
 	return spans, nil
 }
@@ -148,7 +151,7 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, f *film, err error)
 	if r.Context().Err() != nil {
 		return // nobody listens
 	}
-	f.note(err)
+	t := f.note(err)
 	status, retry := http.StatusServiceUnavailable, "2"
 	switch {
 	case errors.Is(err, errHold):
@@ -159,7 +162,10 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, f *film, err error)
 	if retry != "" {
 		w.Header().Set("Retry-After", retry)
 	}
-	t := explain(err)
+	if status == http.StatusNotFound {
+		refuse(w, status, "There is no such file in this title.")
+		return
+	}
 	refuse(w, status, t.Text+" "+t.Then)
 }
 

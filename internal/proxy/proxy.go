@@ -37,6 +37,7 @@ import (
 	"time"
 
 	"htlcdash"
+	"htlcdash/buyer"
 	"htlcdash/internal/title"
 	"htlcdash/lightning"
 )
@@ -51,10 +52,11 @@ type Wallet interface {
 type Config struct {
 	Log    *slog.Logger // nil: nothing is logged
 	Buyer  Buyer        // required for sealed titles
+	Scheme string       // of the exchange, for the page; empty: "salted"
 	Wallet Wallet       // nil: the page shows no balance
 	// Purchases gives the payments of a title, newest first; limit 0 means
 	// all. nil: the page lists only what this run bought.
-	Purchases func(ctx context.Context, title htlcdash.TitleID, limit int) iter.Seq2[Purchase, error]
+	Purchases func(ctx context.Context, title htlcdash.TitleID, limit int) iter.Seq2[buyer.Purchase, error]
 
 	Hosts   []string // names besides loopback that this proxy is reached by, without port
 	Origins []string // of pages that may read, as in "https://example.org"
@@ -71,8 +73,9 @@ type Config struct {
 type Proxy struct {
 	log       *slog.Logger
 	buyer     Buyer
+	scheme    string
 	wallet    Wallet
-	purchases func(context.Context, htlcdash.TitleID, int) iter.Seq2[Purchase, error]
+	purchases func(context.Context, htlcdash.TitleID, int) iter.Seq2[buyer.Purchase, error]
 	ahead     Ahead
 	cautious  bool
 	hold      time.Duration
@@ -89,9 +92,9 @@ type Proxy struct {
 	films    []*film
 	change   chan struct{} // closed at the next change of state, and replaced
 	balance  purse
-	recent   []Purchase // newest last, at most maxRecent
-	booked   int        // purchases ever, this run
-	watchers int        // streams of events
+	recent   []buyer.Purchase // newest last, at most maxRecent
+	booked   int              // purchases ever, this run
+	watchers int              // streams of events
 }
 
 // New returns a proxy without titles; see [Proxy.Add].
@@ -105,6 +108,7 @@ func New(c Config) (*Proxy, error) {
 	p := &Proxy{
 		log: c.Log, buyer: c.Buyer, wallet: c.Wallet, purchases: c.Purchases,
 		ahead: c.Ahead.withDefaults(), cautious: c.NoEarlyBuy, client: c.Client,
+		scheme: cmp.Or(c.Scheme, "salted"),
 		hold:   cmp.Or(c.Hold, 3500*time.Millisecond),
 		change: make(chan struct{}),
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"htlcdash"
+	"htlcdash/buyer"
 	"htlcdash/internal/dash"
 	"htlcdash/lightning"
 )
@@ -38,14 +39,16 @@ type WalletReport struct {
 type TitleState struct {
 	TitleReport
 
-	Budget   lightning.Msat `json:"budget_msat"` // 0: none
-	Spent    lightning.Msat `json:"spent_msat"`  // ever, fees included
-	Reserved lightning.Msat `json:"reserved_msat"`
-	Fees     lightning.Msat `json:"fees_msat"`
-	InFlight int            `json:"in_flight"`
-	Stopped  bool           `json:"stopped"`
-	Scheme   string         `json:"scheme"`
-	Risk     lightning.Msat `json:"risk_msat"`
+	Budget   *lightning.Msat `json:"budget_msat"` // of this film, ever; null: none
+	Left     *lightning.Msat `json:"left_msat"`   // what may still be spent, the limit for a day included; null: no limit
+	Spent    lightning.Msat  `json:"spent_msat"`  // ever, fees included
+	Reserved lightning.Msat  `json:"reserved_msat"`
+	Fees     lightning.Msat  `json:"fees_msat"`
+	Lost     lightning.Msat  `json:"lost_msat"` // of it: paid, and no key came
+	InFlight int             `json:"in_flight"`
+	Stopped  bool            `json:"stopped"`
+	Scheme   string          `json:"scheme"`
+	Risk     lightning.Msat  `json:"risk_msat"`
 
 	Bought           int            `json:"bought"`        // segments, this run
 	Unplayed         lightning.Msat `json:"unplayed_msat"` // this run: bought, and did not reach a player or was replaced
@@ -113,8 +116,14 @@ func (f *film) state() *TitleState {
 	s := &TitleState{TitleReport: f.report(), Cap: limit, Enough: enough}
 	if f.paid {
 		a := f.proxy.buyer.Account(f.id)
-		s.Budget, s.Spent, s.Reserved, s.Fees = a.Budget, a.Spent, a.Reserved, a.Fees
-		s.InFlight, s.Stopped, s.Scheme, s.Risk = a.InFlight, a.Stopped, a.Scheme, a.Risk
+		s.Spent, s.Reserved, s.Fees, s.Lost = a.Spent, a.Reserved, a.Fees, a.Lost
+		s.InFlight, s.Stopped, s.Scheme, s.Risk = a.InFlight, a.Stopped, f.proxy.scheme, a.Risk
+		if a.Budget != buyer.NoLimit {
+			s.Budget = &a.Budget
+		}
+		if left, limited := a.Left(); limited {
+			s.Left = &left
+		}
 	}
 	for _, rep := range start {
 		s.Start = append(s.Start, rep.ID)

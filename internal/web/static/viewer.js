@@ -1,0 +1,253 @@
+// The viewer's page: plays a film, shows what it costs, bounds it. The proxy
+// keeps the books and the bounds; this page only shows and asks.
+import { get, post, watch } from './api.js';
+import { Player } from './player.js';
+import { Plots } from './plot.js';
+import { sat, sats, rate, clock, time, plural, rungName, element } from './format.js';
+
+const $ = id => document.getElementById(id);
+const retryAfter = 5000; // ms, for trouble that may pass by itself
+const rows = 12;         // purchases shown
+
+let title = null, state = null, lost = false, unwatch = () => {};
+let sliding = false, retry = 0, purchases = new Map();
+
+const player = new Player($('video'), failed);
+const plots = new Plots($('plot-price'), $('plot-rung'));
+
+main().catch(e => notice('The page cannot start.', e.message, true));
+
+async function main() {
+  const titles = await get('/api/titles');
+  if (!titles.length) {
+    notice('There is no film here yet.', 'Give the proxy a title: htlcdash proxy --help.', false);
+    return;
+  }
+  $('title').append(...titles.map(t => element('option', { value: t.id }, t.name)));
+  $('title').hidden = titles.length < 2;
+  $('only').hidden = titles.length > 1;
+  $('only').textContent = titles[0].name;
+  $('title').addEventListener('change', () => choose(titles.find(t => t.id === $('title').value)));
+  const wanted = decodeURIComponent(location.hash.slice(1));
+  const first = titles.find(t => t.id === wanted || t.name === wanted) ?? titles[0];
+  $('title').value = first.id;
+  await choose(first);
+  setInterval(showBuffer, 500);
+}
+
+async function choose(t) {
+  unwatch();
+  title = t;
+  purchases = new Map();
+  document.title = `${t.name} · htlcdash`;
+  history.replaceState(null, '', `#${encodeURIComponent(t.id)}`);
+  $('csv').href = `/api/ledger.csv?title=${t.id}`;
+  state = (await get(`/api/state?title=${t.id}`)).title;
+  plots.film(t.duration_ms / 1000, ladder());
+  show();
+  unwatch = watch(`/api/events?title=${t.id}`, {
+    state: s => { wallet(s.wallet); state = s.title; show(); },
+    purchases: bought,
+  }, down => { lost = down; show(); });
+  player.open(t, state);
+  $('unmute').hidden = !await player.play();
+}
+
+const ladder = () => {
+  const video = state.rungs.filter(r => r.kind === 'video');
+  return video.length ? video : state.rungs;
+};
+const rungOf = id => state.rungs.find(r => r.id === id);
+
+// --- what is shown
+
+function wallet(w) {
+  $('balance').textContent = !w ? '–' : w.error ? 'not known' : sats(w.balance_msat);
+  $('balance').title = w?.error ?? '';
+}
+
+function show() {
+  const s = state;
+  player.bound(s);
+  player.hold(s.stopped);
+  $('spent').textContent = s.paid ? sat(s.spent_msat) : '0';
+  $('of').textContent = s.budget_msat !== null && s.paid ? `of ${sats(s.budget_msat)}` : '';
+  const share = m => `${s.budget_msat ? Math.min(100, 100 * m / s.budget_msat) : 0}%`;
+  $('meter-spent').style.width = share(s.spent_msat);
+  $('meter-reserved').style.width = share(s.reserved_msat);
+  showBudget(s);
+  $('stop').hidden = !s.paid;
+  $('stop').setAttribute('aria-pressed', s.stopped);
+  $('stop').textContent = s.stopped ? 'Go on paying and playing' : 'Stop paying';
+
+  const now = s.now?.find(p => p.kind === ladder()[0]?.kind);
+  const rung = now && rungOf(now.rep);
+  fill('quality', rung ? rungName(rung) : '–', rung ? rate(rung.bandwidth) : '');
+  const price = s.now?.reduce((sum, p) => sum + p.price_msat, 0);
+  fill('price', !s.paid ? 'free' : now ? sats(price) : '–', now && s.paid && s.now.length > 1 ? 'picture and sound' : '');
+  fill('flight', s.paid ? `${s.in_flight}` : '–', s.reserved_msat ? `${sats(s.reserved_msat)} reserved` : '');
+  fill('fees', s.paid ? sats(s.fees_msat) : '–', s.spent_msat && s.fees_msat ? `${(100 * s.fees_msat / s.spent_msat).toFixed(1)} %` : '');
+  fill('unplayed', s.paid ? sats(s.unplayed_msat) : '–', s.unplayed ? plural('segment', s.unplayed) : '');
+  $('risk').textContent = risk(s);
+  showBuffer();
+  if (now) mark(now.rep, now.index, now.count, {});
+  tell();
+}
+
+function fill(id, main, small) {
+  $(id).replaceChildren(main, ...(small ? [element('small', {}, small)] : []));
+}
+
+function showBuffer() {
+  $('buffer').textContent = `${player.buffer.toFixed(1)} s`;
+}
+
+function showBudget(s) {
+  $('budget-box').hidden = $('meter').hidden = !s.paid;
+  if (!s.paid) {
+    $('budget-help').textContent = 'This film is free: nothing is paid.';
+    return;
+  }
+  if (!sliding) {
+    const top = Math.ceil(Math.max(s.dearest_msat * 1.25, s.budget_msat ?? 0, 1000) / 1000);
+    $('budget').max = top;
+    const value = s.budget_msat === null ? top : Math.floor(s.budget_msat / 1000);
+    $('budget').value = value;
+    $('budget').setAttribute('aria-valuetext', `${value} sat`);
+    if (document.activeElement !== $('budget-number')) $('budget-number').value = value;
+  }
+  const dearest = ladder().at(-1), allowed = ladder().filter(r => r.allowed).at(-1);
+  let words = `The whole film: ${sats(s.cheapest_msat)} at the lowest quality, ${sats(s.dearest_msat)} at the best.`;
+  if (!s.enough) words += ` From here to the end the lowest still costs ${sats(s.to_end_msat)}; ${sats(s.left_msat)} are left.`;
+  else if (allowed && allowed !== dearest) words += ` What is left carries ${rungName(allowed)} to the end.`;
+  $('budget-help').textContent = words;
+}
+
+function risk(s) {
+  if (!s.paid) return 'Nothing: this film is free.';
+  const most = sats(s.risk_msat);
+  switch (s.scheme) {
+    case 'direct':
+      return 'Nothing against the provider: the payment itself is the key. You pay only once the sealed bytes are here and checked.';
+    case 'prepaid':
+      return `You pay first and trust the provider to send: at most ${most} at a time.`;
+    default:
+      return `At most ${most} with one provider: the price of one segment, until proofs exist. You pay only once the sealed bytes are here and are what the publisher signed, but the provider could sell a wrong key. That would be noticed at once, and it would not be paid again.`;
+  }
+}
+
+// --- purchases and plots
+
+function bought(list) {
+  for (const p of list) {
+    purchases.set(p.hash, p);
+    const count = state.now?.find(n => n.rep === p.rep)?.count;
+    if (p.state === 'paid') mark(p.rep, p.index, count, { msat: p.amount_msat + p.fee_msat });
+  }
+  const last = [...purchases.values()].slice(-400);
+  purchases = new Map(last.map(p => [p.hash, p]));
+  if (last.length) $('purchases').replaceChildren(...last.slice(-rows).reverse().map(row));
+}
+
+const words = { paying: 'is being paid', failed: 'did not go through, no money moved', unknown: 'outcome not known yet' };
+
+function row(p) {
+  const r = rungOf(p.rep);
+  const name = r ? `${r.kind === 'video' ? 'picture' : r.kind === 'audio' ? 'sound' : r.kind} ${rungName(r)}` : p.rep;
+  const paid = p.state === 'paid' && !p.lost;
+  const fate = paid ? `no. ${p.index + 1}` : p.lost ? 'paid, and no key came' : words[p.state] ?? p.state;
+  return element('tr', paid || p.state === 'paying' ? {} : { class: 'bad' },
+    element('td', {}, time(p.at)),
+    element('td', {}, `${name} `, element('small', {}, fate)),
+    element('td', { class: 'num' }, sats(p.amount_msat)),
+    element('td', { class: 'num wide-only' }, p.fee_msat ? sats(p.fee_msat) : '–'),
+    element('td', { class: 'num' }, p.state !== 'paying' && p.took_ns ? `${Math.round(p.took_ns / 1e6)} ms` : '–'));
+}
+
+// mark puts a segment of the picture into the plots.
+function mark(rep, index, count, facts) {
+  const rungs = [...ladder()].sort((a, b) => a.bandwidth - b.bandwidth);
+  const rung = rungs.findIndex(r => r.id === rep);
+  if (rung < 0) return;
+  count ??= rungs[rung].count;
+  const cap = rungs.findLastIndex(r => r.allowed);
+  plots.add(index * title.duration_ms / 1000 / count, { rung, cap, ...facts });
+}
+
+// --- trouble
+
+// tell says what is wrong now, in order of what a person must do about it.
+function tell() {
+  const s = state, t = s.trouble;
+  $('again').hidden = !player.failed || s.stopped;
+  if (lost) return notice('The proxy does not answer.', 'Is it still running? This page goes on by itself once it is back.', true);
+  if (s.stopped) return notice('Stopped: nothing is paid.', 'What is bought already is kept.', false);
+  if (t) return notice(t.text, t.then, true);
+  if (player.failed) return notice('The player gave up.', 'Trying again.', true);
+  if (s.paid && !s.enough && s.position_ms < s.duration_ms) {
+    return notice('The budget does not reach the end of the film.', 'Raise it, or it stops where the money is out.', false);
+  }
+  $('notice').hidden = true;
+}
+
+function notice(text, then, bad) {
+  if ($('notice-text').textContent !== text) $('notice-text').textContent = text; // or it is read aloud again
+  if ($('notice-then').textContent !== then) $('notice-then').textContent = then;
+  $('notice').classList.toggle('bad', bad);
+  $('notice').hidden = false;
+}
+
+// failed is called when the player has given up. What can pass by itself is
+// tried again after a while; for the budget a person must act.
+function failed(code) {
+  tell();
+  clearTimeout(retry);
+  if (!['budget', 'stopped'].includes(state.trouble?.kind)) retry = setTimeout(again, retryAfter);
+}
+
+async function again() {
+  clearTimeout(retry);
+  if (!player.failed || state.stopped) return;
+  $('unmute').hidden = !await player.again(state);
+}
+
+// --- controls
+
+async function change(path, body) {
+  try {
+    state = (await post(path, { title: title.id, ...body })).title;
+    show();
+    await again();
+  } catch (e) {
+    notice('That did not work.', e.message, true);
+  }
+}
+
+$('stop').addEventListener('click', async () => {
+  const resume = state.stopped;
+  await change(resume ? '/api/resume' : '/api/stop', {});
+  if (resume && !state.stopped) await player.play();
+});
+
+const setBudget = sat => change('/api/budget', { msat: Math.round(sat) * 1000 });
+
+$('budget').addEventListener('input', () => {
+  sliding = true;
+  $('budget-number').value = $('budget').value;
+});
+$('budget').addEventListener('change', () => {
+  sliding = false;
+  setBudget(+$('budget').value);
+});
+$('budget-number').addEventListener('change', () => {
+  const n = +$('budget-number').value;
+  if (Number.isFinite(n) && n >= 0) setBudget(n);
+});
+$('again').addEventListener('click', again);
+$('unmute').addEventListener('click', () => {
+  $('video').muted = false;
+  $('unmute').hidden = true;
+  $('video').focus();
+});
+
+window.htlcdash = { player, get state() { return state; } }; // for tests and the curious
