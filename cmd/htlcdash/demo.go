@@ -169,6 +169,9 @@ func (d *demo) publish(ctx context.Context, film string) error {
 	if err != nil {
 		return err
 	}
+	if err := os.MkdirAll(filepath.Dir(out), 0o700); err != nil {
+		return err
+	}
 	d.begin("publishing " + filepath.Base(film))
 	result, err := publish.Run(ctx, publish.Options{
 		Source: film, Out: out, Key: key, Force: true, SegmentSeconds: 2,

@@ -70,6 +70,7 @@ type commands struct {
 	Publish publishCommand `cmd:"" help:"Turn a film into a title that can be sold."`
 	Serve   serveCommand   `cmd:"" help:"Sell titles: run a provider."`
 	Wallet  walletCommands `cmd:"" help:"Use the Lightning node: channels, payments, macaroons."`
+	Doctor  doctorCommand  `cmd:"" help:"Look what does not work, and say how to mend it."`
 	Ledger  ledgerCommands `cmd:"" help:"Read the books."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }

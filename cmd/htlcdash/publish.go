@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
@@ -44,6 +45,9 @@ func (c publishCommand) Run(ctx context.Context, t terminal) error {
 		fmt.Fprintf(t.err, "made a publisher's key in %s: keep a copy in a safe place\n", c.Key)
 	}
 	options.Key = key
+	if err := os.MkdirAll(string(c.Titles.Folder), 0o755); err != nil {
+		return err
+	}
 	p := newProgress(t.err)
 	p.begin("publishing " + options.Source)
 	result, err := publish.Run(ctx, options, func(now publish.Progress) {

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"os"
+
+	"htlcdash/internal/config"
+	"htlcdash/lightning"
+	"htlcdash/lightning/lnd"
+)
+
+// checkNode goes from the wire up: address, certificate, clock, then with each
+// macaroon that is set up what it may do, and the channels.
+func (c doctorCommand) checkNode(ctx context.Context, r *report, log *slog.Logger) {
+	if !c.checkAddress(ctx, r) {
+		return
+	}
+	told := false
+	for _, side := range []struct {
+		role, name string
+		file       config.Path
+		bake       string
+	}{
+		{"proxy", "buying", c.Proxy.Macaroon, "htlcdash wallet bake buy --budget '50000 sat'"},
+		{"serve", "selling", c.Serve.Macaroon, "htlcdash wallet bake sell"},
+	} {
+		if !c.wants(side.role) {
+			continue
+		}
+		if _, err := os.Stat(string(side.file)); errors.Is(err, fs.ErrNotExist) {
+			r.bad(c.asks(side.role), side.name+" macaroon", "none at "+string(side.file), side.bake)
+			continue
+		}
+		node, info, err := openNode(ctx, c.Node, side.file, log)
+		if err != nil {
+			r.fail(side.name+" macaroon", firstLine(err), macaroonRemedy(err, side.bake))
+			continue
+		}
+		r.ok(side.name+" macaroon", "%s is accepted", side.file)
+		if !told {
+			told = true
+			c.checkInfo(r, info)
+			c.checkChannels(ctx, r, node)
+		}
+		_ = node.Close()
+	}
+}
+
+func macaroonRemedy(err error, bake string) string {
+	switch {
+	case errors.Is(err, lightning.ErrDenied):
+		return "if it has a budget, start htlcdash wallet guard; else bake it again: " + bake
+	case errors.Is(err, lightning.ErrUnavailable):
+		return "look whether lnd is running and unlocked: lncli state"
+	}
+	return "bake it again: " + bake
+}
+
+// checkAddress reaches the node without a macaroon.
+func (c doctorCommand) checkAddress(ctx context.Context, r *report) bool {
+	client, err := nodeClient(string(c.Node.TLSCert))
+	if err != nil {
+		r.fail("node's certificate", err.Error(), "set node.tls_cert to lnd's tls.cert")
+		return false
+	}
+	defer client.CloseIdleConnections()
+	date, err := dateOf(ctx, client, c.Node.Address+"/")
+	if err != nil {
+		r.fail("node", err.Error(), addressRemedy(err))
+		return false
+	}
+	r.ok("node", "%s answers, with the right certificate", c.Node.Address)
+	checkClock(r, "node's clock", date)
+	return true
+}
+
+func addressRemedy(err error) string {
+	var (
+		unknown x509.UnknownAuthorityError
+		name    x509.HostnameError
+		invalid x509.CertificateInvalidError
+	)
+	switch {
+	case errors.As(err, &unknown):
+		return "the certificate is not lnd's: copy its tls.cert again and set node.tls_cert"
+	case errors.As(err, &name):
+		return "start lnd with --tlsextraip or --tlsextradomain for this address, and remove its old tls.cert"
+	case errors.As(err, &invalid):
+		return "the certificate has expired: remove lnd's tls.cert and tls.key and restart it"
+	}
+	return "look whether lnd is running and node.address is its REST address (restlisten)"
+}
+
+// nodeClient trusts the node's own certificate.
+func nodeClient(certFile string) (*http.Client, error) {
+	var roots *x509.CertPool
+	if certFile != "" {
+		pem, err := os.ReadFile(certFile)
+		if err != nil {
+			return nil, err
+		}
+		roots = x509.NewCertPool()
+		if !roots.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s holds no certificate", certFile)
+		}
+	}
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}, nil
+}
+
+func (c doctorCommand) checkInfo(r *report, info lnd.Info) {
+	r.ok("node", "%s, %s on %s, block %d", info.Alias, info.Version, info.Network, info.BlockHeight)
+	if !info.Synced {
+		r.fail("chain", "the node is not synced yet", "wait; lncli getinfo shows how far it is")
+		return
+	}
+	r.ok("chain", "synced")
+}
+
+func (c doctorCommand) checkChannels(ctx context.Context, r *report, node lightning.Wallet) {
+	const next = "open a channel: htlcdash wallet open KEY@HOST:PORT '500000 sat'"
+	channels, err := node.Channels(ctx)
+	if err != nil {
+		r.fail("channels", err.Error(), "")
+		return
+	}
+	active := 0
+	for _, ch := range channels {
+		if ch.Active {
+			active++
+		}
+	}
+	switch {
+	case len(channels) == 0:
+		r.fail("channels", "none", next)
+		return
+	case active == 0:
+		r.fail("channels", fmt.Sprintf("%d, but none is active", len(channels)), "look whether the peers are online: htlcdash wallet balance")
+	case active < len(channels):
+		r.warn("channels", fmt.Sprintf("%d of %d are active", active, len(channels)), "look whether the peers are online: htlcdash wallet balance")
+	default:
+		r.ok("channels", "%d, all active", active)
+	}
+	c.checkLiquidity(ctx, r, node)
+}
+
+func (c doctorCommand) checkLiquidity(ctx context.Context, r *report, node lightning.Wallet) {
+	balance, err := node.Balance(ctx)
+	if err != nil {
+		r.fail("balance", err.Error(), "")
+		return
+	}
+	if c.wants("proxy") {
+		if balance.Outbound < c.Outbound {
+			r.bad(c.asks("proxy"), "outbound liquidity", fmt.Sprintf("%v, which is little", balance.Outbound), "open a channel: htlcdash wallet open")
+		} else {
+			r.ok("outbound liquidity", "%v can be spent", balance.Outbound)
+		}
+	}
+	if c.wants("serve") {
+		if balance.Inbound < c.Inbound {
+			r.bad(c.asks("serve"), "inbound liquidity", fmt.Sprintf("%v, which is little", balance.Inbound), "let somebody open a channel to this node, or spend over yours")
+		} else {
+			r.ok("inbound liquidity", "%v can be received", balance.Inbound)
+		}
+	}
+}
