@@ -161,8 +161,9 @@ func monotone(progress func(Progress)) func(float64, string) {
 
 // Shares of the whole work that a media file's steps take, roughly.
 const (
-	encodedAt  = 0.6
-	measuredAt = 0.9
+	probedAt   = 0.02
+	encodedAt  = 0.8
+	measuredAt = 0.95
 )
 
 func (w *work) run(ctx context.Context, src source) (*Result, error) {
