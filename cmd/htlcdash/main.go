@@ -69,6 +69,7 @@ type commands struct {
 	Demo    demoCommand    `cmd:"" help:"See all of it work on this machine, with play money."`
 	Publish publishCommand `cmd:"" help:"Turn a film into a title that can be sold."`
 	Serve   serveCommand   `cmd:"" help:"Sell titles: run a provider."`
+	Proxy   proxyCommand   `cmd:"" help:"Buy titles for any DASH player: run a viewer's proxy."`
 	Wallet  walletCommands `cmd:"" help:"Use the Lightning node: channels, payments, macaroons."`
 	Doctor  doctorCommand  `cmd:"" help:"Look what does not work, and say how to mend it."`
 	Ledger  ledgerCommands `cmd:"" help:"Read the books."`

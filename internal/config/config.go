@@ -78,19 +78,23 @@ type Serve struct {
 
 // Proxy is the table [proxy].
 type Proxy struct {
-	Listen    string   `default:"127.0.0.1:8404"             help:"Address for players and the viewer's page. It spends your money without a password: keep it on this machine."`
-	Providers []string `help:"Addresses of providers, such as https://films.example."`
+	Listen    string   `default:"127.0.0.1:8404" help:"Address for players and the viewer's page. It spends your money without a password: keep it on this machine."`
+	Providers []string `help:"Addresses of providers, such as https://films.example, the preferred first."`
 	ProxyBooks
 	ProxyMacaroon
-	Cache         Path           `default:"~/.htlcdash/cache"          help:"Folder for sealed bytes that were fetched."`
-	CacheSize     Bytes          `default:"2 GiB"                      help:"Most that the cache may hold."`
-	BudgetSegment lightning.Msat `default:"50 sat"                     help:"Most that one segment may cost."`
-	BudgetTitle   lightning.Msat `default:"2000 sat"                   help:"Most that one title may cost. The page has a slider for it."`
-	BudgetDay     lightning.Msat `default:"10000 sat"                  help:"Most that is spent in 24 hours."`
-	Exposure      lightning.Msat `default:"0"                          help:"Most that is at risk with one provider at one time. 0: the price of the title's dearest segment."`
-	MaxFee        lightning.Msat `default:"2 sat"                      help:"Most that one payment's route may cost, if max_fee_percent allows less."`
-	MaxFeePercent float64        `default:"5"                          help:"Most that one payment's route may cost, in percent of the amount, if max_fee allows less."`
-	Ahead         time.Duration  `default:"20s"                        help:"How far ahead of the player segments are bought."`
+	Cache         Path           `default:"~/.htlcdash/cache" help:"Folder for sealed bytes that were fetched."`
+	CacheSize     Bytes          `default:"2 GiB"     help:"Most that the cache may hold."`
+	BudgetSegment lightning.Msat `default:"50 sat"    help:"Most that one segment may cost, fees included. 0: nothing is bought."`
+	BudgetTitle   lightning.Msat `default:"2000 sat"  help:"Most that one title may cost, until another budget is chosen on its page. 0: nothing is bought."`
+	BudgetDay     lightning.Msat `default:"10000 sat" help:"Most that is spent in 24 hours. 0: nothing is bought."`
+	Exposure      lightning.Msat `default:"0"         help:"Most that is under way to one provider and that it could keep. 0: the price of the title's dearest segment."`
+	MaxFee        lightning.Msat `default:"2 sat"     help:"Most that one payment's route may cost; or max_fee_percent, whichever is more."`
+	MaxFeePercent float64        `default:"5"         help:"Most that one payment's route may cost, in percent of the price; or max_fee, whichever is more."`
+	Ahead         time.Duration  `default:"12s"       help:"How far beyond what the player asked for segments are bought."`
+	AheadMoney    lightning.Msat `default:"0"         help:"Most that may be bought of one title and not asked for yet. 0: only the budgets bound it."`
+	PayBeside     bool           `help:"Pay a provider that has sold to us already while its bytes are still on their way: quicker, and one segment's price at risk."`
+	Hosts         []string       `help:"Names besides localhost by which this proxy is reached."`
+	Origins       []string       `help:"Web pages elsewhere that may play through this proxy, such as https://player.example. They can spend your budget."`
 }
 
 // ServeBooks is the part of [serve] that other commands share.

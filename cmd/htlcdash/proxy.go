@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"htlcdash"
+	"htlcdash/buyer"
+	"htlcdash/internal/config"
+	"htlcdash/internal/ledger"
+	"htlcdash/internal/proxy"
+	"htlcdash/source"
+)
+
+const (
+	// sealedMemory is what the proxy keeps of sealed bytes beside the cache on
+	// disk: a few segments that are bought right now.
+	sealedMemory = 16 << 20
+	// recoverPatience is how long the proxy waits, before it lets players in,
+	// until the node has told of an earlier run's payments.
+	recoverPatience = 20 * time.Second
+)
+
+type proxyCommand struct {
+	Node         config.Node `embed:"" prefix:"node-" envprefix:"HTLCDASH_NODE_"`
+	config.Proxy `embed:"" envprefix:"HTLCDASH_PROXY_"`
+
+	// For measurements: what payment adds to the very same files.
+	Free []string `placeholder:"NAME=URL" help:"Play an ordinary DASH title too, which is not paid for: its name and the address of its MPD."`
+}
+
+func (proxyCommand) Help() string {
+	return "Any DASH player can play through it: it finds, pays, checks and opens segments, within your budgets.\n\n" +
+		"Example: htlcdash proxy --providers https://films.example --budget-day '5000 sat'"
+}
+
+func (c proxyCommand) Run(ctx context.Context, t terminal, log *slog.Logger) (err error) {
+	door, err := listen(c.Listen, "--listen")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = door.Close() }() // for the case that nothing serves it
+	books, err := ledger.Open(string(c.Ledger))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, books.Close()) }()
+	node, info, err := openNode(ctx, c.Node, c.Macaroon, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, node.Close()) }()
+	market, err := newMarket(c.Providers, log)
+	if err != nil {
+		return usageError{err}
+	}
+	sealed, err := source.NewLibrary(source.Options{
+		Memory: sealedMemory, Folder: string(c.Cache), Disk: int64(c.CacheSize), Log: log,
+	}, market.sources...)
+	if err != nil {
+		return err
+	}
+	market.buyer, err = buyer.New(buyer.Config{
+		Ledger: books, Payer: node, Sealed: sealed,
+		Limits:   buyer.Limits{Segment: c.BudgetSegment, Title: c.BudgetTitle, Day: c.BudgetDay},
+		Fee:      buyer.Fee{Floor: c.MaxFee, PPM: int64(c.MaxFeePercent * 10_000)},
+		Exposure: c.Exposure, PayBeside: c.PayBeside,
+		Log: log, Step: crashStep(),
+	})
+	if err != nil {
+		return err
+	}
+	defer market.buyer.Close()
+	market.proxy, err = proxy.New(proxy.Config{
+		Log: log, Buyer: market.buyer, Wallet: node, Purchases: purchasesOf(books),
+		Hosts: c.Hosts, Origins: c.Origins,
+		Ahead: proxy.Ahead{Time: c.Ahead, Money: c.AheadMoney},
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, market.proxy.Close()) }()
+	if err := addFree(ctx, market.proxy, c.Free); err != nil {
+		return err
+	}
+	settlePast(ctx, market.buyer, log)
+	market.refresh(ctx)
+	stopFollowing := market.follow(ctx)
+	defer stopFollowing()
+	log.Info("playing", "page", "http://"+door.Addr().String()+"/", "node", info.ID, "network", info.Network)
+	return servePlayers(ctx, door, market.proxy, log)
+}
+
+// servePlayers ends when ctx does. Streams of events end with the proxy, so it
+// is closed first.
+func servePlayers(ctx context.Context, door net.Listener, p *proxy.Proxy, log *slog.Logger) error {
+	server := &http.Server{
+		Handler:           p.Handler(),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(door) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	closed := p.Close()
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace/2)
+	defer cancel()
+	if server.Shutdown(grace) != nil {
+		_ = server.Close()
+	}
+	<-failed
+	return closed
+}
+
+// settlePast asks the node what became of payments that an earlier run left
+// open, before players make new ones. Nothing is bought twice without it.
+func settlePast(ctx context.Context, b *buyer.Buyer, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(ctx, recoverPatience)
+	defer cancel()
+	if err := b.Recover(ctx); err != nil {
+		log.Warn("some money stays reserved", "err", err)
+	}
+}
+
+// addFree offers titles that cost nothing.
+func addFree(ctx context.Context, p *proxy.Proxy, list []string) error {
+	for _, s := range list {
+		name, address, ok := cutName(s)
+		if !ok {
+			return usageError{fmt.Errorf("free title %q: want NAME=URL", s)}
+		}
+		if err := p.AddOpen(ctx, name, address); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// purchasesOf reads a title's payments out of the books, without secrets.
+func purchasesOf(books *ledger.Ledger) func(context.Context, htlcdash.TitleID, int) iter.Seq2[buyer.Purchase, error] {
+	return func(ctx context.Context, title htlcdash.TitleID, limit int) iter.Seq2[buyer.Purchase, error] {
+		return func(yield func(buyer.Purchase, error) bool) {
+			for p, err := range books.Purchases(ctx, ledger.Filter{Title: &title, Limit: limit, Newest: true}) {
+				if !yield(shown(p), err) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func shown(p ledger.Purchase) buyer.Purchase {
+	out := buyer.Purchase{
+		Hash: p.Hash, Title: p.Title, Representation: p.Representation, Index: p.Index, Provider: p.Provider,
+		Amount: p.Amount, Fee: p.Fee, State: p.State.String(), Lost: p.Lost, At: p.Created, Reason: p.Reason,
+	}
+	if !p.Settled.IsZero() {
+		out.At, out.Took = p.Settled, p.Settled.Sub(p.Created)
+	}
+	return out
+}
+
+// crashStep lets a test kill this process at a step of a purchase, as a power
+// cut would: HTLCDASH_CRASH_AT names the step (see buyer.Config).
+func crashStep() func(string) {
+	at := os.Getenv("HTLCDASH_CRASH_AT")
+	if at == "" {
+		return nil
+	}
+	return func(step string) {
+		if step != at {
+			return
+		}
+		if self, err := os.FindProcess(os.Getpid()); err == nil && self.Kill() == nil {
+			select {} // until the signal arrives
+		}
+	}
+}
