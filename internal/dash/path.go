@@ -43,8 +43,9 @@ func cleanPath(ref string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	last := p[strings.LastIndexByte(p, '/')+1:]
 	p = path.Clean(p)
-	if p == "." || p == ".." || strings.HasPrefix(p, "../") {
+	if last == "" || last == "." || last == ".." || strings.HasPrefix(p, "../") {
 		return "", malformed("address %q is no file in the folder of the MPD", clip(ref))
 	}
 	if len(p) > maxPath {

@@ -92,7 +92,7 @@ func (p *parser) resolve(r *Representation, b []byte) error {
 func findSidx(b []byte) (s Sidx, end int64, err error) {
 	for box, err := range Boxes(b) {
 		if err != nil {
-			return s, 0, malformed("its index range holds no boxes (fragmented MP4 has them, WebM not): %v", err)
+			return s, 0, malformed("its index range holds no boxes: %v", err)
 		}
 		if box.Type != "sidx" {
 			continue
@@ -106,7 +106,7 @@ func findSidx(b []byte) (s Sidx, end int64, err error) {
 		end = box.Offset + box.Size
 	}
 	if end == 0 {
-		return s, 0, malformed("its index range holds no sidx box")
+		return s, 0, malformed("its index range holds no sidx box; package it as fragmented MP4, not as WebM")
 	}
 	if s.Timescale == 0 {
 		return s, 0, malformed("its sidx box has timescale 0")

@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"maps"
+	"regexp"
 	"strings"
 
 	"github.com/beevik/etree"
@@ -42,10 +43,36 @@ func readTree(b []byte) (*tree, error) {
 		PreserveDuplicateAttrs: true, // to find them, and since dropping them takes quadratic time
 		MaxDepth:               maxDepth,
 	}
+	doc.WriteSettings.CanonicalText = true
 	if err := doc.ReadFromBytes(b); err != nil {
 		return nil, malformed("MPD is not XML: %v", err)
 	}
-	return newTree(doc)
+	t, err := newTree(doc)
+	if err == nil && bytes.Contains(b, []byte("&#")) && blankRef.Match(b) {
+		err = noBreaks(t.root)
+	}
+	return t, err
+}
+
+// blankRef is what looks like an attribute with a reference to a tab or a line
+// break.
+var blankRef = regexp.MustCompile(`=\s*("[^"<]*|'[^'<]*)&#(0*(9|10|13)|x0*[9aAdD]);`)
+
+// noBreaks refuses attributes with such characters. Go's reader does not tell
+// those that are written as references, and mean what they say, from others,
+// which mean a blank: so they would not survive a rewrite.
+func noBreaks(e *etree.Element) error {
+	for _, a := range e.Attr {
+		if strings.ContainsAny(a.Value, "\t\r\n") {
+			return malformed("%s@%s has a tab or a line break: write a blank", e.Tag, a.FullKey())
+		}
+	}
+	for _, c := range e.ChildElements() {
+		if err := noBreaks(c); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func onlyUTF8(charset string, in io.Reader) (io.Reader, error) {
