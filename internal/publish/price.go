@@ -25,7 +25,7 @@ type Policy struct {
 	PerMB     lightning.Msat  // for 1,000,000 bytes
 	PerSecond lightning.Msat  // for one second of play
 	Floor     lightning.Msat  // for any segment; 0: 1 msat
-	Rungs     map[string]Rung // by Representation id, height ("720p") or kind ("audio"), looked up in this order
+	Rungs     map[string]Rung // by Representation id, shorter side ("720p") or kind ("audio"), looked up in this order
 }
 
 // A Rung is what differs for one quality.
@@ -55,6 +55,9 @@ func (p Policy) check() error {
 	if p.PerMB < 0 || p.PerSecond < 0 || p.Floor < 0 {
 		return fmt.Errorf("%w: a price is negative", ErrPolicy)
 	}
+	if p.Floor > htlcdash.MaxPrice {
+		return fmt.Errorf("%w: a floor of %v, more than %v", ErrPolicy, p.Floor, htlcdash.MaxPrice)
+	}
 	for name, r := range p.Rungs {
 		if r.PerSecond < 0 || r.Factor < 0 || math.IsNaN(r.Factor) || math.IsInf(r.Factor, 0) {
 			return fmt.Errorf("%w: rung %q: want a factor or a price of at least 0", ErrPolicy, name)
@@ -82,8 +85,8 @@ func (p Policy) fits(reps []*dash.Representation) error {
 // rungNames are the names under which a policy may speak of r, nearest first.
 func rungNames(r *dash.Representation) []string {
 	names := []string{r.ID}
-	if r.Height > 0 {
-		names = append(names, strconv.Itoa(r.Height)+"p")
+	if r.Width > 0 && r.Height > 0 {
+		names = append(names, strconv.Itoa(min(r.Width, r.Height))+"p")
 	}
 	if r.ContentType != "" {
 		names = append(names, r.ContentType)

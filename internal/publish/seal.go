@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -235,7 +236,7 @@ func listName(id string, taken map[string]bool) string {
 		}
 		return '_'
 	}, id)
-	clean = clean[:min(len(clean), 64)]
+	clean = cmp.Or(clean[:min(len(clean), 64)], "_")
 	name := clean
 	for n := 2; taken[strings.ToLower(name)]; n++ {
 		name = fmt.Sprintf("%s.%d", clean, n)
