@@ -1,0 +1,267 @@
+package buyer_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"htlcdash"
+	"htlcdash/buyer"
+	"htlcdash/internal/exchange"
+	"htlcdash/internal/ledger"
+	"htlcdash/lightning"
+	"htlcdash/lightning/sim"
+)
+
+// A world is a title of many segments, a viewer's node, and a router between
+// it and the shops.
+type world struct {
+	net    *sim.Network
+	viewer *sim.Node
+	router *sim.Node
+	title  htlcdash.TitleID
+	segs   []htlcdash.Segment
+	plain  [][]byte
+	keys   map[htlcdash.Root]htlcdash.Key
+	sealed *store
+	path   string // of the ledger
+}
+
+const (
+	price   = 10 * lightning.Sat
+	funds   = 100_000 * lightning.Sat
+	channel = 10 * funds
+)
+
+func newWorld(t testing.TB, segments int) *world {
+	t.Helper()
+	w := &world{
+		net: sim.New(sim.Config{}), title: htlcdash.TitleID{7},
+		keys: make(map[htlcdash.Root]htlcdash.Key), sealed: &store{blobs: make(map[htlcdash.Root][]byte)},
+		path: filepath.Join(t.TempDir(), "ledger.db"),
+	}
+	w.viewer, w.router = w.net.Node("viewer"), w.net.Node("router")
+	w.net.Connect(w.viewer, w.router, channel, 0)
+	for i := range segments {
+		plain := fmt.Appendf(nil, "segment %d", i)
+		sealed, seal, key := htlcdash.SealSegment([]byte("secret"), plain)
+		seal.Price, seal.Duration = price, time.Second
+		w.plain, w.keys[seal.Sealed], w.sealed.blobs[seal.Sealed] = append(w.plain, plain), key, sealed
+		w.segs = append(w.segs, htlcdash.Segment{Title: w.title, Representation: "v1", Index: i, Seal: seal})
+	}
+	return w
+}
+
+// store is sealed bytes. A gate holds them back until it is closed.
+type store struct {
+	mu    sync.Mutex
+	blobs map[htlcdash.Root][]byte
+	gate  chan struct{}
+	gets  int
+}
+
+func (s *store) Get(ctx context.Context, b htlcdash.Blob) ([]byte, error) {
+	s.mu.Lock()
+	data, ok := s.blobs[b.Root]
+	gate := s.gate
+	s.gets++
+	s.mu.Unlock()
+	if gate != nil {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	if !ok {
+		return nil, htlcdash.ErrNotFound
+	}
+	return data, nil
+}
+
+func (s *store) hold() (open func()) {
+	gate := make(chan struct{})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gate = gate
+	return func() { close(gate) }
+}
+
+// A shop is a provider. By default it is honest.
+type shop struct {
+	*httptest.Server
+	w        *world
+	node     *sim.Node
+	requests atomic.Int64                                           // for offers
+	spoil    func(seg htlcdash.Segment, o *exchange.Offer)          // tampers with each offer
+	answer   func(w http.ResponseWriter, offers []byte) (done bool) // answers in its own way
+	key      func(htlcdash.Root) htlcdash.Key                       // sells this key; nil: the right one
+}
+
+func (w *world) shop(t testing.TB, name string) *shop {
+	t.Helper()
+	s := &shop{w: w, node: w.net.Node(name)}
+	w.net.Connect(w.router, s.node, channel, 0)
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/offers", s.offers)
+	s.Server = httptest.NewServer(mux)
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *shop) segment(q htlcdash.Root) htlcdash.Segment {
+	for _, seg := range s.w.segs {
+		if seg.Sealed == q {
+			return seg
+		}
+	}
+	return htlcdash.Segment{}
+}
+
+func (s *shop) offers(w http.ResponseWriter, r *http.Request) {
+	s.requests.Add(1)
+	body, _ := io.ReadAll(r.Body)
+	req, err := exchange.ParseOfferRequest(body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	var resp exchange.OfferResponse
+	for _, q := range req.Sealed {
+		seg, key := s.segment(q), s.w.keys[q]
+		if s.key != nil {
+			key = s.key(q)
+		}
+		till := exchange.Till{Payee: s.node, Secret: exchange.NewSecret([32]byte{1})}
+		o, err := exchange.Salted{}.Sell(r.Context(), till, seg.Seal, key, req.Nonce, seg.Price, time.Now())
+		if err != nil {
+			o = exchange.Offer{Sealed: q, Error: exchange.RefusedUnavailable}
+		}
+		if s.spoil != nil {
+			s.spoil(seg, &o)
+		}
+		resp.Offers = append(resp.Offers, o)
+	}
+	b, err := json.Marshal(resp)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	if s.answer == nil || !s.answer(w, b) {
+		_, _ = w.Write(b)
+	}
+}
+
+func (s *shop) provider(t testing.TB) *buyer.Provider {
+	t.Helper()
+	p, err := buyer.NewProvider(s.URL, &http.Client{Timeout: 500 * time.Millisecond})
+	must(t, err)
+	return p
+}
+
+// config is for a viewer who trusts the world and has no limits.
+func (w *world) config(t testing.TB) buyer.Config {
+	t.Helper()
+	books, err := ledger.Open(w.path)
+	must(t, err)
+	t.Cleanup(func() { books.Close() })
+	return buyer.Config{
+		Ledger: books, Payer: w.viewer, Sealed: w.sealed,
+		Limits: buyer.Limits{Segment: buyer.NoLimit, Title: buyer.NoLimit, Day: buyer.NoLimit},
+		Fee:    buyer.Fee{Floor: lightning.Sat}, Grace: time.Nanosecond,
+	}
+}
+
+// open starts a buyer that knows the title and the shops.
+func (w *world) open(t testing.TB, c buyer.Config, shops ...*shop) *buyer.Buyer {
+	t.Helper()
+	b, err := buyer.New(c)
+	must(t, err)
+	t.Cleanup(b.Close)
+	var providers []*buyer.Provider
+	for _, s := range shops {
+		providers = append(providers, s.provider(t))
+	}
+	must(t, b.AddTitle(t.Context(), w.title, price, providers))
+	return b
+}
+
+// buy gets segment i and checks that it is the segment.
+func (w *world) buy(t testing.TB, b *buyer.Buyer, i int) {
+	t.Helper()
+	data, err := b.Segment(t.Context(), w.segs[i])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(data, w.plain[i]) {
+		t.Fatalf("segment %d is %q, want %q", i, data, w.plain[i])
+	}
+}
+
+// left is what has left the viewer's node.
+func (w *world) left(t testing.TB) lightning.Msat {
+	t.Helper()
+	w.net.Wait()
+	balance, err := w.viewer.Balance(context.Background())
+	must(t, err)
+	return channel - balance.Outbound
+}
+
+// wantBooks holds the books against the node.
+func (w *world) wantBooks(t testing.TB, c buyer.Config, b *buyer.Buyer, want lightning.Msat) {
+	t.Helper()
+	spent, reserved, err := c.Ledger.Spent(context.Background(), nil, time.Time{})
+	must(t, err)
+	a := b.Account(w.title)
+	if left := w.left(t); left != want || spent != want || a.Spent != want {
+		t.Errorf("the node says %v were spent, the books %v, the account %v; want %v", left, spent, a.Spent, want)
+	}
+	if reserved != 0 || a.Reserved != 0 || a.InFlight != 0 {
+		t.Errorf("reserved in the books %v, in the account %v, %d in flight; want nothing", reserved, a.Reserved, a.InFlight)
+	}
+	must(t, w.net.Check())
+}
+
+// await reads events until one of segment i has the state.
+func await(t testing.TB, events <-chan buyer.Purchase, i int, state string) buyer.Purchase {
+	t.Helper()
+	for {
+		select {
+		case p, ok := <-events:
+			if !ok {
+				t.Fatal("no more events")
+			}
+			if p.Index == i && p.State == state {
+				return p
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("segment %d was never %s", i, state)
+		}
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantErr(t testing.TB, err error, want ...error) {
+	t.Helper()
+	for _, w := range want {
+		if !errors.Is(err, w) {
+			t.Errorf("got %v, want %v", err, w)
+		}
+	}
+}
