@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 
 	"gopkg.in/macaroon.v2"
@@ -141,6 +142,54 @@ var SpendingRights = []Right{
 	"/walletrpc.WalletKit/FinalizePsbt",
 	"/walletrpc.WalletKit/PublishTransaction",
 	"/signrpc.Signer/SignOutputRaw",
+}
+
+// Audit compares what m allows with what is needed, by asking the node. It
+// returns the rights that are missing and the [SpendingRights] that go beyond.
+// n's own macaroon must allow /lnrpc.Lightning/CheckMacaroonPermissions.
+func (n *Node) Audit(ctx context.Context, m Macaroon, need []Right) (missing, tooMuch []Right, err error) {
+	for _, r := range need {
+		ok, err := n.allows(ctx, m, r)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !ok {
+			missing = append(missing, r)
+		}
+	}
+	for _, r := range SpendingRights {
+		if slices.Contains(need, r) {
+			continue
+		}
+		ok, err := n.allows(ctx, m, r)
+		if err != nil {
+			return nil, nil, err
+		}
+		if ok {
+			tooMuch = append(tooMuch, r)
+		}
+	}
+	return missing, tooMuch, nil
+}
+
+// allows asks whether m opens one call. lnd answers a refusal with an error.
+func (n *Node) allows(ctx context.Context, m Macaroon, right Right) (bool, error) {
+	var r struct {
+		Valid bool `json:"valid"`
+	}
+	err := n.rest.post(ctx, "/v1/macaroon/checkpermissions", struct {
+		Macaroon []byte `json:"macaroon"`
+		Method   string `json:"fullMethod"`
+		Defaults bool   `json:"check_default_perms_from_full_method"`
+	}{m.Reveal(), string(right), true}, &r)
+	var said *answer
+	if errors.As(err, &said) && (said.code == codeInvalid || said.says("no permissions found for full method")) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("check a macaroon: %w", err)
+	}
+	return r.Valid, nil
 }
 
 type permission struct {

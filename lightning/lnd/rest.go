@@ -207,11 +207,16 @@ func (s *stream) next(out any) error {
 		}
 		return io.EOF
 	}
+	return readMessage(s.lines.Bytes(), out)
+}
+
+// readMessage unwraps one message of a stream.
+func readMessage(b []byte, out any) error {
 	var m struct {
 		Result json.RawMessage `json:"result"`
 		Error  json.RawMessage `json:"error"`
 	}
-	if err := json.Unmarshal(s.lines.Bytes(), &m); err != nil {
+	if err := json.Unmarshal(b, &m); err != nil {
 		return unavailable(errors.New("a message is not what lnd sends"))
 	}
 	if m.Error != nil {
@@ -239,8 +244,8 @@ type answer struct {
 
 // gRPC's status codes, as far as they are told apart here.
 const (
+	codeInvalid         = 3
 	codeNotFound        = 5
-	codeAlreadyExists   = 6
 	codePermission      = 7
 	codeUnavailable     = 14
 	codeUnauthenticated = 16
