@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"strings"
 
 	"htlcdash/internal/config"
 	"htlcdash/lightning"
@@ -26,10 +27,11 @@ func (c doctorCommand) checkNode(ctx context.Context, r *report, log *slog.Logge
 	for _, side := range []struct {
 		role, name string
 		file       config.Path
+		need       []lnd.Right
 		bake       string
 	}{
-		{"proxy", "buying", c.Proxy.Macaroon, "htlcdash wallet bake buy --budget '50000 sat'"},
-		{"serve", "selling", c.Serve.Macaroon, "htlcdash wallet bake sell"},
+		{"proxy", "buying", c.Proxy.Macaroon, lnd.BuyingRights, "htlcdash wallet bake buy --budget '50000 sat'"},
+		{"serve", "selling", c.Serve.Macaroon, lnd.SellingRights, "htlcdash wallet bake sell"},
 	} {
 		if !c.wants(side.role) {
 			continue
@@ -44,12 +46,40 @@ func (c doctorCommand) checkNode(ctx context.Context, r *report, log *slog.Logge
 			continue
 		}
 		r.ok(side.name+" macaroon", "%s is accepted", side.file)
+		c.checkRights(ctx, r, side.name+" macaroon", side.file, side.need, side.bake, log)
 		if !told {
 			told = true
 			c.checkInfo(r, info)
 			c.checkChannels(ctx, r, node)
 		}
 		_ = node.Close()
+	}
+}
+
+// checkRights asks with the wallet's macaroon, which may judge others, what
+// the one in file allows.
+func (c doctorCommand) checkRights(ctx context.Context, r *report, check string, file config.Path, need []lnd.Right, bake string, log *slog.Logger) {
+	judge, _, err := openNode(ctx, c.Node, c.Node.Macaroon, log)
+	if err != nil {
+		r.warn(check, "cannot tell what it allows: "+firstLine(err), "set node.macaroon to lnd's admin.macaroon for this check")
+		return
+	}
+	defer judge.Close()
+	m, err := lnd.ReadMacaroon(string(file))
+	if err != nil {
+		r.fail(check, err.Error(), bake)
+		return
+	}
+	missing, tooMuch, err := judge.Audit(ctx, m, need)
+	switch {
+	case err != nil:
+		r.warn(check, "cannot tell what it allows: "+err.Error(), "set node.macaroon to lnd's admin.macaroon for this check")
+	case len(missing) > 0:
+		r.fail(check, fmt.Sprintf("does not allow %v", missing), "remove the file and bake it again: "+bake)
+	case len(tooMuch) > 0:
+		r.warn(check, fmt.Sprintf("allows more than is needed: %v", tooMuch), "remove the file and bake a weaker one: "+bake)
+	default:
+		r.ok(check, "allows what is needed, and spends no other way")
 	}
 }
 
@@ -115,7 +145,7 @@ func nodeClient(certFile string) (*http.Client, error) {
 }
 
 func (c doctorCommand) checkInfo(r *report, info lnd.Info) {
-	r.ok("node", "%s, %s on %s, block %d", info.Alias, info.Version, info.Network, info.BlockHeight)
+	r.ok("node", "%s, %s on %s, block %d", info.Alias, release(info.Version), info.Network, info.BlockHeight)
 	if !info.Synced {
 		r.fail("chain", "the node is not synced yet", "wait; lncli getinfo shows how far it is")
 		return
@@ -170,4 +200,10 @@ func (c doctorCommand) checkLiquidity(ctx context.Context, r *report, node light
 			r.ok("inbound liquidity", "%v can be received", balance.Inbound)
 		}
 	}
+}
+
+// release is lnd's version without its commit.
+func release(version string) string {
+	v, _, _ := strings.Cut(version, " ")
+	return v
 }

@@ -18,12 +18,14 @@ import (
 type walletCommands struct {
 	Node config.Node `embed:"" prefix:"node-" envprefix:"HTLCDASH_NODE_"`
 
-	Balance walletBalance `cmd:"" help:"Show what the node can spend and receive, and its channels."`
-	Open    walletOpen    `cmd:"" help:"Open a channel."`
-	Close   walletClose   `cmd:"" help:"Close a channel."`
-	Pay     walletPay     `cmd:"" help:"Pay an invoice."`
-	Request walletRequest `cmd:"" help:"Make an invoice."`
-	Bake    walletBake    `cmd:"" help:"Make macaroons that may do only what is needed."`
+	Balance   walletBalance   `cmd:"" help:"Show what the node can spend and receive, and its channels."`
+	Open      walletOpen      `cmd:"" help:"Open a channel."`
+	Close     walletClose     `cmd:"" help:"Close a channel."`
+	Pay       walletPay       `cmd:"" help:"Pay an invoice."`
+	Request   walletRequest   `cmd:"" help:"Make an invoice."`
+	Bake      walletBake      `cmd:"" help:"Make macaroons that may do only what is needed."`
+	Guard     walletGuard     `cmd:"" help:"Hold macaroons with a budget to it: run the guard."`
+	Autopilot walletAutopilot `cmd:"" help:"Let lnd open channels by itself, to the providers that we buy from."`
 }
 
 // use opens the wallet's node for one command.

@@ -26,6 +26,7 @@ type Config struct {
 	Publish Publish `embed:"" prefix:"publish-" envprefix:"HTLCDASH_PUBLISH_" group:"Publishing: what a title costs and who sells it."`
 	Serve   Serve   `embed:"" prefix:"serve-"   envprefix:"HTLCDASH_SERVE_"   group:"The provider: who sells segments."`
 	Proxy   Proxy   `embed:"" prefix:"proxy-"   envprefix:"HTLCDASH_PROXY_"   group:"The viewer's proxy: what buys segments for any DASH player."`
+	Guard   Guard   `embed:"" prefix:"guard-"   envprefix:"HTLCDASH_GUARD_"   group:"The guard of macaroons' budgets (htlcdash wallet guard)."`
 	Light   Light   `embed:"" prefix:"light-"   envprefix:"HTLCDASH_LIGHT_"   group:"A Lightning node without a Bitcoin node (htlcdash node --light)."`
 }
 
@@ -78,8 +79,8 @@ type Serve struct {
 
 // Proxy is the table [proxy].
 type Proxy struct {
-	Listen    string   `default:"127.0.0.1:8404" help:"Address for players and the viewer's page. It spends your money without a password: keep it on this machine."`
-	Providers []string `help:"Addresses of providers, such as https://films.example, the preferred first."`
+	Listen string `default:"127.0.0.1:8404" help:"Address for players and the viewer's page. It spends your money without a password: keep it on this machine."`
+	ProxyProviders
 	ProxyBooks
 	ProxyMacaroon
 	Cache         Path           `default:"~/.htlcdash/cache" help:"Folder for sealed bytes that were fetched."`
@@ -95,6 +96,16 @@ type Proxy struct {
 	PayBeside     bool           `help:"Pay a provider that has sold to us already while its bytes are still on their way: quicker, and one segment's price at risk."`
 	Hosts         []string       `help:"Names besides localhost by which this proxy is reached."`
 	Origins       []string       `help:"Web pages elsewhere that may play through this proxy, such as https://player.example. They can spend your budget."`
+}
+
+// Guard is the table [guard].
+type Guard struct {
+	Tally Path `default:"~/.htlcdash/guard.tally" help:"File of what was spent under each budget. Without it budgets begin anew."`
+}
+
+// ProxyProviders is the part of [proxy] that other commands share.
+type ProxyProviders struct {
+	Providers []string `help:"Addresses of providers, such as https://films.example, the preferred first."`
 }
 
 // ServeBooks is the part of [serve] that other commands share.
