@@ -43,17 +43,21 @@ func (l *Ledger) Offered(ctx context.Context, sales []Sale) error {
 	})
 }
 
-// Settle books a receipt of the node and remembers its index, in one
-// transaction. It may be called again with the same receipt. A receipt for
+// Settle books receipts of the node and remembers the highest index, in one
+// transaction. It may be called again with the same receipts. A receipt for
 // something that was not offered here only moves the index.
-func (l *Ledger) Settle(ctx context.Context, r lightning.Receipt) error {
+func (l *Ledger) Settle(ctx context.Context, receipts ...lightning.Receipt) error {
 	return l.change(ctx, func(w *writer) error {
-		if err := settle(w, r); err != nil {
-			return err
+		var last uint64
+		for _, r := range receipts {
+			if err := settle(w, r); err != nil {
+				return err
+			}
+			last = max(last, r.Index)
 		}
 		return w.exec(`INSERT INTO settings (name, value) VALUES ('receipt', ?)
 			ON CONFLICT DO UPDATE SET value = excluded.value WHERE CAST(value AS INTEGER) < CAST(excluded.value AS INTEGER)`,
-			fmt.Sprint(r.Index))
+			fmt.Sprint(last))
 	})
 }
 

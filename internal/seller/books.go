@@ -7,14 +7,20 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"htlcdash"
 	"htlcdash/internal/exchange"
 	"htlcdash/internal/ledger"
 	"htlcdash/lightning"
 )
 
-// maxRecent is how many sales the operator's page lists.
-const maxRecent = 50
+// maxRecent is how many sales the operator's page lists, maxBatch how many
+// receipts are booked at once.
+const (
+	maxRecent = 50
+	maxBatch  = 256
+)
 
 // Waits between two tries to hear from the node, and how long offers that
 // nobody paid stay in the books.
@@ -81,33 +87,81 @@ func (b *books) follow(ctx context.Context) {
 	}
 }
 
+// receipts books what comes while the last batch is being written together:
+// one fsync for all of it. An error of either side ends both.
 func (b *books) receipts(ctx context.Context) error {
 	last, err := b.ledger.LastReceipt(ctx)
 	if err != nil {
 		return err
 	}
-	return b.node.Receipts(ctx, last, func(r lightning.Receipt) error {
-		// Booked even while the program ends: a receipt in hand is not dropped.
-		return b.settle(context.WithoutCancel(ctx), r)
+	group, ctx := errgroup.WithContext(ctx)
+	queue := make(chan lightning.Receipt, maxBatch)
+	group.Go(func() error {
+		defer close(queue)
+		return b.node.Receipts(ctx, last, func(r lightning.Receipt) error {
+			select {
+			case queue <- r:
+				return nil
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		})
 	})
+	group.Go(func() error {
+		for r := range queue {
+			// What is in hand is booked even while the program ends.
+			if err := b.settle(context.WithoutCancel(ctx), drain(queue, r)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return group.Wait()
 }
 
-func (b *books) settle(ctx context.Context, r lightning.Receipt) error {
-	b.register.close(r.Hash)
-	if err := b.ledger.Settle(ctx, r); err != nil {
+// drain returns first and what else is in queue.
+func drain(queue <-chan lightning.Receipt, first lightning.Receipt) []lightning.Receipt {
+	batch := []lightning.Receipt{first}
+	for len(batch) < maxBatch {
+		select {
+		case r, ok := <-queue:
+			if !ok {
+				return batch
+			}
+			batch = append(batch, r)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+func (b *books) settle(ctx context.Context, batch []lightning.Receipt) error {
+	if err := b.ledger.Settle(ctx, batch...); err != nil {
 		return err
 	}
-	sale, err := b.ledger.Sale(ctx, r.Hash)
-	if errors.Is(err, htlcdash.ErrNotFound) {
-		return nil // the node sells other things too
+	for _, r := range batch {
+		sale, err := b.saleOf(ctx, r.Hash)
+		if errors.Is(err, htlcdash.ErrNotFound) {
+			continue // the node sells other things too
+		}
+		if err != nil {
+			return err
+		}
+		sale.Received, sale.Settled = r.Amount, r.At
+		b.note(sale)
+		b.log.Debug("sold", "title", sale.Title, "representation", sale.Representation, "segment", sale.Index,
+			"scheme", sale.Scheme, "amount", sale.Received)
 	}
-	if err != nil {
-		return err
-	}
-	b.note(sale)
-	b.log.Debug("sold", "title", sale.Title, "representation", sale.Representation, "segment", sale.Index,
-		"scheme", sale.Scheme, "amount", sale.Received)
 	return nil
+}
+
+// saleOf returns the offer that was paid: as a rule it is still in memory.
+func (b *books) saleOf(ctx context.Context, h lightning.Hash) (ledger.Sale, error) {
+	if sale, ok := b.register.close(h); ok {
+		return sale, nil
+	}
+	return b.ledger.Sale(ctx, h)
 }
 
 // note counts a settled sale.

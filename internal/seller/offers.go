@@ -53,8 +53,8 @@ func (s *Seller) Offer(ctx context.Context, req exchange.OfferRequest) (exchange
 	if err := context.Cause(ctx); err != nil {
 		return exchange.OfferResponse{}, err
 	}
-	if err := s.config.Books.Offered(ctx, salesOf(t, offers)); err != nil {
-		return exchange.OfferResponse{}, fmt.Errorf("book offers: %w", err)
+	if err := s.book(ctx, salesOf(t, offers)); err != nil {
+		return exchange.OfferResponse{}, err
 	}
 	return exchange.OfferResponse{Offers: offers}, nil
 }
@@ -96,6 +96,15 @@ func (s *Seller) offer(ctx context.Context, t *sealedTitle, nonce exchange.Nonce
 		s.nodeFailed(err)
 		return exchange.Offer{Sealed: q, Error: exchange.RefusedUnavailable}
 	}
+}
+
+// book writes offers into the books, all at once, before they are handed out.
+func (s *Seller) book(ctx context.Context, sales []ledger.Sale) error {
+	if err := s.config.Books.Offered(ctx, sales); err != nil {
+		return fmt.Errorf("book offers: %w", err)
+	}
+	s.register.booked(sales)
+	return nil
 }
 
 // price is what seg costs here: by the operator's policy, but never above what

@@ -165,10 +165,7 @@ func (s *Seller) invoice(ctx context.Context, t *sealedTitle, seg htlcdash.Segme
 	if err != nil {
 		return inv, err
 	}
-	if err := s.config.Books.Offered(ctx, []ledger.Sale{saleOf(seg, inv.Hash, exchange.SchemePrepaid, inv.Amount)}); err != nil {
-		return inv, fmt.Errorf("book offer: %w", err)
-	}
-	return inv, nil
+	return inv, s.book(ctx, []ledger.Sale{saleOf(seg, inv.Hash, exchange.SchemePrepaid, inv.Amount)})
 }
 
 func (p *paywall) last(key challengeKey) (lightning.Invoice, bool) {

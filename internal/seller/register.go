@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"htlcdash/internal/exchange"
+	"htlcdash/internal/ledger"
 	"htlcdash/lightning"
 )
 
@@ -24,13 +25,20 @@ type register struct {
 	calls chan struct{} // holds one token for each call that the node works on
 
 	mu      sync.Mutex
-	open    map[lightning.Hash]lightning.Invoice
+	open    map[lightning.Hash]openOffer
 	pending int       // invoices that the node is making
 	swept   time.Time // when the expired were last taken out
 }
 
+// An openOffer is an invoice that can be paid, and what it sells once that is
+// in the ledger.
+type openOffer struct {
+	invoice lightning.Invoice
+	sale    ledger.Sale
+}
+
 func newRegister(node exchange.Invoicer, limit, calls int) *register {
-	return &register{node: node, limit: limit, calls: make(chan struct{}, calls), open: map[lightning.Hash]lightning.Invoice{}}
+	return &register{node: node, limit: limit, calls: make(chan struct{}, calls), open: map[lightning.Hash]openOffer{}}
 }
 
 // Invoice returns the open invoice of p, or asks the node for one. The error
@@ -48,7 +56,7 @@ func (r *register) Invoice(ctx context.Context, p lightning.Preimage, t lightnin
 	defer r.mu.Unlock()
 	r.pending--
 	if err == nil {
-		r.open[hash] = inv
+		r.open[hash] = openOffer{invoice: inv}
 	}
 	return inv, err
 }
@@ -66,8 +74,8 @@ func (r *register) ask(ctx context.Context, p lightning.Preimage, t lightning.Te
 func (r *register) find(h lightning.Hash, amount lightning.Msat) (lightning.Invoice, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	inv, ok := r.open[h]
-	return inv, ok && inv.Amount == amount && !inv.Expired(time.Now())
+	o, ok := r.open[h]
+	return o.invoice, ok && o.invoice.Amount == amount && !o.invoice.Expired(time.Now())
 }
 
 func (r *register) reserve() error {
@@ -90,18 +98,32 @@ func (r *register) sweep() {
 		return
 	}
 	r.swept = now
-	for h, inv := range r.open {
-		if inv.Expired(now) {
+	for h, o := range r.open {
+		if o.invoice.Expired(now) {
 			delete(r.open, h)
 		}
 	}
 }
 
-// close takes out an invoice that was paid.
-func (r *register) close(h lightning.Hash) {
+// booked notes what open invoices sell.
+func (r *register) booked(sales []ledger.Sale) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for _, s := range sales {
+		if o, ok := r.open[s.Hash]; ok {
+			r.open[s.Hash] = openOffer{o.invoice, s}
+		}
+	}
+}
+
+// close takes out an invoice that was paid, and returns what it sold if that
+// is known here.
+func (r *register) close(h lightning.Hash) (ledger.Sale, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	o, ok := r.open[h]
 	delete(r.open, h)
+	return o.sale, ok && o.sale.Hash == h
 }
 
 // count returns how many invoices can still be paid.
@@ -116,6 +138,6 @@ func (r *register) count() int {
 func (r *register) isOpen(h lightning.Hash) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	inv, ok := r.open[h]
-	return ok && !inv.Expired(time.Now())
+	o, ok := r.open[h]
+	return ok && !o.invoice.Expired(time.Now())
 }
