@@ -34,7 +34,8 @@ type lane struct {
 	rep      *dash.Representation
 	index    int
 	asked    time.Time
-	prepared int // offers were asked for up to this index of rep
+	steady   bool // the last two requests were of one Representation
+	prepared int  // offers were asked for up to this index of rep
 }
 
 // A track is a set of Representations of which a player plays one at a time.
@@ -64,17 +65,19 @@ type piece struct {
 // by asking for one segment after another, or by taking the start that was laid
 // out for it. ffmpeg and mpv ask for one segment of every Representation when
 // they open a title, and play one of them.
-func (f *film) asked(p piece, session string, next *piece) []piece {
+func (f *film) asked(p piece, said dash.CMCD, next *piece) []piece {
 	now := time.Now()
-	key := laneKey{session, trackOf(p.rep)}
+	key := laneKey{said.SessionID, trackOf(p.rep)}
 	l, known := f.lanes[key]
 	if !known {
 		f.forgetLanes(now)
-		l = &lane{index: -1}
+		l = &lane{}
 		f.lanes[key] = l
 	}
-	goesOn := next != nil || known && p.index == l.index+1 || p.index == 0 && f.started[p.rep.ID]
-	if l.rep != p.rep {
+	laidOut, started := f.started[p.rep.ID]
+	goesOn := next != nil || known && p.index == l.index+1 || started && p.index == laidOut
+	l.steady = l.rep == p.rep
+	if !l.steady {
 		l.prepared = 0
 	}
 	l.rep, l.index, l.asked = p.rep, p.index, now
@@ -87,14 +90,23 @@ func (f *film) asked(p piece, session string, next *piece) []piece {
 		from = *next
 	}
 	f.prepareLane(l, from)
-	return f.plan(p, from)
+	count := f.proxy.ahead.Segments
+	if !l.steady || said.BufferKnown && said.Buffer >= comfortable {
+		count = min(count, 1)
+	}
+	return f.plan(p, from, count)
 }
 
-// plan returns the pieces from here on that may be bought ahead. f.mu is held.
-func (f *film) plan(at, from piece) (plan []piece) {
+// comfortable is the buffer of a player for which one segment ahead is plenty.
+const comfortable = 8 * time.Second
+
+// plan returns up to count pieces from a piece on that may be bought ahead of
+// a player that asks for another. f.mu is held.
+func (f *film) plan(asked, from piece, count int) (plan []piece) {
 	limit := f.proxy.ahead
-	end := at.rep.Segments[at.index].Start + at.rep.Segments[at.index].Duration + limit.Time
-	for i := from.index; i < len(from.rep.Segments) && i < from.index+limit.Segments; i++ {
+	now := asked.rep.Segments[asked.index]
+	end := now.Start + now.Duration + limit.Time
+	for i := from.index; i < min(len(from.rep.Segments), from.index+count); i++ {
 		p := piece{from.rep, i}
 		if s := p.rep.Segments[i]; s.Start+s.Duration > end {
 			break

@@ -58,19 +58,19 @@ func (p *Proxy) withFilm(next func(http.ResponseWriter, *http.Request, *film)) h
 }
 
 // manifest gives the MPD to a player. Our own page asks for all rungs ("all"),
-// because it bounds the player itself, as the budget changes; from others the
-// rungs above the budget are kept.
+// because it bounds the player itself, as the budget changes, and tells where it
+// begins ("t", in seconds); from others the rungs above the budget are kept.
 func (p *Proxy) manifest(w http.ResponseWriter, r *http.Request, f *film) {
 	ours := r.URL.Query().Has("all")
-	limit, _ := f.bound()
-	mpd, err := f.manifest.ForPlayer(dash.PlayerOptions{MaxBandwidth: limit, CMCD: true, DropAbove: !ours})
+	if r.Method != http.MethodHead {
+		at, _ := strconv.ParseFloat(r.URL.Query().Get("t"), 64) // none is 0
+		f.load(time.Duration(min(max(at, 0), 1e6)*float64(time.Second)), ours)
+	}
+	mpd, err := f.manifest.ForPlayer(dash.PlayerOptions{MaxBandwidth: f.bound().cap, CMCD: true, DropAbove: !ours})
 	if err != nil {
 		p.log.Error("MPD for a player", "title", f.name, "error", err)
 		refuse(w, http.StatusInternalServerError, "This MPD cannot be made fit for a player.")
 		return
-	}
-	if r.Method != http.MethodHead {
-		f.warmUp(ours)
 	}
 	h := w.Header()
 	h.Set("Content-Type", "application/dash+xml")

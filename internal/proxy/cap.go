@@ -7,37 +7,92 @@ import (
 	"htlcdash/lightning"
 )
 
-// A rung is one Representation and what is left of it to pay.
-type rung struct {
-	rep  *dash.Representation
-	cost lightning.Msat // from here to the end
+// A bound is what the budget lets a player do.
+type bound struct {
+	cap    int64          // bit/s of the ladder; 0: no limit
+	toEnd  lightning.Msat // what the cheapest way to the end still costs
+	enough bool           // the money left carries it
 }
 
-// slack is what a rung must cost less than the budget, in percent, before a
+// margin is what routes and switches of quality add to prices, in percent.
+const margin = 3
+
+// slack is how much less than the budget a rung must cost, in percent, before a
 // player is let up to it again, so that the cap does not flutter.
 const slack = 10
 
-// affordable returns the highest bandwidth of video that the money left
-// carries to the end of the film, sound included, and whether it carries even
-// the cheapest, which is always allowed. The rungs ascend in bandwidth; before
-// is the last answer, 0 if there was none.
-func affordable(left lightning.Msat, video []rung, sound lightning.Msat, before int64) (bandwidth int64, enough bool) {
-	for i, r := range video {
-		need := r.cost + sound
-		if before > 0 && r.rep.Bandwidth > before {
-			need += need * slack / 100
-		}
-		if need <= left {
-			bandwidth, enough = r.rep.Bandwidth, true
-		} else if i == 0 {
-			bandwidth = r.rep.Bandwidth
-		}
+// bound tells what the budget lets a player do from here on. It is where
+// quality and money meet until an agent decides per segment: the highest rung
+// whose remaining segments, and those of the sound, can all be paid. What is
+// owned already costs nothing.
+func (f *film) bound() bound {
+	if !f.paid {
+		return bound{enough: true}
 	}
-	return bandwidth, enough
+	left, limited := f.proxy.buyer.Account(f.id).Left()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	at := f.position()
+	var sound lightning.Msat
+	if len(f.video) > 0 {
+		sound = f.remaining(f.sound(), at)
+	}
+	b := bound{toEnd: withMargin(f.cheapest(at)+sound, margin), enough: true}
+	if !limited {
+		f.cap = 0
+		return b
+	}
+	costs := make([]lightning.Msat, len(f.ladder()))
+	for i, rep := range f.ladder() {
+		costs[i] = withMargin(f.remaining(rep, at)+sound, margin)
+	}
+	rung := affordable(left, costs, f.rungBelow(f.cap))
+	rung = max(rung, f.ownedRung(at))
+	f.cap = f.ladder()[rung].Bandwidth
+	b.cap, b.enough = f.cap, b.toEnd <= left
+	return b
 }
 
-// remaining returns what the segments of rep that start at or after a time
-// cost, those this run bought left out. Before its prices are known it is the
+func withMargin(m lightning.Msat, percent lightning.Msat) lightning.Msat { return m + m/100*percent }
+
+// affordable returns the highest rung that costs no more than what is left, or
+// the lowest. before is the last answer, -1 if there was none.
+func affordable(left lightning.Msat, costs []lightning.Msat, before int) (rung int) {
+	for i, cost := range costs {
+		if before >= 0 && i > before {
+			cost = withMargin(cost, slack)
+		}
+		if cost <= left {
+			rung = i
+		}
+	}
+	return rung
+}
+
+// rungBelow returns the highest rung of at most bandwidth, -1 for 0.
+func (f *film) rungBelow(bandwidth int64) int {
+	rung := -1
+	for i, rep := range f.ladder() {
+		if rep.Bandwidth <= bandwidth {
+			rung = i
+		}
+	}
+	return rung
+}
+
+// ownedRung returns the highest rung whose segment at a time is owned, else
+// the lowest. f.mu is held.
+func (f *film) ownedRung(at time.Duration) (rung int) {
+	for i, rep := range f.ladder() {
+		if n := indexAt(rep, at); n >= 0 && f.owns(piece{rep, n}) {
+			rung = i
+		}
+	}
+	return rung
+}
+
+// remaining returns what the segments of rep that start at a time or later
+// cost, those that are owned left out. Before the prices are known it is the
 // share of the total. f.mu is held.
 func (f *film) remaining(rep *dash.Representation, at time.Duration) (cost lightning.Msat) {
 	if rep == nil || rep.Pay == nil {
@@ -49,14 +104,59 @@ func (f *film) remaining(rep *dash.Representation, at time.Duration) (cost light
 		return lightning.Msat(float64(rep.Pay.Total) * float64(left) / float64(max(f.manifest.Duration(), 1)))
 	}
 	for i, s := range rep.Segments {
-		if _, ours := f.tally.paid[piece{rep, i}]; s.Start >= at && !ours {
+		if s.Start >= at && !f.owns(piece{rep, i}) {
 			cost += prices[i]
 		}
 	}
 	return cost
 }
 
-// asking is what the publisher asks for p, bought or not. f.mu is held.
+// cheapest returns what the cheapest way along the ladder to the end costs: at
+// each segment the cheapest rung, which may be one that is owned. f.mu is held.
+func (f *film) cheapest(at time.Duration) (cost lightning.Msat) {
+	ladder := f.ladder()
+	count := len(ladder[0].Segments)
+	for _, rep := range ladder {
+		if f.prices[rep.ID] == nil || len(rep.Segments) != count { // not known yet, or not aligned
+			return f.cheapestRung(at)
+		}
+	}
+	for i, s := range ladder[0].Segments {
+		if s.Start < at {
+			continue
+		}
+		least := f.price(piece{ladder[0], i})
+		for _, rep := range ladder[1:] {
+			least = min(least, f.price(piece{rep, i}))
+		}
+		cost += least
+	}
+	return cost
+}
+
+func (f *film) cheapestRung(at time.Duration) (cost lightning.Msat) {
+	for i, rep := range f.ladder() {
+		if c := f.remaining(rep, at); i == 0 || c < cost {
+			cost = c
+		}
+	}
+	return cost
+}
+
+// price is the most that a piece still costs: nothing if it is owned. f.mu is
+// held.
+func (f *film) price(p piece) lightning.Msat {
+	if p.rep.Pay == nil || f.owns(p) {
+		return 0
+	}
+	if prices := f.prices[p.rep.ID]; prices != nil {
+		return prices[p.index]
+	}
+	return p.rep.Pay.Max
+}
+
+// asking is what the publisher asks for p, owned or not; about, before the
+// prices are known. f.mu is held.
 func (f *film) asking(p piece) lightning.Msat {
 	switch prices := f.prices[p.rep.ID]; {
 	case p.rep.Pay == nil:
@@ -66,4 +166,22 @@ func (f *film) asking(p piece) lightning.Msat {
 	default:
 		return p.rep.Pay.Total / lightning.Msat(max(p.rep.Pay.Count, 1))
 	}
+}
+
+// owns reports whether the key of p was bought, now or in an earlier run. f.mu
+// is held.
+func (f *film) owns(p piece) bool {
+	owned := f.owned[p.rep.ID]
+	return owned != nil && owned[p.index]
+}
+
+// own books that the key of p was bought. f.mu is held.
+func (f *film) own(p piece) {
+	if p.index >= len(p.rep.Segments) {
+		return // books of something else
+	}
+	if f.owned[p.rep.ID] == nil {
+		f.owned[p.rep.ID] = make([]bool, len(p.rep.Segments))
+	}
+	f.owned[p.rep.ID][p.index] = true
 }

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"path"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,7 +41,9 @@ type film struct {
 	prices  map[string][]lightning.Msat // by Representation, once known
 	lanes   map[laneKey]*lane
 	ahead   map[piece]lightning.Msat // started before a player asked, and not asked for since
-	started map[string]bool          // Representations whose first segment was laid out
+	started map[string]int           // by Representation: the segment that was laid out for the start
+	owned   map[string][]bool        // by Representation: whose key was bought, ever
+	from    time.Duration            // where the player that loaded the MPD last begins
 	tally   tally
 	now     map[string]piece // by content type: what was asked for last
 	said    dash.CMCD        // what a player said last
@@ -56,7 +60,8 @@ func newFilm(p *Proxy, name string, id htlcdash.TitleID, m *dash.Manifest, s sto
 		prices:  map[string][]lightning.Msat{},
 		lanes:   map[laneKey]*lane{},
 		ahead:   map[piece]lightning.Msat{},
-		started: map[string]bool{},
+		started: map[string]int{},
+		owned:   map[string][]bool{},
 		tally:   newTally(),
 		now:     map[string]piece{},
 	}
@@ -103,7 +108,7 @@ func (f *film) ask(ctx context.Context, p piece, said dash.CMCD) ([]byte, error)
 	if said.Present {
 		f.said = said
 	}
-	plan := f.asked(p, said.SessionID, next)
+	plan := f.asked(p, said, next)
 	f.mu.Unlock()
 
 	item := f.fetch(p)
@@ -129,7 +134,9 @@ func (f *film) next(p piece, said dash.CMCD) *piece {
 		return nil
 	}
 	at := path.Join(path.Dir(p.rep.Segments[p.index].Path), u.Path)
-	rep, index, ok := f.manifest.Find(at, 0)
+	first, _, _ := strings.Cut(said.NextRange, "-")
+	offset, _ := strconv.ParseInt(first, 10, 64) // 0 for a file of its own
+	rep, index, ok := f.manifest.Find(at, offset)
 	if !ok || index < 0 {
 		return nil
 	}
@@ -147,50 +154,55 @@ func (f *film) delivered(p piece, n int) {
 	f.proxy.changed()
 }
 
-// price is the most that a piece may cost. f.mu is held.
-func (f *film) price(p piece) lightning.Msat {
-	if p.rep.Pay == nil {
-		return 0
-	}
-	if _, ours := f.tally.paid[p]; ours {
-		return 0
-	}
-	if prices := f.prices[p.rep.ID]; prices != nil {
-		return prices[p.index]
-	}
-	return p.rep.Pay.Max
-}
-
-// warmUp fetches what is free and will be needed: the price lists. Where a
-// player lets us choose how it starts, the first segments of its first rungs
-// are bought, so that the start waits for one payment and not for several.
-func (f *film) warmUp(buy bool) {
-	start := f.start()
+// load books that a player loads the MPD to play from a time on, and fetches
+// what is free and will be needed. Where the player starts as we say (ours
+// does), the first segments are bought, so that the start waits for one payment
+// and not for several.
+func (f *film) load(at time.Duration, buy bool) {
 	f.mu.Lock()
+	clear(f.now)
+	f.from = at
 	again := f.warm
 	f.warm = true
 	f.mu.Unlock()
-	for _, rep := range start {
-		if len(rep.Segments) == 0 {
-			continue
-		}
-		if buy && !f.proxy.cautious {
-			f.mu.Lock()
-			f.started[rep.ID] = true
-			p := piece{rep, 0}
-			if !f.proxy.shelf.has(f.place(p)) {
-				f.ahead[p] = f.price(p)
-			}
-			f.mu.Unlock()
-			f.fetch(p)
-		}
-		if !again {
-			f.proxy.run(func() { f.stock.prepare(f.proxy.ctx, rep, 0, 1+f.proxy.ahead.Segments) })
-		}
-	}
 	if !again && f.paid {
 		f.proxy.run(f.readPrices)
 	}
+	for _, rep := range f.start() {
+		first := indexAt(rep, at)
+		if first < 0 {
+			continue
+		}
+		f.proxy.run(func() { f.stock.prepare(f.proxy.ctx, rep, first, first+1+f.proxy.ahead.Segments) })
+		if buy && !f.proxy.cautious {
+			f.layOut(piece{rep, first})
+		}
+	}
+}
+
+// layOut buys a segment that a player will ask for first.
+func (f *film) layOut(p piece) {
+	f.mu.Lock()
+	f.started[p.rep.ID] = p.index
+	if !f.proxy.shelf.has(f.place(p)) {
+		f.ahead[p] = f.price(p)
+	}
+	f.mu.Unlock()
+	f.fetch(p)
+}
+
+// indexAt returns the segment of rep that plays at a time, -1 if none does.
+func indexAt(rep *dash.Representation, at time.Duration) int {
+	i, found := slices.BinarySearchFunc(rep.Segments, at, func(s dash.MediaSegment, at time.Duration) int {
+		return cmp.Compare(s.Start, at)
+	})
+	if !found {
+		i--
+	}
+	if i < 0 || at >= rep.Segments[i].Start+rep.Segments[i].Duration {
+		return -1
+	}
+	return i
 }
 
 func (f *film) readPrices() {
@@ -214,16 +226,22 @@ const (
 	startAudio = 128_000
 )
 
-// start returns the Representations that a player should start with.
+// start returns the Representations that a player should start with: what is
+// owned there already, or what a stock player takes.
 func (f *film) start() (reps []*dash.Representation) {
 	limit := int64(startVideo)
-	if c, _ := f.bound(); c > 0 {
+	if c := f.bound().cap; c > 0 {
 		limit = min(limit, c)
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if rep := below(f.video, limit); rep != nil {
+		if owned := f.video[f.ownedRung(f.position())]; owned.Bandwidth > rep.Bandwidth {
+			rep = owned
+		}
 		reps = append(reps, rep)
 	}
-	if rep := below(f.audio, startAudio); rep != nil {
+	if rep := f.sound(); rep != nil {
 		reps = append(reps, rep)
 	}
 	return reps
@@ -251,7 +269,7 @@ func (f *film) position() time.Duration {
 			return s.Start + s.Duration
 		}
 	}
-	return 0
+	return f.from
 }
 
 // ladder is the track whose quality the budget decides: the picture, or the
@@ -261,33 +279,6 @@ func (f *film) ladder() []*dash.Representation {
 		return f.video
 	}
 	return f.audio
-}
-
-// bound returns the highest bandwidth of the ladder that the budget carries
-// from here to the end, 0 if there is no budget to mind, and whether the budget
-// carries at least the cheapest.
-func (f *film) bound() (bandwidth int64, enough bool) {
-	if !f.paid {
-		return 0, true
-	}
-	left, limited := f.proxy.buyer.Account(f.id).Left()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !limited {
-		f.cap = 0
-		return 0, true
-	}
-	at := f.position()
-	var sound lightning.Msat
-	if len(f.video) > 0 {
-		sound = f.remaining(f.sound(), at)
-	}
-	var rungs []rung
-	for _, rep := range f.ladder() {
-		rungs = append(rungs, rung{rep, f.remaining(rep, at)})
-	}
-	f.cap, enough = affordable(left, rungs, sound, f.cap)
-	return f.cap, enough
 }
 
 // sound is the Representation of the sound that plays or will; nil if there is

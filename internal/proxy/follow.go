@@ -32,6 +32,9 @@ func (p *Proxy) book(b buyer.Purchase) {
 	if rep := f.reps[b.Representation]; rep != nil && b.State == "paid" {
 		f.mu.Lock()
 		f.tally.buy(piece{rep, b.Index}, b.Amount+b.Fee)
+		if !b.Lost {
+			f.own(piece{rep, b.Index})
+		}
 		f.mu.Unlock()
 	}
 	p.mu.Lock()
@@ -41,6 +44,22 @@ func (p *Proxy) book(b buyer.Purchase) {
 		p.recent = append(p.recent[:0], p.recent[len(p.recent)-maxRecent:]...)
 	}
 	p.booked++
+}
+
+// recall learns from the books what earlier runs bought.
+func (f *film) recall() {
+	for b, err := range f.proxy.purchases(f.proxy.ctx, f.id, 0) {
+		if err != nil {
+			f.proxy.log.Warn("purchases of earlier runs", "title", f.name, "error", err)
+			return
+		}
+		if rep := f.reps[b.Representation]; rep != nil && b.State == "paid" && !b.Lost {
+			f.mu.Lock()
+			f.own(piece{rep, b.Index})
+			f.mu.Unlock()
+		}
+	}
+	f.proxy.changed()
 }
 
 // bookmark says where the news stand; since gives those after it.

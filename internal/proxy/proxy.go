@@ -177,7 +177,14 @@ func (p *Proxy) Add(name string, t *title.Title) error {
 	if p.buyer == nil {
 		return errors.New("a sealed title needs a buyer")
 	}
-	return p.add(newFilm(p, name, t.ID, t.Manifest, sealed{t, p.buyer}, true))
+	f := newFilm(p, name, t.ID, t.Manifest, sealed{t, p.buyer}, true)
+	if err := p.add(f); err != nil {
+		return err
+	}
+	if p.purchases != nil {
+		p.run(f.recall)
+	}
+	return nil
 }
 
 // AddOpen offers the plain title whose MPD is at address, on a web server.

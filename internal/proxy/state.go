@@ -56,8 +56,8 @@ type TitleState struct {
 	Ahead            lightning.Msat `json:"ahead_msat"` // of it: bought ahead, and the player may yet ask
 
 	Cap      int64          `json:"cap"`         // bit/s that the budget carries to the end; 0: no limit
-	Enough   bool           `json:"enough"`      // the budget carries the lowest rung to the end
-	ToEnd    lightning.Msat `json:"to_end_msat"` // what the lowest rung still costs
+	Enough   bool           `json:"enough"`      // the money left carries the cheapest way to the end
+	ToEnd    lightning.Msat `json:"to_end_msat"` // what the cheapest way to the end still costs
 	Start    []string       `json:"start"`       // Representations that a player should start with
 	Rungs    []RungState    `json:"rungs"`
 	Now      []PieceState   `json:"now"` // what was asked for last
@@ -76,6 +76,7 @@ type RungState struct {
 	Bandwidth int64          `json:"bandwidth"` // bit/s
 	Width     int            `json:"width,omitempty"`
 	Height    int            `json:"height,omitempty"`
+	Count     int            `json:"count"`       // segments
 	Total     lightning.Msat `json:"total_msat"`  // the whole film
 	ToEnd     lightning.Msat `json:"to_end_msat"` // from here
 	Allowed   bool           `json:"allowed"`     // not above the cap
@@ -112,8 +113,8 @@ func (f *film) report() TitleReport {
 
 func (f *film) state() *TitleState {
 	start := f.start()
-	limit, enough := f.bound()
-	s := &TitleState{TitleReport: f.report(), Cap: limit, Enough: enough}
+	b := f.bound()
+	s := &TitleState{TitleReport: f.report(), Cap: b.cap, Enough: b.enough, ToEnd: b.toEnd}
 	if f.paid {
 		a := f.proxy.buyer.Account(f.id)
 		s.Spent, s.Reserved, s.Fees, s.Lost = a.Spent, a.Reserved, a.Fees, a.Lost
@@ -142,14 +143,6 @@ func (f *film) state() *TitleState {
 	}
 	s.Rate, s.Given = f.said.Throughput, f.given
 	s.Rungs = f.rungs(at)
-	for i, rep := range f.ladder() {
-		if toEnd := f.remaining(rep, at); i == 0 || toEnd < s.ToEnd {
-			s.ToEnd = toEnd
-		}
-	}
-	if len(f.video) > 0 {
-		s.ToEnd += f.remaining(f.sound(), at)
-	}
 	for _, kind := range []string{"video", "audio", "text"} {
 		if p, ok := f.now[kind]; ok {
 			s.Now = append(s.Now, PieceState{kind, p.rep.ID, p.index, len(p.rep.Segments), f.asking(p)})
@@ -164,14 +157,13 @@ func (f *film) state() *TitleState {
 
 // rungs are the Representations of the first Period. f.mu is held.
 func (f *film) rungs(at time.Duration) (rungs []RungState) {
-	ladder := f.ladder()
 	for _, reps := range [][]*dash.Representation{f.video, f.audio} {
 		for _, rep := range reps {
-			r := RungState{ID: rep.ID, Kind: rep.ContentType, Bandwidth: rep.Bandwidth, Width: rep.Width, Height: rep.Height, ToEnd: f.remaining(rep, at), Allowed: true}
+			r := RungState{ID: rep.ID, Kind: rep.ContentType, Bandwidth: rep.Bandwidth, Width: rep.Width, Height: rep.Height, Count: len(rep.Segments), ToEnd: f.remaining(rep, at), Allowed: true}
 			if rep.Pay != nil {
 				r.Total = rep.Pay.Total
 			}
-			if f.cap > 0 && len(ladder) > 0 && rep.ContentType == ladder[0].ContentType {
+			if f.cap > 0 && rep.ContentType == f.ladder()[0].ContentType {
 				r.Allowed = rep.Bandwidth <= f.cap
 			}
 			rungs = append(rungs, r)

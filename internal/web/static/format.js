@@ -11,6 +11,10 @@ export function sat(msat) {
   return Math.abs(s) >= 10 ? fine.format(s) : finer.format(s);
 }
 
+// satColumn gives the same, with three places, for a column of numbers.
+const column = new Intl.NumberFormat('en', { minimumFractionDigits: 3, maximumFractionDigits: 3 });
+export const satColumn = msat => `${column.format(msat / 1000)} sat`;
+
 export const sats = msat => `${sat(msat)} sat`;
 
 // rate gives bit/s.
@@ -41,6 +45,9 @@ export const plural = (word, n) => `${whole.format(n)} ${word}${n === 1 ? '' : '
 
 // rungName names a Representation: by its lines if it has any.
 export const rungName = r => r.height ? `${r.height}p` : rate(r.bandwidth);
+
+// shortName is for narrow columns.
+export const shortName = r => r.height ? `${r.height}p` : `${whole.format(r.bandwidth / 1000)}k`;
 
 // element makes an HTML element; strings become text, never markup.
 export function element(tag, attributes, ...children) {

@@ -4,7 +4,7 @@
 const bufferAhead = 12; // seconds
 
 export class Player {
-  #video; #player; #source; #stopped = false; #failedAt = null; #onFailure;
+  #video; #player; #source; #begin = 0; #stopped = false; #failed = false; #onFailure;
 
   constructor(video, onFailure) {
     this.#video = video;
@@ -15,7 +15,7 @@ export class Player {
   // to start with, and what the budget carries.
   open(title, state, at = 0) {
     this.#player?.destroy();
-    this.#failedAt = null;
+    this.#failed = false;
     this.#source = title;
     const player = this.#player = dashjs.MediaPlayer().create();
     player.initialize(this.#video, null, false);
@@ -37,7 +37,8 @@ export class Player {
     this.bound(state);
     player.on('error', e => this.#fail(e));
     player.on('streamInitialized', () => this.bound(state)); // after what the MPD said
-    player.attachSource(`${title.mpd}?all=1`, at || undefined);
+    this.#begin = at;
+    player.attachSource(`${title.mpd}?all=1&t=${at.toFixed(1)}`, at || undefined);
   }
 
   // bound keeps the player below what the budget carries, from the next
@@ -70,12 +71,11 @@ export class Player {
     return true;
   }
 
-  get failed() { return this.#failedAt !== null; }
+  get failed() { return this.#failed; }
 
-  // again starts anew where the player gave up.
+  // again starts anew where the film stands.
   again(state) {
-    const at = this.#failedAt ?? this.#video.currentTime;
-    this.open(this.#source, state, at);
+    this.open(this.#source, state, this.#video.currentTime || this.#begin);
     return this.play();
   }
 
@@ -99,7 +99,7 @@ export class Player {
 
   #fail(e) {
     if (this.failed) return;
-    this.#failedAt = this.#video.currentTime;
+    this.#failed = true;
     this.#onFailure(e.error?.code ?? 0);
   }
 }

@@ -68,7 +68,7 @@ export class Plots {
     const font = '11px system-ui, sans-serif', stroke = css('--soft');
     return new uPlot({
       width: box.clientWidth || 300, height,
-      legend: { show: false }, cursor: { show: false }, select: { show: false }, padding: [8, 8, labelled ? null : 4, 0],
+      legend: { show: false }, cursor: { show: false }, select: { show: false }, padding: [8, 18, labelled ? null : 4, 0],
       scales: { x: { time: false, range: [0, duration] }, y },
       axes: [
         { font, stroke, grid: { show: false }, ticks: { show: false }, size: labelled ? 24 : 8, gap: 2, space: 60,

@@ -1,7 +1,7 @@
 // The provider's page: what is on sale, what was earned, which segments sell,
 // and which channels can still take money.
 import { watch } from './api.js';
-import { sat, sats, rate, clock, time, bytes, count, plural, rungName, element } from './format.js';
+import { sat, sats, satColumn, clock, time, bytes, count, plural, rungName, shortName, element } from './format.js';
 
 const $ = id => document.getElementById(id);
 const rows = 15; // sales shown
@@ -34,6 +34,7 @@ function fill(id, main, small) {
   $(id).replaceChildren(main, element('small', {}, small));
 }
 
+const label = r => r.content_type === 'video' ? rungName(r) : `${r.content_type === 'audio' ? 'sound' : r.content_type} ${shortName(r)}`;
 const short = id => id ? `${id.slice(0, 10)}…${id.slice(-6)}` : '';
 
 // --- titles: the cards stay, so that reading and focus are not disturbed
@@ -53,7 +54,7 @@ function card(t) {
   const strips = element('div', { class: 'strips' });
   const lines = t.representations.map(r => {
     const canvas = element('canvas', { role: 'img' }), sum = element('span', { class: 'sum' });
-    strips.append(element('span', { class: 'name' }, r.content_type === 'video' ? rungName(r) : `${r.content_type} ${rate(r.bandwidth)}`), canvas, sum);
+    strips.append(element('span', { class: 'name' }, label(r)), canvas, sum);
     return { canvas, sum };
   });
   strips.append(element('div', { class: 'axis', 'aria-hidden': 'true' }, element('span', {}, '0:00'), element('span', {}, clock(t.duration_ms / 1000))));
@@ -111,9 +112,9 @@ function sale(s) {
   return element('tr', {},
     element('td', {}, time(s.at)),
     element('td', {}, t ? s.title : short(s.title)),
-    element('td', {}, r ? (r.content_type === 'video' ? rungName(r) : `${r.content_type} ${rate(r.bandwidth)}`) : s.representation, ' ', element('small', {}, `no. ${s.segment + 1}`)),
+    element('td', {}, r ? (label(r)) : s.representation, ' ', element('small', {}, `no. ${s.segment + 1}`)),
     element('td', { class: 'wide-only' }, s.scheme),
-    element('td', { class: 'num' }, sats(s.amount_msat)));
+    element('td', { class: 'num' }, satColumn(s.amount_msat)));
 }
 
 function peer(p) {

@@ -3,7 +3,7 @@
 import { get, post, watch } from './api.js';
 import { Player } from './player.js';
 import { Plots } from './plot.js';
-import { sat, sats, rate, clock, time, plural, rungName, element } from './format.js';
+import { sat, sats, satColumn, rate, time, plural, rungName, shortName, element } from './format.js';
 
 const $ = id => document.getElementById(id);
 const retryAfter = 5000; // ms, for trouble that may pass by itself
@@ -84,13 +84,13 @@ function show() {
   const rung = now && rungOf(now.rep);
   fill('quality', rung ? rungName(rung) : '–', rung ? rate(rung.bandwidth) : '');
   const price = s.now?.reduce((sum, p) => sum + p.price_msat, 0);
-  fill('price', !s.paid ? 'free' : now ? sats(price) : '–', now && s.paid && s.now.length > 1 ? 'picture and sound' : '');
-  fill('flight', s.paid ? `${s.in_flight}` : '–', s.reserved_msat ? `${sats(s.reserved_msat)} reserved` : '');
+  fill('price', !s.paid ? 'free' : now ? sats(price) : '–', now && s.paid && s.now.length > 1 ? 'with sound' : '');
+  fill('flight', s.paid ? `${s.in_flight}` : '–', !s.paid ? '' : s.in_flight ? `${s.in_flight === 1 ? 'payment' : 'payments'}, ${sats(s.reserved_msat)}` : 'payments');
   fill('fees', s.paid ? sats(s.fees_msat) : '–', s.spent_msat && s.fees_msat ? `${(100 * s.fees_msat / s.spent_msat).toFixed(1)} %` : '');
   fill('unplayed', s.paid ? sats(s.unplayed_msat) : '–', s.unplayed ? plural('segment', s.unplayed) : '');
   $('risk').textContent = risk(s);
   showBuffer();
-  if (now) mark(now.rep, now.index, now.count, {});
+  if (now) mark(now.rep, now.index, {});
   tell();
 }
 
@@ -141,37 +141,36 @@ function risk(s) {
 function bought(list) {
   for (const p of list) {
     purchases.set(p.hash, p);
-    const count = state.now?.find(n => n.rep === p.rep)?.count;
-    if (p.state === 'paid') mark(p.rep, p.index, count, { msat: p.amount_msat + p.fee_msat });
+    if (p.state === 'paid') mark(p.rep, p.index, { msat: p.amount_msat + p.fee_msat });
   }
   const last = [...purchases.values()].slice(-400);
   purchases = new Map(last.map(p => [p.hash, p]));
   if (last.length) $('purchases').replaceChildren(...last.slice(-rows).reverse().map(row));
 }
 
+const kinds = { video: 'picture', audio: 'sound' };
 const words = { paying: 'is being paid', failed: 'did not go through, no money moved', unknown: 'outcome not known yet' };
 
 function row(p) {
   const r = rungOf(p.rep);
-  const name = r ? `${r.kind === 'video' ? 'picture' : r.kind === 'audio' ? 'sound' : r.kind} ${rungName(r)}` : p.rep;
+  const name = r ? `${kinds[r.kind] ?? r.kind} ${shortName(r)}` : p.rep;
   const paid = p.state === 'paid' && !p.lost;
   const fate = paid ? `no. ${p.index + 1}` : p.lost ? 'paid, and no key came' : words[p.state] ?? p.state;
   return element('tr', paid || p.state === 'paying' ? {} : { class: 'bad' },
     element('td', {}, time(p.at)),
     element('td', {}, `${name} `, element('small', {}, fate)),
-    element('td', { class: 'num' }, sats(p.amount_msat)),
-    element('td', { class: 'num wide-only' }, p.fee_msat ? sats(p.fee_msat) : '–'),
+    element('td', { class: 'num' }, satColumn(p.amount_msat)),
+    element('td', { class: 'num wide-only' }, p.fee_msat ? satColumn(p.fee_msat) : '–'),
     element('td', { class: 'num' }, p.state !== 'paying' && p.took_ns ? `${Math.round(p.took_ns / 1e6)} ms` : '–'));
 }
 
 // mark puts a segment of the picture into the plots.
-function mark(rep, index, count, facts) {
+function mark(rep, index, facts) {
   const rungs = [...ladder()].sort((a, b) => a.bandwidth - b.bandwidth);
   const rung = rungs.findIndex(r => r.id === rep);
   if (rung < 0) return;
-  count ??= rungs[rung].count;
   const cap = rungs.findLastIndex(r => r.allowed);
-  plots.add(index * title.duration_ms / 1000 / count, { rung, cap, ...facts });
+  plots.add(index * title.duration_ms / 1000 / rungs[rung].count, { rung, cap, ...facts });
 }
 
 // --- trouble
