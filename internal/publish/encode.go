@@ -3,6 +3,7 @@ package publish
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -33,10 +34,14 @@ func (w *work) encode(ctx context.Context, media string) (*ladder, error) {
 		return nil, err
 	}
 	l := plan(c, w.SegmentSeconds)
-	if err := w.ladder(ctx, l); err != nil {
-		return nil, err
+	err = w.ladder(ctx, l)
+	if err == nil {
+		err = w.writeMPD(l)
 	}
-	return l, w.writeMPD(l)
+	if full := w.stage.full(); err != nil && full != nil {
+		return nil, full
+	}
+	return l, err
 }
 
 func (w *work) ladder(ctx context.Context, l *ladder) error {
@@ -158,13 +163,38 @@ func language(s string) string {
 func (w *work) sizes(stream, n int) ([]int64, error) {
 	sizes := make([]int64, n)
 	for i := range sizes {
-		info, err := os.Stat(filepath.Join(w.stage.media(), fmt.Sprintf("seg-%d-%05d.m4s", stream, i+1)))
-		if err != nil {
-			return nil, fmt.Errorf("ffmpeg made too few segments: %w", err)
+		var err error
+		if sizes[i], err = wholeBoxes(filepath.Join(w.stage.media(), fmt.Sprintf("seg-%d-%05d.m4s", stream, i+1))); err != nil {
+			return nil, fmt.Errorf("ffmpeg did not make segment %d of %d: %w", i+1, n, err)
 		}
-		sizes[i] = info.Size()
 	}
 	return sizes, nil
+}
+
+// wholeBoxes returns the size of a file that is a row of whole boxes (ISO/IEC
+// 14496-12, 4.2). ffmpeg cuts segments off without a word when the disk is full.
+func wholeBoxes(file string) (int64, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	var at int64
+	for at < info.Size() {
+		var head [4]byte
+		if _, err := f.ReadAt(head[:], at); err != nil {
+			return 0, fmt.Errorf("%s: %w", file, err)
+		}
+		at += max(8, int64(binary.BigEndian.Uint32(head[:]))) // ffmpeg's segments have no 64-bit boxes
+	}
+	if at == 0 || at > info.Size() {
+		return 0, fmt.Errorf("%s is cut off: %w", file, io.ErrUnexpectedEOF)
+	}
+	return info.Size(), nil
 }
 
 // ticks are the length of a segment, exactly: of video in frames, each as long

@@ -95,7 +95,7 @@ func videoRungs(width, height int) (rungs []rung) {
 // scaled keeps the shape; H.264 in 4:2:0 wants even sides.
 func scaled(width, height, side, crf, cap int) rung {
 	f := float64(side) / float64(min(width, height))
-	even := func(n int) int { return max(2, 2*int(math.Round(float64(n)*f/2))) }
+	even := func(n int) int { return max(2, min(2*int(math.Round(float64(n)*f/2)), n/2*2)) }
 	return rung{even(width), even(height), crf, cap}
 }
 

@@ -57,6 +57,14 @@ func (s *stage) title() string { return filepath.Join(s.dir, "title") }
 func (s *stage) media() string { return filepath.Join(s.dir, "media") }
 func (s *stage) old() string   { return filepath.Join(s.dir, "old") }
 
+// full reports, as an error, that the disk is full. Programs that write for us
+// do not always say so.
+func (s *stage) full() error {
+	probe := filepath.Join(s.media(), "probe")
+	defer os.Remove(probe)
+	return os.WriteFile(probe, make([]byte, 64<<10), 0o666)
+}
+
 // close removes the folder and lets the next run in.
 func (s *stage) close() {
 	os.RemoveAll(s.dir)
@@ -108,6 +116,9 @@ func (s *stage) commit(out string, keys map[htlcdash.Root]htlcdash.Key, force bo
 // place renames the staged title to out, where nothing or an empty folder is.
 func (s *stage) place(out string) error {
 	if err := s.sync(); err != nil {
+		return err
+	}
+	if err := os.Remove(out); err != nil && !errors.Is(err, fs.ErrNotExist) { // an empty folder
 		return err
 	}
 	if err := os.Rename(s.title(), out); err != nil {
