@@ -183,6 +183,7 @@ func TestHangingProvider(t *testing.T) {
 	hangs, good, c := w.shop(t, "hangs"), w.shop(t, "good"), w.config(t)
 	release := make(chan struct{})
 	t.Cleanup(func() { close(release) })
+	hangs.patience = 100 * time.Millisecond
 	hangs.answer = func(http.ResponseWriter, []byte) bool { <-release; return true }
 	b := w.open(t, c, hangs, good)
 	w.buy(t, b, 0)
@@ -231,7 +232,7 @@ func TestHangingPayment(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t, 1)
 			s, conf := w.shop(t, "shop"), w.config(t)
-			conf.Patience = 50 * time.Millisecond
+			conf.Patience = time.Second
 			b := w.open(t, conf, s)
 			events := b.Watch(t.Context())
 			w.viewer.Order(sim.Stall)

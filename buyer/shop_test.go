@@ -102,6 +102,7 @@ type shop struct {
 	*httptest.Server
 	w        *world
 	node     *sim.Node
+	patience time.Duration                                          // of those who ask it; 0: for ever
 	requests atomic.Int64                                           // for offers
 	spoil    func(seg htlcdash.Segment, o *exchange.Offer)          // tampers with each offer
 	answer   func(w http.ResponseWriter, offers []byte) (done bool) // answers in its own way
@@ -164,7 +165,7 @@ func (s *shop) offers(w http.ResponseWriter, r *http.Request) {
 
 func (s *shop) provider(t testing.TB) *buyer.Provider {
 	t.Helper()
-	p, err := buyer.NewProvider(s.URL, &http.Client{Timeout: 500 * time.Millisecond})
+	p, err := buyer.NewProvider(s.URL, &http.Client{Timeout: s.patience})
 	must(t, err)
 	return p
 }

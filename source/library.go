@@ -84,8 +84,8 @@ func (l *Library) Add(sources ...Source) {
 
 // Get returns the bytes of b, checked. Others may hold the same slice: it must
 // not be changed. If no source has b the error matches htlcdash.ErrNotFound; if
-// some gave other bytes, or none, it matches htlcdash.ErrCorrupt or
-// [ErrStalled] too.
+// some failed it matches what they failed with, such as htlcdash.ErrCorrupt or
+// [ErrStalled].
 //
 // Callers who want the same blob share one fetch. It ends when the last of
 // them has gone.
@@ -106,7 +106,7 @@ func (l *Library) fetch(ctx context.Context, b htlcdash.Blob) ([]byte, error) {
 			return data, nil
 		}
 	}
-	errs := []error{htlcdash.ErrNotFound}
+	var errs []error
 	for _, s := range l.order() {
 		data, err := l.read(ctx, s.Source, b)
 		if ctx.Err() != nil {
@@ -121,6 +121,9 @@ func (l *Library) fetch(ctx context.Context, b htlcdash.Blob) ([]byte, error) {
 			errs = append(errs, err)
 			l.o.Log.Warn("source failed", "blob", b.Root, "err", err)
 		}
+	}
+	if errs == nil {
+		errs = []error{htlcdash.ErrNotFound}
 	}
 	return nil, fmt.Errorf("blob %s: %w", b.Root, errors.Join(errs...))
 }
