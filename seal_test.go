@@ -159,28 +159,32 @@ func TestSealListRoundTrip(t *testing.T) {
 	}
 }
 
+// spoiledLists are what becomes of a list of at least one seal in bad hands.
+var spoiledLists = map[string]func([]byte) []byte{
+	"nothing":           func([]byte) []byte { return nil },
+	"half a header":     func(b []byte) []byte { return b[:15] },
+	"other magic":       func(b []byte) []byte { b[0] ^= 1; return b },
+	"later version":     func(b []byte) []byte { b[9] = 2; return b },
+	"unknown cipher":    func(b []byte) []byte { b[11] = 2; return b },
+	"cut off":           func(b []byte) []byte { return b[:len(b)-1] },
+	"trailing byte":     func(b []byte) []byte { return append(b, 0) },
+	"count too small":   func(b []byte) []byte { b[15]--; return b },
+	"count too big":     func(b []byte) []byte { b[15]++; return b },
+	"count of a liar":   put32(12, math.MaxUint32),
+	"empty segment":     put32(firstSeal+129, 0),
+	"giant segment":     put32(firstSeal+129, htlcdash.MaxSegmentLength+1),
+	"price of a liar":   put32(firstSeal+137, math.MaxUint32),
+	"point not a point": func(b []byte) []byte { b[firstSeal+96] = 4; return b },
+}
+
+const firstSeal = 16 // offset of the first record
+
+func put32(at int, v uint32) func([]byte) []byte {
+	return func(b []byte) []byte { binary.BigEndian.PutUint32(b[at:], v); return b }
+}
+
 func TestParseSealListRefuses(t *testing.T) {
-	const first = 16 // offset of the first record
-	put32 := func(at int, v uint32) func([]byte) []byte {
-		return func(b []byte) []byte { binary.BigEndian.PutUint32(b[at:], v); return b }
-	}
-	tests := map[string]func([]byte) []byte{
-		"nothing":           func([]byte) []byte { return nil },
-		"half a header":     func(b []byte) []byte { return b[:15] },
-		"other magic":       func(b []byte) []byte { b[0] ^= 1; return b },
-		"later version":     func(b []byte) []byte { b[9] = 2; return b },
-		"unknown cipher":    func(b []byte) []byte { b[11] = 2; return b },
-		"cut off":           func(b []byte) []byte { return b[:len(b)-1] },
-		"trailing byte":     func(b []byte) []byte { return append(b, 0) },
-		"count too small":   put32(12, 2),
-		"count too big":     put32(12, 4),
-		"count of a liar":   put32(12, math.MaxUint32),
-		"empty segment":     put32(first+129, 0),
-		"giant segment":     put32(first+129, htlcdash.MaxSegmentLength+1),
-		"price of a liar":   put32(first+137, math.MaxUint32),
-		"point not a point": func(b []byte) []byte { b[first+96] = 4; return b },
-	}
-	for name, spoil := range tests {
+	for name, spoil := range spoiledLists {
 		t.Run(name, func(t *testing.T) {
 			if _, err := htlcdash.ParseSealList(spoil(sealList(t).Encode())); !errors.Is(err, htlcdash.ErrFormat) {
 				t.Errorf("%v, want ErrFormat", err)

@@ -2,6 +2,8 @@ package title_test
 
 import (
 	"bytes"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -138,4 +140,40 @@ func FuzzParseKeys(f *testing.F) {
 			t.Errorf("%v, want ErrFormat", err)
 		}
 	})
+}
+
+func TestKeyFileVector(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join("..", "..", "spec", "vectors", "keys.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v struct {
+		Keys []struct {
+			Sealed htlcdash.Root `json:"sealed_root"`
+			Key    string        `json:"content_key"`
+		} `json:"keys"`
+		File string `json:"key_file"`
+	}
+	if err := json.Unmarshal(b, &v); err != nil {
+		t.Fatal(err)
+	}
+	keys := map[htlcdash.Root]htlcdash.Key{}
+	for _, k := range v.Keys {
+		a, err := hex.DecodeString(k.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys[k.Sealed] = htlcdash.NewKey([32]byte(a))
+	}
+	file := filepath.Join(t.TempDir(), "x.keys")
+	if err := title.WriteKeys(file, keys); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if hex.EncodeToString(got) != v.File {
+		t.Errorf("spec/vectors/keys.json says %s, the code %x", v.File, got)
+	}
 }
