@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -28,9 +29,13 @@ const (
 	exitUsage = 2
 )
 
+// hurry is when a second Ctrl-C ends the program at once. One before it may be
+// the same, sent to us and again to our process group.
+const hurry = time.Second
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
+	context.AfterFunc(ctx, func() { time.AfterFunc(hurry, stop) })
 	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	switch {
 	case err != nil && ctx.Err() != nil:
