@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -600,4 +601,47 @@ func TestByteRanges(t *testing.T) {
 	if a := s.do(t, http.MethodHead, path, "", "Range", "bytes=0-9"); a.StatusCode != http.StatusPartialContent || a.ContentLength != 10 {
 		t.Errorf("HEAD of the head: %s", a.Status)
 	}
+}
+
+func TestSegmentsCanBeGivenAway(t *testing.T) {
+	s := open(t, func(c *seller.Config) { c.Price = seller.Factor(0) })
+	if a := s.get(t, "/t/title/v0/1.m4s"); a.StatusCode != http.StatusOK || !bytes.Equal(a.body, s.title.Plain("v0", 0)) {
+		t.Errorf("segment without a price: %s", a.Status)
+	}
+	if o := s.offers(t, exchange.NewNonce(), s.title.Segments(t, "v0")[0])[0]; o.Error != exchange.RefusedFree {
+		t.Errorf("offer for a segment without a price: %+v", o)
+	}
+}
+
+// FuzzRequest throws headers at a file of byte ranges. Whatever comes back is
+// free, or asks for money.
+func FuzzRequest(f *testing.F) {
+	dir, file := onDemand(f)
+	s := open(f, func(c *seller.Config) {
+		c.Titles = []string{dir}
+		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} // httptest's
+		c.MaxOpenOffers = 100
+		c.Log = nil
+	})
+	handler := s.Handler()
+	f.Add("bytes=0-9", "192.0.2.1, 10.0.0.1", "")
+	f.Add("bytes=-1", "::1", `"x"`)
+	f.Add("bytes=1100-,3-4", "", "")
+	f.Fuzz(func(t *testing.T, span, from, cond string) {
+		r := httptest.NewRequest(http.MethodGet, "/t/title/video.mp4", nil)
+		for name, v := range map[string]string{"Range": span, "X-Forwarded-For": from, "If-Range": cond} {
+			r.Header.Set(name, v)
+		}
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		switch w.Code {
+		case http.StatusPaymentRequired, http.StatusRequestedRangeNotSatisfiable:
+		case http.StatusPartialContent:
+			if !bytes.Contains(file[:100], w.Body.Bytes()) || w.Body.Len() == 0 {
+				t.Errorf("Range %q gave %d bytes that are not in the head", span, w.Body.Len())
+			}
+		default:
+			t.Errorf("Range %q: %d", span, w.Code)
+		}
+	})
 }

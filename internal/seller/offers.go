@@ -78,11 +78,11 @@ func (s *Seller) offer(ctx context.Context, t *sealedTitle, nonce exchange.Nonce
 	if !ok {
 		return exchange.Offer{Sealed: q, Error: exchange.RefusedUnknown}
 	}
-	price := s.price(seg)
+	price := s.price(*seg)
 	if price == 0 {
 		return exchange.Offer{Sealed: q, Error: exchange.RefusedFree}
 	}
-	key, err := t.keys.Key(ctx, seg)
+	key, err := t.keys.Key(ctx, *seg)
 	if err != nil {
 		return exchange.Offer{Sealed: q, Error: exchange.RefusedUnknown}
 	}
@@ -108,19 +108,19 @@ func (s *Seller) book(ctx context.Context, sales []ledger.Sale) error {
 }
 
 // price is what seg costs here: by the operator's policy, but never above what
-// the publisher asks, and never nothing where the publisher asks something.
+// the publisher asks. What costs nothing is given away.
 func (s *Seller) price(seg htlcdash.Segment) lightning.Msat {
 	if s.config.Price == nil {
 		return seg.Price
 	}
-	return min(max(s.config.Price(seg), 1), seg.Price)
+	return min(max(s.config.Price(seg), 0), seg.Price)
 }
 
 func salesOf(t *sealedTitle, offers []exchange.Offer) []ledger.Sale {
 	sales := make([]ledger.Sale, 0, len(offers))
 	for _, o := range offers {
 		if o.Error == "" {
-			sales = append(sales, saleOf(t.segments[o.Sealed], o.Hash, exchange.SchemeSalted, o.Price))
+			sales = append(sales, saleOf(*t.segments[o.Sealed], o.Hash, exchange.SchemeSalted, o.Price))
 		}
 	}
 	return sales

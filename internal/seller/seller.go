@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -87,9 +88,10 @@ type ChannelLister interface {
 	Channels(ctx context.Context) ([]lightning.Channel, error)
 }
 
-// Factor is a price policy: the publisher's price times f.
+// Factor is a price policy: the publisher's price times f, rounded up. A
+// factor of 0 gives segments away to all who ask for plain bytes.
 func Factor(f float64) func(htlcdash.Segment) lightning.Msat {
-	return func(s htlcdash.Segment) lightning.Msat { return lightning.Msat(float64(s.Price) * f) }
+	return func(s htlcdash.Segment) lightning.Msat { return lightning.Msat(math.Ceil(float64(s.Price) * f)) }
 }
 
 // A Seller sells titles. Its handlers may be called at once from many

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"htlcdash"
@@ -422,6 +423,47 @@ func TestOpenOffersAreBounded(t *testing.T) {
 	if busy != len(segs)-3 {
 		t.Errorf("%d of %d refused, 3 may be open", busy, len(segs))
 	}
+}
+
+func TestOffersThatExpiredMakeRoom(t *testing.T) {
+	made := titletest.Make(t, titletest.Options{})
+	segs := made.Segments(t, "v0")
+	file := filepath.Join(t.TempDir(), "ledger.db")
+	synctest.Test(t, func(t *testing.T) {
+		books, err := ledger.Open(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer books.Close()
+		node := sim.New(sim.Config{}).Node("provider")
+		s, err := seller.New(t.Context(), seller.Config{
+			Titles: []string{made.Dir}, Payee: node, Secret: exchange.NewSecret([32]byte{1}), Books: books, MaxOpenOffers: 1,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ask := func(nonce exchange.Nonce) exchange.Offer {
+			t.Helper()
+			r, err := s.Offer(t.Context(), exchange.OfferRequest{
+				Title: made.ID, Scheme: exchange.SchemeSalted, Nonce: nonce, Sealed: []htlcdash.Root{segs[0].Sealed},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r.Offers[0]
+		}
+		first := ask(exchange.Nonce{1})
+		if o := ask(exchange.Nonce{2}); o.Error != exchange.RefusedBusy {
+			t.Errorf("a second offer, one may be open: %+v", o)
+		}
+		if o := ask(exchange.Nonce{1}); o != first {
+			t.Errorf("the open offer again: %+v", o)
+		}
+		time.Sleep(exchange.OfferLife)
+		if o := ask(exchange.Nonce{2}); o.Error != "" {
+			t.Errorf("the first offer has expired, and a second gets %+v", o)
+		}
+	})
 }
 
 func TestReload(t *testing.T) {

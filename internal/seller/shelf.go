@@ -37,11 +37,11 @@ type sealedTitle struct {
 	keys    *title.Keys
 	prepaid bool // sold to clients that know no seals
 
-	free     map[string]freeFile                // by path
-	ranged   map[string]rangedFile              // by path
-	lists    map[string][]htlcdash.Segment      // by Representation
-	segments map[htlcdash.Root]htlcdash.Segment // those that can be sold, by sealed root
-	missing  int                                // segments without key or sealed bytes here
+	free     map[string]freeFile                 // by path
+	ranged   map[string]rangedFile               // by path
+	lists    map[string][]htlcdash.Segment       // by Representation
+	segments map[htlcdash.Root]*htlcdash.Segment // those in lists that can be sold, by sealed root
+	missing  int                                 // segments without key or sealed bytes here
 }
 
 // A freeFile is a signed file that anybody may have.
@@ -135,7 +135,7 @@ func loadTitle(ctx context.Context, folder string, prepaid func(string) bool) (*
 		free:     map[string]freeFile{},
 		ranged:   map[string]rangedFile{},
 		lists:    map[string][]htlcdash.Segment{},
-		segments: map[htlcdash.Root]htlcdash.Segment{},
+		segments: map[htlcdash.Root]*htlcdash.Segment{},
 	}
 	t.prepaid = prepaid != nil && prepaid(t.name)
 	var err error
@@ -194,9 +194,9 @@ func (t *sealedTitle) loadRepresentation(ctx context.Context, r rung) error {
 		return err
 	}
 	t.lists[r.id] = segs
-	for _, seg := range segs {
-		if t.has(ctx, seg) {
-			t.segments[seg.Sealed] = seg
+	for i := range segs {
+		if t.has(ctx, segs[i]) {
+			t.segments[segs[i].Sealed] = &segs[i]
 		} else {
 			t.missing++
 		}
