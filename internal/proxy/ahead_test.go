@@ -1,0 +1,161 @@
+package proxy_test
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"htlcdash/internal/proxy"
+	"htlcdash/internal/title/titletest"
+)
+
+func TestWhatIsBoughtAhead(t *testing.T) {
+	title := titletest.Make(t, titletest.Options{Segments: 12})
+	type step struct {
+		ask  string // path within the title, with a query
+		want string // bought by then, since the step before
+	}
+	tests := []struct {
+		name  string
+		ahead proxy.Ahead
+		steps []step
+	}{
+		{"a player that goes on", proxy.Ahead{}, []step{
+			{"v0/1.m4s", "[v0/0]"}, // it may be a probe
+			{"v0/2.m4s", "[v0/1 v0/2 v0/3]"},
+			{"v0/3.m4s", "[v0/4]"},
+			{"v0/4.m4s", "[v0/5]"},
+		}},
+		{"one that names its next object", proxy.Ahead{}, []step{
+			{"v0/1.m4s" + said(`nor="2.m4s",sid="s"`), "[v0/0 v0/1]"},
+			{"v0/2.m4s" + said(`nor="3.m4s",sid="s"`), "[v0/2 v0/3]"},
+		}},
+		{"one that names an object of another quality", proxy.Ahead{}, []step{
+			{"v0/1.m4s" + said(`nor="../v1/2.m4s",sid="s"`), "[v0/0 v1/1]"},
+		}},
+		{"one that names nonsense", proxy.Ahead{}, []step{
+			{"v0/1.m4s" + said(`nor="../../../etc/passwd",sid="s"`), "[v0/0]"},
+			{"v0/5.m4s" + said(`nor="http://example.org/2.m4s",sid="s"`), "[v0/4]"},
+			{"v0/9.m4s" + said(`nor="init.mp4",sid="s"`), "[v0/8]"},
+		}},
+		{"one with a full buffer", proxy.Ahead{}, []step{
+			{"v0/1.m4s", "[v0/0]"},
+			{"v0/2.m4s" + said("bl=12000"), "[v0/1 v0/2]"},
+			{"v0/3.m4s" + said("bl=12000"), "[v0/3]"},
+		}},
+		{"one that changes quality", proxy.Ahead{}, []step{
+			{"v0/1.m4s", "[v0/0]"},
+			{"v0/2.m4s", "[v0/1 v0/2 v0/3]"},
+			{"v1/3.m4s", "[v1/2 v1/3]"}, // one ahead until it is steady
+			{"v1/4.m4s", "[v1/4 v1/5]"},
+		}},
+		{"one that probes every quality, as ffmpeg does", proxy.Ahead{}, []step{
+			{"v0/1.m4s", "[v0/0]"},
+			{"v1/1.m4s", "[v1/0]"},
+			{"a0/1.m4s", "[a0/0]"},
+		}},
+		{"one that jumps", proxy.Ahead{}, []step{
+			{"v0/1.m4s", "[v0/0]"},
+			{"v0/2.m4s", "[v0/1 v0/2 v0/3]"},
+			{"v0/9.m4s", "[v0/8]"},
+			{"v0/10.m4s", "[v0/10 v0/11 v0/9]"},
+		}},
+		{"picture and sound", proxy.Ahead{}, []step{
+			{"v0/1.m4s", "[v0/0]"},
+			{"a0/1.m4s", "[a0/0]"},
+			{"v0/2.m4s", "[v0/1 v0/2 v0/3]"},
+			{"a0/2.m4s", "[a0/1 a0/2 a0/3]"},
+		}},
+		{"two players", proxy.Ahead{}, []step{
+			{"v0/1.m4s" + said(`sid="a"`), "[v0/0]"},
+			{"v0/6.m4s" + said(`sid="b"`), "[v0/5]"},
+			{"v0/2.m4s" + said(`sid="a"`), "[v0/1 v0/2 v0/3]"},
+			{"v0/7.m4s" + said(`sid="b"`), "[v0/6 v0/7 v0/8]"},
+		}},
+		{"the end", proxy.Ahead{}, []step{
+			{"v0/11.m4s", "[v0/10]"},
+			{"v0/12.m4s", "[v0/11]"},
+		}},
+		{"none ahead", proxy.Ahead{Segments: -1}, []step{
+			{"v0/1.m4s", "[v0/0]"},
+			{"v0/2.m4s", "[v0/1]"},
+			{"v0/3.m4s", "[v0/2]"},
+		}},
+		{"a limit in seconds", proxy.Ahead{Segments: 5, Time: 3 * time.Second}, []step{
+			{"v0/1.m4s", "[v0/0]"},
+			{"v0/2.m4s", "[v0/1 v0/2 v0/3 v0/4]"},
+			{"v0/3.m4s", "[v0/5]"},
+		}},
+		{"a limit in money", proxy.Ahead{Segments: 5, Money: 2500}, []step{
+			{"v0/1.m4s", "[v0/0]"},
+			{"v0/2.m4s", "[v0/1 v0/2 v0/3]"}, // 1 sat each
+			{"v0/3.m4s", "[v0/4]"},           // one was asked for, so there is room for one
+			{"v1/4.m4s", "[v1/3]"},           // 3 sat each: none fits
+		}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			bubble(t, title, func(t *testing.T, h *house) {
+				h.get("/t/film/manifest.mpd") // the prices
+				synctest.Wait()
+				for _, s := range test.steps {
+					want(t, s.ask, h.get("/t/film/"+s.ask).Code, 200)
+					synctest.Wait()
+					want(t, "bought after "+s.ask, fmt.Sprint(h.take()), s.want)
+				}
+				time.Sleep(time.Hour)
+				want(t, "bought for a player that has gone", fmt.Sprint(h.take()), "[]")
+			}, func(c *proxy.Config, s *spender) { c.Ahead = test.ahead })
+		})
+	}
+}
+
+func TestOurPageStartsOnOnePayment(t *testing.T) {
+	title := titletest.Make(t, titletest.Options{Segments: 12})
+	slow := func(c *proxy.Config, s *spender) { s.delay = time.Second }
+	bubble(t, title, func(t *testing.T, h *house) {
+		began := time.Now()
+		h.get("/t/film/manifest.mpd?all=1")
+		synctest.Wait()
+		want(t, "laid out", fmt.Sprint(h.take()), "[a0/0 v1/0]") // v1 has 720 kbit/s
+		want(t, "to start with", h.state(t).Start, []string{"v1", "a0"})
+		h.get("/t/film/v1/1.m4s")
+		h.get("/t/film/a0/1.m4s")
+		want(t, "waited for one payment", time.Since(began), time.Second)
+	}, slow)
+	bubble(t, title, func(t *testing.T, h *house) {
+		h.get("/t/film/manifest.mpd?all=1&t=7.5")
+		synctest.Wait()
+		want(t, "laid out further on", fmt.Sprint(h.take()), "[a0/7 v1/7]")
+	}, slow)
+	bubble(t, title, func(t *testing.T, h *house) {
+		h.get("/t/film/manifest.mpd?all=1")
+		h.do(request("HEAD", "/t/film/manifest.mpd?all=1"))
+		synctest.Wait()
+		want(t, "laid out for the cautious", fmt.Sprint(h.take()), "[]")
+	}, slow, func(c *proxy.Config, s *spender) { c.NoEarlyBuy = true })
+}
+
+func TestWhatWasBoughtAndNotPlayed(t *testing.T) {
+	title := titletest.Make(t, titletest.Options{Segments: 12})
+	bubble(t, title, func(t *testing.T, h *house) {
+		get := func(path string, unplayed, ahead int) {
+			t.Helper()
+			want(t, path, h.get("/t/film/"+path).Code, 200)
+			synctest.Wait()
+			s := h.state(t)
+			want(t, "unplayed msat after "+path, int(s.Unplayed), unplayed)
+			want(t, "of it ahead after "+path, int(s.Ahead), ahead)
+		}
+		h.get("/t/film/manifest.mpd")
+		synctest.Wait()
+		get("v0/1.m4s", 0, 0)
+		get("v0/2.m4s", 2000, 2000) // 3 and 4 are there
+		get("v0/1.m4s", 2000, 2000) // again, from the shelf
+		get("v1/3.m4s", 2000, 1000) // instead of 3 of v0, which never reaches the player
+		get("v1/2.m4s", 3000, 1000) // replaces 2 of v0
+		want(t, "segments", h.state(t).UnplayedSegments, 3)
+		want(t, "bought", h.state(t).Bought, 6)
+	})
+}

@@ -1,0 +1,4 @@
+package proxy
+
+// ParseRange is for the fuzz target.
+var ParseRange = parseRange
