@@ -3,7 +3,7 @@
 //
 //	htlcdash-node lnd [flags of lnd]       lnd itself
 //	htlcdash-node network --dir DIR        a private Bitcoin and Lightning network
-//	htlcdash-node light --dir DIR --peer.. lnd as a light client
+//	htlcdash-node light --dir DIR          lnd as a light client
 package main
 
 import (
@@ -22,7 +22,7 @@ import (
 
 const usage = `usage: htlcdash-node lnd [flags of lnd]
        htlcdash-node network --dir DIR [--spec JSON] [--block-every 10m]
-`
+       htlcdash-node light --dir DIR --network NETWORK --peer HOST:PORT... [-- flags of lnd]`
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
@@ -40,8 +40,44 @@ func run(args []string) error {
 		return runLnd(args[1:])
 	case "network":
 		return runNetwork(args[1:])
+	case "light":
+		return runLight(args[1:])
 	}
 	return errors.New(usage)
+}
+
+// runLight is lnd in this process, which a signal stops in order.
+func runLight(args []string) error {
+	light := network.NewLight()
+	f := flag.NewFlagSet("light", flag.ContinueOnError)
+	f.StringVar(&light.Dir, "dir", "", "data folder")
+	f.StringVar(&light.Chain, "network", light.Chain, "mainnet, signet, testnet, testnet4, regtest or simnet")
+	f.StringVar(&light.Alias, "alias", light.Alias, "name of the node")
+	f.StringVar(&light.REST, "rest", light.REST, "address of the REST interface")
+	f.StringVar(&light.GRPC, "grpc", light.GRPC, "address of the gRPC interface")
+	f.StringVar(&light.P2P, "listen", "", "address for other nodes to connect to; empty: none")
+	f.Func("peer", "Bitcoin node with compact filters, host:port; may be repeated; none: found by DNS", func(s string) error {
+		light.Peers = append(light.Peers, s)
+		return nil
+	})
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	light.Flags = f.Args()
+	lndFlags, err := light.Prepare()
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		light.Watch(ctx, os.Stdout)
+	}()
+	err = runLnd(lndFlags)
+	stop()
+	<-watched
+	return err
 }
 
 func runNetwork(args []string) error {
@@ -58,7 +94,7 @@ func runNetwork(args []string) error {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	return network.Serve(ctx, opts, os.Stdin, os.Stdout)
 }

@@ -74,7 +74,8 @@ type Progress struct {
 }
 
 // A Death is the end of a daemon that nobody ended. The network goes on
-// without a node, which Restart brings back; with its chain ("chain") it ends.
+// without a node, which Restart brings back. The chain ("chain") comes back by
+// itself within seconds; that mines a block or more.
 type Death struct {
 	Name string
 	Text string // how it ended, where its log is, and the log's last lines

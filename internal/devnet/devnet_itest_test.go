@@ -76,9 +76,11 @@ func TestRealNetwork(t *testing.T) {
 	if err := syscall.Kill(status.ChainPID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	<-n.Done()
-	if err := n.Err(); !errors.Is(err, devnet.ErrClosed) || !strings.Contains(err.Error(), "btcd was killed") {
-		t.Errorf("end with the chain: %v", err)
+	if d := <-deaths; d.Name != "chain" || !strings.Contains(d.Text, "btcd was killed by signal 9") {
+		t.Errorf("death: %+v", d)
+	}
+	if height, err := n.Mine(ctx, 1); err != nil || height <= status.Height+3 {
+		t.Errorf("after the chain came back: height %d, %v", height, err)
 	}
 }
 

@@ -1,11 +1,12 @@
 package network
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,7 +17,6 @@ import (
 	"github.com/btcsuite/btcd/btcutil"
 	"github.com/btcsuite/btcd/chaincfg"
 	"github.com/btcsuite/btcd/chaincfg/chainhash"
-	"github.com/btcsuite/btcd/rpcclient"
 	"github.com/btcsuite/btcd/txscript"
 	"github.com/btcsuite/btcd/wire"
 )
@@ -38,18 +38,23 @@ const (
 
 // A chain is a btcd on simnet, and the miner that owns all its first coins.
 type chain struct {
-	dir, p2p, rpc string
-	proc          *process
-	client        *rpcclient.Client
-	key           *btcec.PrivateKey
-	address       btcutil.Address
-	script        []byte
+	dir     string
+	ports   Ports
+	rpc     *btcdRPC
+	key     *btcec.PrivateKey
+	address btcutil.Address
+	script  []byte
+	log     *blockLog
 
-	mu   sync.Mutex // mining and spending
+	mu   sync.Mutex // held while the process starts, mines or spends
+	proc *process   // nil before the first start
 	next int64      // the lowest block whose coinbase may be unspent
 }
 
 func newChain(dir string, ports Ports) (*chain, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("chain: %w", err)
+	}
 	seed := sha256.Sum256([]byte("htlcdash simnet miner"))
 	key, pub := btcec.PrivKeyFromBytes(seed[:])
 	address, err := btcutil.NewAddressWitnessPubKeyHash(btcutil.Hash160(pub.SerializeCompressed()), &chaincfg.SimNetParams)
@@ -60,104 +65,103 @@ func newChain(dir string, ports Ports) (*chain, error) {
 	if err != nil {
 		return nil, fmt.Errorf("miner's address: %w", err)
 	}
-	return &chain{dir: dir, p2p: ports.P2P, rpc: ports.RPC, key: key, address: address, script: script, next: 1}, nil
+	log, err := openBlockLog(filepath.Join(dir, "blocks"))
+	if err != nil {
+		return nil, err
+	}
+	c := &chain{dir: dir, ports: ports, key: key, address: address, script: script, log: log, next: 1}
+	c.rpc = &btcdRPC{address: ports.RPC, certFile: c.certFile()}
+	return c, nil
 }
 
 func (c *chain) certFile() string { return filepath.Join(c.dir, "rpc.cert") }
 
-// start runs btcd and waits until it answers.
-func (c *chain) start(ctx context.Context, binary string) (err error) {
-	if err := os.MkdirAll(c.dir, 0o700); err != nil {
-		return err
-	}
-	c.proc, err = spawn(chainName, "btcd", filepath.Join(c.dir, "btcd.log"), binary,
+// start runs btcd, waits until it answers, and gives it the blocks that it lost
+// if it was killed.
+func (c *chain) start(ctx context.Context, binary string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	proc, err := spawn(chainName, "btcd", filepath.Join(c.dir, "btcd.log"), binary,
 		"--simnet", "--configfile="+os.DevNull,
 		"--datadir="+filepath.Join(c.dir, "data"), "--logdir="+filepath.Join(c.dir, "logs"),
 		"--rpccert="+c.certFile(), "--rpckey="+filepath.Join(c.dir, "rpc.key"),
 		"--rpcuser="+rpcUser, "--rpcpass="+rpcPass,
-		"--listen="+c.p2p, "--rpclisten="+c.rpc, "--miningaddr="+c.address.EncodeAddress(),
+		"--listen="+c.ports.P2P, "--rpclisten="+c.ports.RPC, "--miningaddr="+c.address.EncodeAddress(),
 		"--txindex", "--nobanning", "--nostalldetect", "--nodnsseed",
 		"--rpcmaxwebsockets=100", "--rpcmaxclients=100",
 		"--minrelaytxfee=0.00001", "--trickleinterval=50ms", "--debuglevel=warn")
 	if err != nil {
 		return err
 	}
-	ctx, cancel := c.proc.during(ctx)
+	c.proc = proc
+	ctx, cancel := proc.during(ctx)
 	defer cancel()
-	return until(ctx, c.dial)
+	if err := until(ctx, func() error { _, err := c.height(ctx); return err }); err != nil {
+		return err
+	}
+	return c.restore(ctx)
 }
 
-func (c *chain) dial() error {
-	cert, err := os.ReadFile(c.certFile())
-	if err != nil {
-		return err
-	}
-	// rpcclient goes on trying for long when nobody listens: look first.
-	conn, err := net.Dial("tcp", c.rpc)
-	if err != nil {
-		return err
-	}
-	conn.Close()
-	c.client, err = rpcclient.New(&rpcclient.ConnConfig{
-		Host: c.rpc, User: rpcUser, Pass: rpcPass, Certificates: cert, HTTPPostMode: true,
-	}, nil)
-	if err != nil {
-		return err
-	}
-	_, err = c.client.GetBlockCount()
-	return err
+// process returns btcd as it was started last.
+func (c *chain) process() *process {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.proc
 }
 
 func (c *chain) stop(grace time.Duration) {
-	if c.client != nil {
-		c.client.Shutdown()
-	}
-	c.proc.stop(grace)
+	c.process().stop(grace)
+	c.log.file.Close()
+}
+
+func (c *chain) height(ctx context.Context) (height int64, err error) {
+	return height, c.rpc.call(ctx, &height, "getblockcount")
 }
 
 // mine adds n blocks and returns the height.
-func (c *chain) mine(n int) (int64, error) {
+func (c *chain) mine(ctx context.Context, n int) (int64, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, err := c.client.Generate(uint32(n)); err != nil {
-		return 0, fmt.Errorf("mine %d blocks: %w", n, err)
+	if err := c.rpc.call(ctx, nil, "generate", n); err != nil {
+		return 0, err
 	}
-	return c.client.GetBlockCount()
+	height, err := c.height(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return height, c.record(ctx, height)
 }
 
 // grow mines until the chain has height blocks, telling how far it is.
 func (c *chain) grow(ctx context.Context, height int64, tell func(have int64)) error {
 	const lot = 50
-	have, err := c.client.GetBlockCount()
-	for err == nil && have < height && ctx.Err() == nil {
-		have, err = c.mine(int(min(lot, height-have)))
+	have, err := c.height(ctx)
+	for err == nil && have < height {
+		have, err = c.mine(ctx, int(min(lot, height-have)))
 		tell(have)
 	}
-	return errors.Join(err, ctx.Err())
+	return err
 }
 
 // freshen mines a block when the last one is so old that lnd would wait for one.
-func (c *chain) freshen() error {
-	hash, err := c.client.GetBestBlockHash()
-	if err != nil {
-		return fmt.Errorf("chain tip: %w", err)
+func (c *chain) freshen(ctx context.Context) error {
+	if c.log.height() == 0 {
+		return errors.New("the chain has lost its blocks: remove the data folder to start anew")
 	}
-	header, err := c.client.GetBlockHeader(hash)
-	if err != nil {
-		return fmt.Errorf("chain tip: %w", err)
-	}
-	if time.Since(header.Timestamp) < staleTip {
+	tip := c.log.blocks[c.log.height()-1].Header.Timestamp
+	if time.Since(tip) < staleTip {
 		return nil
 	}
-	_, err = c.mine(1)
+	_, err := c.mine(ctx, 1)
 	return err
 }
 
 // seen waits until a transaction waits for a block.
 func (c *chain) seen(ctx context.Context, id *chainhash.Hash) error {
 	return until(ctx, func() error {
-		pool, err := c.client.GetRawMempool()
-		if err == nil && !slices.ContainsFunc(pool, id.IsEqual) {
+		var pool []string
+		err := c.rpc.call(ctx, &pool, "getrawmempool")
+		if err == nil && !slices.Contains(pool, id.String()) {
 			return fmt.Errorf("transaction %v does not reach the chain", id)
 		}
 		return err
@@ -165,7 +169,7 @@ func (c *chain) seen(ctx context.Context, id *chainhash.Hash) error {
 }
 
 // pay sends outs from mature coinbases. It is in no block yet on return.
-func (c *chain) pay(outs ...*wire.TxOut) error {
+func (c *chain) pay(ctx context.Context, outs ...*wire.TxOut) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	const fee = 100_000
@@ -175,7 +179,7 @@ func (c *chain) pay(outs ...*wire.TxOut) error {
 	}
 	tx, have := wire.NewMsgTx(2), int64(0)
 	for ; have < need; have += subsidy {
-		coin, err := c.coin()
+		coin, err := c.coin(ctx)
 		if err != nil {
 			return err
 		}
@@ -186,34 +190,23 @@ func (c *chain) pay(outs ...*wire.TxOut) error {
 	if err := c.sign(tx); err != nil {
 		return err
 	}
-	if _, err := c.client.SendRawTransaction(tx, true); err != nil {
+	var raw bytes.Buffer
+	if err := tx.Serialize(&raw); err != nil {
 		return fmt.Errorf("send coins: %w", err)
 	}
-	return nil
+	return c.rpc.call(ctx, nil, "sendrawtransaction", hex.EncodeToString(raw.Bytes()))
 }
 
 // coin returns the oldest coinbase that is unspent, and does not give it out
 // again. Change is left where it lies: there are coins enough.
-func (c *chain) coin() (*wire.OutPoint, error) {
-	height, err := c.client.GetBlockCount()
-	if err != nil {
-		return nil, err
-	}
-	for ; c.next+maturity <= height; c.next++ {
-		hash, err := c.client.GetBlockHash(c.next)
-		if err != nil {
+func (c *chain) coin(ctx context.Context) (*wire.OutPoint, error) {
+	for ; c.next+maturity <= c.log.height(); c.next++ {
+		id := c.log.blocks[c.next-1].Transactions[0].TxHash()
+		var unspent *struct{}
+		if err := c.rpc.call(ctx, &unspent, "gettxout", id.String(), 0, true); err != nil {
 			return nil, err
 		}
-		block, err := c.client.GetBlock(hash)
-		if err != nil {
-			return nil, err
-		}
-		id := block.Transactions[0].TxHash()
-		out, err := c.client.GetTxOut(&id, 0, true)
-		if err != nil {
-			return nil, err
-		}
-		if out != nil {
+		if unspent != nil {
 			c.next++
 			return wire.NewOutPoint(&id, 0), nil
 		}

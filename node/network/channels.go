@@ -80,7 +80,7 @@ func (n *Network) proposeOne(ctx context.Context, s ChannelSpec) (string, error)
 		return "", err
 	}
 	point, err := rpc.OpenChannelSync(ctx, &lnrpc.OpenChannelRequest{
-		NodePubkeyString: to.id, LocalFundingAmount: s.Capacity, PushSat: s.Push, Private: s.Private,
+		NodePubkeyString: to.identity(), LocalFundingAmount: s.Capacity, PushSat: s.Push, Private: s.Private,
 		SatPerVbyte: 5, SpendUnconfirmed: true,
 	})
 	if err != nil {
@@ -102,16 +102,17 @@ func connect(ctx context.Context, a, b *node) error {
 	if _, err := b.running(); err != nil {
 		return err
 	}
+	id := b.identity()
 	return until(ctx, func() error {
-		_, dialErr := rpc.ConnectPeer(ctx, &lnrpc.ConnectPeerRequest{Addr: &lnrpc.LightningAddress{Pubkey: b.id, Host: b.ports.P2P}})
 		peers, err := rpc.ListPeers(ctx, &lnrpc.ListPeersRequest{})
 		if err != nil {
 			return err
 		}
-		if slices.ContainsFunc(peers.Peers, func(p *lnrpc.Peer) bool { return p.PubKey == b.id }) {
+		if slices.ContainsFunc(peers.Peers, func(p *lnrpc.Peer) bool { return p.PubKey == id }) {
 			return nil
 		}
-		return fmt.Errorf("%s does not reach %s: %w", a.Name, b.Name, cmp.Or(dialErr, errors.New("no connection")))
+		_, err = rpc.ConnectPeer(ctx, &lnrpc.ConnectPeerRequest{Addr: &lnrpc.LightningAddress{Pubkey: id, Host: b.ports.P2P}})
+		return fmt.Errorf("%s does not reach %s: %w", a.Name, b.Name, cmp.Or(err, errors.New("no connection yet")))
 	})
 }
 
@@ -205,7 +206,7 @@ func (n *Network) pick(ctx context.Context, points []string) ([]ChannelInfo, err
 func (n *Network) channels(ctx context.Context) ([]ChannelInfo, error) {
 	names := map[string]string{}
 	for _, node := range n.all() {
-		names[node.id] = node.Name
+		names[node.identity()] = node.Name
 	}
 	byPoint := map[string]ChannelInfo{}
 	for _, node := range running(n.all()) {

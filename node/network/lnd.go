@@ -1,12 +1,14 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -20,7 +22,7 @@ import (
 // private network only. That saves 3 s of work for each node at its start.
 const EnvFastScrypt = "HTLCDASH_FAST_SCRYPT"
 
-// A node is one lnd. Its mutex is held while it starts or stops.
+// A node is one lnd.
 type node struct {
 	NodeSpec
 	dir   string
@@ -28,11 +30,12 @@ type node struct {
 	chain *chain
 	self  string // our own executable
 
-	mu   sync.Mutex
-	proc *process // nil before the first start
-	conn *grpc.ClientConn
+	starting sync.Mutex // one start at a time
+
+	mu   sync.Mutex // guards what follows, and is held for moments only
+	proc *process   // nil before the first start
 	rpc  lnrpc.LightningClient
-	id   string
+	id   string // empty before the first start
 }
 
 func (n *node) certFile() string { return filepath.Join(n.dir, "tls.cert") }
@@ -41,55 +44,56 @@ func (n *node) macaroonFile() string {
 	return filepath.Join(n.dir, "data", "chain", "bitcoin", "simnet", "admin.macaroon")
 }
 
-// commonFlags make lnd quick on a private chain: announcements after 3 blocks
-// and within milliseconds, no bootstrap, no health checks that end the daemon.
-// Macaroons and RPC middleware are on, as on a real node.
-var commonFlags = []string{
-	"--bitcoin.simnet", "--noseedbackup", "--nobootstrap", "--debuglevel=warn", "--logging.file.disable",
-	"--tlsautorefresh", "--tlsdisableautofill", "--rpcmiddleware.enable",
-	"--trickledelay=50", "--gossip.sub-batch-delay=5ms", "--gossip.channel-update-interval=10ms",
-	"--gossip.max-channel-update-burst=1000", "--gossip.announcement-conf=3", "--caches.rpc-graph-cache-duration=0",
-	"--db.batch-commit-interval=10ms", "--minbackoff=200ms", "--maxbackoff=1s", "--maxpendingchannels=20",
-	"--bitcoin.defaultchanconfs=1", "--bitcoin.minhtlcout=1", "--bitcoin.minhtlc=1",
-	"--protocol.wumbo-channels", "--protocol.option-scid-alias", "--protocol.zero-conf",
-	"--healthcheck.chainbackend.attempts=0", "--healthcheck.diskspace.attempts=0", "--healthcheck.tls.attempts=0",
-}
-
-// databaseFlags halve the time of a payment on sqlite, and spare bolt a sync.
-var databaseFlags = map[string][]string{
-	"":       {"--db.backend=bolt", "--db.bolt.nofreelistsync"},
-	"bolt":   {"--db.backend=bolt", "--db.bolt.nofreelistsync"},
-	"sqlite": {"--db.backend=sqlite", "--channel-commit-interval=5ms"},
-}
-
-// autopilotFlags leave lnd's autopilot off. Once switched on by RPC it follows
-// the scores that it is given, and it is modest.
-var autopilotFlags = []string{
+// anyFlags are for every lnd of ours, light clients of real networks included:
+// RPC middleware for budgets in macaroons, certificates that do not change with
+// the machine's addresses, channels that work before their first block, and an
+// autopilot that is off and, once switched on by RPC, follows the scores that it
+// is given.
+var anyFlags = []string{
+	"--rpcmiddleware.enable", "--tlsautorefresh", "--tlsdisableautofill",
+	"--protocol.wumbo-channels", "--protocol.option-scid-alias", "--protocol.zero-conf", "--bitcoin.minhtlc=1",
 	"--autopilot.heuristic=externalscore:1.0", "--autopilot.maxchannels=4", "--autopilot.allocation=0.2",
 	"--autopilot.minchansize=200000", "--autopilot.maxchansize=5000000", "--autopilot.minconfs=1",
 }
 
+// quickFlags are for a private chain: announcements after 3 blocks and within
+// milliseconds, no bootstrap, no health checks that end the daemon.
+var quickFlags = []string{
+	"--bitcoin.simnet", "--noseedbackup", "--nobootstrap", "--debuglevel=warn", "--logging.file.disable",
+	"--trickledelay=50", "--gossip.sub-batch-delay=5ms", "--gossip.channel-update-interval=10ms",
+	"--gossip.max-channel-update-burst=1000", "--gossip.announcement-conf=3", "--caches.rpc-graph-cache-duration=0",
+	"--db.batch-commit-interval=10ms", "--minbackoff=200ms", "--maxbackoff=1s", "--maxpendingchannels=20",
+	"--bitcoin.defaultchanconfs=1", "--bitcoin.minhtlcout=1",
+	"--healthcheck.chainbackend.attempts=0", "--healthcheck.diskspace.attempts=0", "--healthcheck.tls.attempts=0",
+}
+
+// sqliteFlags halve the time of a payment, boltFlags spare a sync.
+var (
+	sqliteFlags = []string{"--db.backend=sqlite", "--channel-commit-interval=5ms"}
+	boltFlags   = []string{"--db.backend=bolt", "--db.bolt.nofreelistsync"}
+)
+
 func (n *node) flags() []string {
-	flags := []string{
+	database := boltFlags
+	if n.DB == "sqlite" {
+		database = sqliteFlags
+	}
+	return slices.Concat([]string{
 		"--lnddir=" + n.dir, "--alias=" + n.Name,
 		"--listen=" + n.ports.P2P, "--externalip=" + n.ports.P2P,
 		"--rpclisten=" + n.ports.RPC, "--restlisten=" + n.ports.REST,
 		"--bitcoin.basefee=" + strconv.FormatInt(n.BaseFee, 10), "--bitcoin.feerate=" + strconv.FormatInt(n.FeeRate, 10),
-		"--bitcoin.node=btcd", "--btcd.rpchost=" + n.chain.rpc, "--btcd.rpcuser=" + rpcUser,
+		"--bitcoin.node=btcd", "--btcd.rpchost=" + n.chain.ports.RPC, "--btcd.rpcuser=" + rpcUser,
 		"--btcd.rpcpass=" + rpcPass, "--btcd.rpccert=" + n.chain.certFile(),
-	}
-	flags = append(flags, commonFlags...)
-	flags = append(flags, databaseFlags[n.DB]...)
-	flags = append(flags, autopilotFlags...)
-	return append(flags, n.Flags...)
+	}, anyFlags, quickFlags, database, n.Flags)
 }
 
 // start runs lnd and waits until it takes all calls. died is told when it ends
 // unasked.
 func (n *node) start(ctx context.Context, died func(*process)) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.proc.alive() {
+	n.starting.Lock()
+	defer n.starting.Unlock()
+	if n.process().alive() {
 		return nil
 	}
 	if err := os.MkdirAll(n.dir, 0o700); err != nil {
@@ -99,15 +103,18 @@ func (n *node) start(ctx context.Context, died func(*process)) error {
 	if err != nil {
 		return err
 	}
-	n.proc = proc
+	n.set(proc, nil, "")
 	ctx, cancel := proc.during(ctx)
 	defer cancel()
-	if err := n.connect(ctx); err != nil {
+	conn, id, err := n.connect(ctx)
+	if err != nil {
 		proc.kill()
-		return err
+		return fmt.Errorf("lnd %s: %w", n.Name, err)
 	}
+	n.set(proc, lnrpc.NewLightningClient(conn), id)
 	go func() {
 		<-proc.exited
+		conn.Close()
 		if !proc.wanted.Load() {
 			died(proc)
 		}
@@ -116,28 +123,43 @@ func (n *node) start(ctx context.Context, died func(*process)) error {
 }
 
 // connect waits for lnd's certificate, its RPC and its identity.
-func (n *node) connect(ctx context.Context) error {
+func (n *node) connect(ctx context.Context) (*grpc.ClientConn, string, error) {
 	err := until(ctx, func() error { _, err := os.Stat(n.certFile()); return err })
 	if err != nil {
-		return err
+		return nil, "", err
 	}
-	if n.conn != nil {
-		n.conn.Close()
-	}
-	n.conn, err = dialNode(n.ports.RPC, n.certFile(), n.macaroonFile())
+	conn, err := dialNode(n.ports.RPC, n.certFile(), n.macaroonFile())
 	if err != nil {
-		return err
+		return nil, "", err
 	}
-	n.rpc = lnrpc.NewLightningClient(n.conn)
-	if err := until(ctx, func() error { return active(ctx, n.conn) }); err != nil {
-		return fmt.Errorf("lnd %s: %w", n.Name, err)
+	if err := until(ctx, func() error { return active(ctx, conn) }); err != nil {
+		conn.Close()
+		return nil, "", err
 	}
-	info, err := n.rpc.GetInfo(ctx, &lnrpc.GetInfoRequest{})
+	info, err := lnrpc.NewLightningClient(conn).GetInfo(ctx, &lnrpc.GetInfoRequest{})
 	if err != nil {
-		return fmt.Errorf("lnd %s: %w", n.Name, err)
+		conn.Close()
+		return nil, "", err
 	}
-	n.id = info.IdentityPubkey
-	return nil
+	return conn, info.IdentityPubkey, nil
+}
+
+func (n *node) set(proc *process, rpc lnrpc.LightningClient, id string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.proc, n.rpc, n.id = proc, rpc, cmp.Or(id, n.id)
+}
+
+func (n *node) process() *process {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.proc
+}
+
+func (n *node) identity() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.id
 }
 
 func dialNode(address, cert, macaroon string) (*grpc.ClientConn, error) {
@@ -187,18 +209,8 @@ func (n *node) running() (lnrpc.LightningClient, error) {
 	return n.rpc, nil
 }
 
-func (n *node) stop(grace time.Duration) { n.end(func() { n.proc.stop(grace) }) }
-func (n *node) kill()                    { n.end(func() { n.proc.kill() }) }
-
-func (n *node) end(how func()) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	how()
-	if n.conn != nil {
-		n.conn.Close()
-		n.conn, n.rpc = nil, nil
-	}
-}
+func (n *node) stop(grace time.Duration) { n.process().stop(grace) }
+func (n *node) kill()                    { n.process().kill() }
 
 func (n *node) info() NodeInfo {
 	n.mu.Lock()

@@ -23,9 +23,10 @@ import (
 )
 
 const (
-	startTimeout = 5 * time.Minute // a loaded machine is slow; a stuck one should say so
+	startTimeout = 3 * time.Minute // a loaded machine is slow; a stuck one should say so
 	lndGrace     = 3 * time.Second // both together stay under 5 s
 	btcdGrace    = time.Second
+	maxRevivals  = 20 // of btcd in one run
 )
 
 // Options are what a network needs.
@@ -44,35 +45,43 @@ type Network struct {
 	opts   Options
 	folder *folder
 	chain  *chain
-	report func(any)  // writes one line
-	over   chan error // the chain died: nothing works any more
+	report func(any)     // writes one line
+	ready  chan struct{} // closed when all is up
+	over   chan error    // the chain is gone for good: nothing works any more
 
-	mu    sync.Mutex // guards nodes
+	mu    sync.Mutex // guards nodes and done
 	nodes []*node
+	done  float64 // of the start
 
 	joining sync.Mutex // one new node at a time; guards the folder's state once ready
+	mining  sync.Mutex // no command mines while btcd is brought back
 	opening sync.Mutex // one opening of channels at a time: each waits for its own blocks
+
+	busy sync.WaitGroup // all that must end before the children do
 }
 
 // up brings everything to the state that Ready tells of.
 func (n *Network) up(ctx context.Context) (*Ready, error) {
 	begin := time.Now()
-	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("not ready after %v", startTimeout))
+	startCtx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("not ready after %v", startTimeout))
 	defer cancel()
-	fresh := !n.folder.state.Complete
-	var err error
-	if fresh {
-		err = n.found(ctx)
-	} else {
-		err = n.wake(ctx)
+	n.progress("chain", 0.02, "starting the chain")
+	if err := n.chain.start(startCtx, n.opts.Btcd); err != nil {
+		return nil, err
 	}
-	if err != nil {
+	n.busy.Go(func() { n.guard(ctx) })
+	fresh := !n.folder.state.Complete
+	bring := n.wake
+	if fresh {
+		bring = n.found
+	}
+	if err := bring(startCtx); err != nil {
 		return nil, err
 	}
 	if err := n.folder.complete(); err != nil {
 		return nil, err
 	}
-	ready, err := n.status(ctx)
+	ready, err := n.status(startCtx)
 	if err != nil {
 		return nil, err
 	}
@@ -82,11 +91,7 @@ func (n *Network) up(ctx context.Context) (*Ready, error) {
 
 // found makes a network out of nothing.
 func (n *Network) found(ctx context.Context) error {
-	n.progress("chain", 0.02, "starting the chain")
-	if err := n.startChain(ctx); err != nil {
-		return err
-	}
-	if _, err := n.chain.mine(1); err != nil { // lnd wants a chain that moves
+	if _, err := n.chain.mine(ctx, 1); err != nil { // lnd wants a chain that moves
 		return err
 	}
 	work, workCtx := errgroup.WithContext(ctx)
@@ -114,39 +119,67 @@ func (n *Network) found(ctx context.Context) error {
 
 // wake goes on with the network of the last run.
 func (n *Network) wake(ctx context.Context) error {
-	n.progress("chain", 0.1, "starting the chain of the last run")
-	if err := n.startChain(ctx); err != nil {
-		return err
-	}
-	if err := n.chain.freshen(); err != nil {
+	if err := n.chain.freshen(ctx); err != nil {
 		return err
 	}
 	n.progress("nodes", 0.3, "starting the nodes")
 	if err := n.startNodes(ctx); err != nil {
 		return err
 	}
-	height, err := n.chain.client.GetBlockCount()
-	if err != nil {
-		return fmt.Errorf("chain height: %w", err)
-	}
-	if err := n.synced(ctx, height); err != nil {
+	if err := n.synced(ctx, n.chain.log.height()); err != nil {
 		return err
 	}
 	n.progress("channels", 0.8, "waiting until all channels are active")
 	return n.rejoin(ctx, n.all()...)
 }
 
-func (n *Network) startChain(ctx context.Context) error {
+// guard starts btcd again when it dies, until ctx ends. While the network is
+// not ready, that is not worth the trouble.
+func (n *Network) guard(ctx context.Context) {
+	for range maxRevivals {
+		proc := n.chain.process()
+		select {
+		case <-proc.exited:
+		case <-ctx.Done():
+			return
+		}
+		death := proc.obituary()
+		select {
+		case <-n.ready:
+		default:
+			n.over <- death
+			return
+		}
+		if err := n.revive(ctx, death); err != nil {
+			n.over <- err
+			return
+		}
+	}
+	n.over <- fmt.Errorf("btcd died %d times", maxRevivals)
+}
+
+// revive starts btcd again and brings the nodes back to it. Their lnd connects
+// again by itself, but learns of a block that came meanwhile only with the next.
+func (n *Network) revive(ctx context.Context, death error) error {
+	const patience = 2 * time.Second
+	n.mining.Lock() // before the death is told, so that who hears of it and mines waits
+	defer n.mining.Unlock()
+	n.report(died{"died", chainName, "the chain is brought back: " + death.Error()})
 	if err := n.chain.start(ctx, n.opts.Btcd); err != nil {
 		return err
 	}
-	go func() {
-		<-n.chain.proc.exited
-		if !n.chain.proc.wanted.Load() {
-			n.over <- n.chain.proc.obituary()
+	for {
+		height, err := n.chain.mine(ctx, 1)
+		if err != nil {
+			return err
 		}
-	}()
-	return nil
+		short, cancel := context.WithTimeout(ctx, patience)
+		err = n.synced(short, height)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
 }
 
 // startNodes starts the nodes of the folder side by side.
@@ -209,7 +242,13 @@ func (n *Network) died(p *process) {
 	n.report(died{"died", p.owner, p.obituary().Error()})
 }
 
+// progress tells how far the start is. What works side by side does not make it
+// go back.
 func (n *Network) progress(step string, done float64, text string) {
+	n.mu.Lock()
+	n.done = max(n.done, done)
+	done = n.done
+	n.mu.Unlock()
 	n.report(Progress{"progress", step, text, done})
 }
 
@@ -244,8 +283,11 @@ func (n *Network) synced(ctx context.Context, height int64) error {
 }
 
 // mine adds blocks and waits until the running nodes have seen them.
-func (n *Network) mine(ctx context.Context, blocks int) (height int64, err error) {
-	if height, err = n.chain.mine(blocks); err != nil {
+func (n *Network) mine(ctx context.Context, blocks int) (int64, error) {
+	n.mining.Lock()
+	height, err := n.chain.mine(ctx, blocks)
+	n.mining.Unlock()
+	if err != nil {
 		return 0, err
 	}
 	return height, n.synced(ctx, height)
@@ -278,7 +320,7 @@ func (n *Network) fund(ctx context.Context, nodes ...*node) error {
 	if len(outs) == 0 {
 		return nil
 	}
-	if err := n.chain.pay(outs...); err != nil {
+	if err := n.chain.pay(ctx, outs...); err != nil {
 		return err
 	}
 	if _, err := n.mine(ctx, 1); err != nil {
@@ -304,7 +346,7 @@ func (n *Network) send(ctx context.Context, address string, amount int64) error 
 	if err != nil {
 		return err
 	}
-	if err := n.chain.pay(wire.NewTxOut(amount, script)); err != nil {
+	if err := n.chain.pay(ctx, wire.NewTxOut(amount, script)); err != nil {
 		return err
 	}
 	_, err = n.mine(ctx, 1)
@@ -313,16 +355,16 @@ func (n *Network) send(ctx context.Context, address string, amount int64) error 
 
 // status describes the network as it is.
 func (n *Network) status(ctx context.Context) (*Ready, error) {
-	height, err := n.chain.client.GetBlockCount()
+	height, err := n.chain.height(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("chain height: %w", err)
+		return nil, err
 	}
 	channels, err := n.channels(ctx)
 	if err != nil {
 		return nil, err
 	}
 	s := &Ready{
-		Chain:    ChainInfo{P2P: n.chain.p2p, RPC: n.chain.rpc, Height: height, PID: n.chain.proc.cmd.Process.Pid},
+		Chain:    ChainInfo{P2P: n.chain.ports.P2P, RPC: n.chain.ports.RPC, Height: height, PID: n.chain.process().cmd.Process.Pid},
 		Channels: channels,
 	}
 	for _, node := range n.all() {
@@ -338,9 +380,7 @@ func (n *Network) down() {
 		wg.Go(func() { node.stop(lndGrace) })
 	}
 	wg.Wait()
-	if n.chain.proc != nil {
-		n.chain.stop(btcdGrace)
-	}
+	n.chain.stop(btcdGrace)
 }
 
 // checkBinaries says what to do when something is not built.

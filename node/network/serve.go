@@ -28,7 +28,7 @@ func serve(ctx context.Context, opts Options, in io.Reader, report func(any)) (e
 	if err := opts.checkBinaries(); err != nil {
 		return err
 	}
-	n := &Network{opts: opts, report: report, over: make(chan error, 1)}
+	n := &Network{opts: opts, report: report, ready: make(chan struct{}), over: make(chan error, 1)}
 	if n.folder, err = openFolder(opts.Dir, opts.Spec); err != nil {
 		return err
 	}
@@ -37,32 +37,28 @@ func serve(ctx context.Context, opts Options, in io.Reader, report func(any)) (e
 		return err
 	}
 	defer n.down()
-
+	defer n.busy.Wait()
 	ctx, cancel := context.WithCancelCause(ctx)
-	ready := make(chan struct{})
-	var busy sync.WaitGroup
-	defer busy.Wait()
 	defer cancel(errStopped)
-	go func() { // ends with in, or with the program
-		n.listen(ctx, in, ready, &busy)
+	commands := make(chan Command, 64)
+	go func() { // ends with in, which may be after us
+		n.listen(ctx, in, commands)
 		cancel(errStopped)
 	}()
-	go func() {
+	n.busy.Go(func() {
 		select {
 		case err := <-n.over:
-			report(died{"died", chainName, err.Error()})
-			cancel(fmt.Errorf("without its chain the network ends: %w", err))
+			cancel(fmt.Errorf("the network ends without its chain: %w", err))
 		case <-ctx.Done():
 		}
-	}()
-
+	})
 	status, err := n.up(ctx)
 	if err != nil {
 		return whyEnded(ctx, err)
 	}
 	report(status)
-	close(ready)
-	n.tick(ctx)
+	close(n.ready)
+	n.run(ctx, commands)
 	return whyEnded(ctx, nil)
 }
 
@@ -81,8 +77,9 @@ func whyEnded(ctx context.Context, err error) error {
 	return cause
 }
 
-// tick mines a block now and then until ctx ends.
-func (n *Network) tick(ctx context.Context) {
+// run carries out commands, each on its own, and mines a block now and then,
+// until ctx ends.
+func (n *Network) run(ctx context.Context, commands <-chan Command) {
 	var due <-chan time.Time
 	if n.opts.BlockEvery > 0 {
 		t := time.NewTicker(n.opts.BlockEvery)
@@ -93,16 +90,16 @@ func (n *Network) tick(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case c := <-commands:
+			n.busy.Go(func() { n.report(n.answer(ctx, c)) })
 		case <-due:
-			if _, err := n.chain.mine(1); err != nil {
-				n.report(died{"died", chainName, err.Error()})
-			}
+			n.busy.Go(func() { _, _ = n.mine(ctx, 1) }) // guard tells when the chain is gone
 		}
 	}
 }
 
-// listen runs each command that comes in on its own, once the network is ready.
-func (n *Network) listen(ctx context.Context, in io.Reader, ready <-chan struct{}, busy *sync.WaitGroup) {
+// listen reads commands until in or ctx ends.
+func (n *Network) listen(ctx context.Context, in io.Reader, commands chan<- Command) {
 	scanner := bufio.NewScanner(in)
 	for scanner.Scan() {
 		var c Command
@@ -110,20 +107,20 @@ func (n *Network) listen(ctx context.Context, in io.Reader, ready <-chan struct{
 			n.report(answer{Event: "answer", Error: fmt.Sprintf("not a command: %v", err)})
 			continue
 		}
-		busy.Go(func() {
-			select {
-			case <-ready:
-			case <-ctx.Done():
-				return
-			}
-			a := answer{Event: "answer", ID: c.ID}
-			var err error
-			if a.Result, err = n.do(ctx, c); err != nil {
-				a.Error = err.Error()
-			}
-			n.report(a)
-		})
+		select {
+		case commands <- c:
+		case <-ctx.Done():
+			return
+		}
 	}
+}
+
+func (n *Network) answer(ctx context.Context, c Command) answer {
+	result, err := n.do(ctx, c)
+	if err != nil {
+		return answer{Event: "answer", ID: c.ID, Error: err.Error()}
+	}
+	return answer{Event: "answer", ID: c.ID, Result: result}
 }
 
 const commandTimeout = time.Minute
