@@ -76,6 +76,7 @@ type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Sell titles: run a provider."`
 	Proxy   proxyCommand   `cmd:"" help:"Buy titles for any DASH player: run a viewer's proxy."`
 	Wallet  walletCommands `cmd:"" help:"Use the Lightning node: channels, payments, macaroons."`
+	Node    nodeCommand    `cmd:"" help:"Run a Lightning node without a Bitcoin node."`
 	Doctor  doctorCommand  `cmd:"" help:"Look what does not work, and say how to mend it."`
 	Ledger  ledgerCommands `cmd:"" help:"Read the books."`
 	Version versionCommand `cmd:"" help:"Print the version."`

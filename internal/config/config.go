@@ -130,9 +130,11 @@ type ProxyMacaroon struct {
 
 // Light is the table [light].
 type Light struct {
-	Network string   `default:"mainnet" enum:"mainnet,testnet,signet,simnet" help:"Bitcoin network: mainnet, testnet, signet or simnet."`
-	Folder  Path     `default:"~/.htlcdash/lnd"   help:"Folder of the node's data."`
-	Peers   []string `help:"Bitcoin nodes to follow, host:port, which must serve compact block filters (BIP 157)."`
-	Listen  string   `default:"127.0.0.1:9735"    help:"Address for Lightning peers."`
-	REST    string   `default:"127.0.0.1:8080"    help:"Address of the REST interface."`
+	Network string   `default:"mainnet" enum:"mainnet,testnet,testnet4,signet,regtest,simnet" help:"Bitcoin network: mainnet, testnet, testnet4, signet, regtest or simnet."`
+	Folder  Path     `default:"~/.htlcdash/lnd"  help:"Folder of the node's data. Its wallet is money: keep a copy of the seed."`
+	Peers   []string `help:"Bitcoin nodes to follow, host:port, which serve compact block filters (BIP 157). Empty: found by DNS."`
+	Alias   string   `default:"htlcdash"         help:"Name of the node, which all see."`
+	Listen  string   `help:"Address for other Lightning nodes to connect to, such as :9735. Empty: none, this node connects."`
+	REST    string   `name:"rest" default:"127.0.0.1:8080"  help:"Address of the node's REST interface, which node.address names."`
+	GRPC    string   `name:"grpc" default:"127.0.0.1:10009" help:"Address of the node's gRPC interface, for lncli and others."`
 }
