@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"htlcdash/internal/devnet"
 	"htlcdash/lightning"
@@ -295,6 +296,7 @@ func eventually(t *testing.T, try func() error) (err error) {
 		if err = try(); err == nil {
 			break
 		}
+		time.Sleep(100 * time.Millisecond)
 	}
 	return err
 }

@@ -189,6 +189,7 @@ type Wallet interface {
 	// OpenChannel returns when the funding transaction is broadcast.
 	OpenChannel(ctx context.Context, r OpenRequest) (ChannelPoint, error)
 	// CloseChannel returns the closing transaction's id once it is broadcast.
+	// Without force it waits until the payments in the channel have ended.
 	// With force the node does not ask its peer, and its money is locked for
 	// a while (BOLT 5).
 	CloseChannel(ctx context.Context, p ChannelPoint, force bool) (txid string, err error)

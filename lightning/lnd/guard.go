@@ -519,7 +519,7 @@ func (g *guard) ask(ctx context.Context, h lightning.Hash) (lightning.Payment, b
 // sweep asks lnd now and then about charges whose outcome nobody saw: the
 // client went away, or a guard did.
 func (g *guard) sweep(ctx context.Context) {
-	tick := time.NewTicker(certainAfter / 2)
+	tick := time.NewTicker(g.node.sure / 2)
 	defer tick.Stop()
 	for {
 		select {
@@ -538,7 +538,7 @@ func (g *guard) overdue() (out []Charge) {
 	defer g.mu.Unlock()
 	for name, a := range g.accounts {
 		for h, c := range a.charges {
-			if !c.paid && time.Since(c.since) > certainAfter {
+			if !c.paid && time.Since(c.since) > g.node.sure {
 				out = append(out, Charge{Account: name, Hash: h})
 			}
 		}
@@ -554,6 +554,6 @@ func (g *guard) resolve(ctx context.Context, o Charge) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if c := g.find(o.Account, o.Hash); c != nil {
-		g.conclude(ctx, o.Account, o.Hash, c, p, time.Since(c.since) > certainAfter)
+		g.conclude(ctx, o.Account, o.Hash, c, p, time.Since(c.since) > g.node.sure)
 	}
 }

@@ -49,6 +49,7 @@ type Node struct {
 	cfg   Config
 	log   *slog.Logger
 	slots chan struct{} // one token for each payment in flight
+	sure  time.Duration // see certainAfter; shorter in tests
 
 	mu      sync.Mutex
 	flights map[lightning.Hash]*flight // guarded by mu
@@ -87,6 +88,7 @@ func New(cfg Config) (*Node, error) {
 		cfg:     cfg,
 		log:     cfg.Log,
 		slots:   make(chan struct{}, cfg.MaxInFlight),
+		sure:    certainAfter,
 		flights: make(map[lightning.Hash]*flight),
 	}, nil
 }
@@ -112,7 +114,8 @@ type Info struct {
 	Alias       string
 	Version     string
 	Network     lightning.Network
-	Synced      bool // with the chain and the channel graph
+	Synced      bool // with the chain
+	GraphSynced bool // with the channels of others; never for a node without peers
 	BlockHeight uint32
 	URIs        []string // id@host:port, as the node announces itself
 }
@@ -139,6 +142,6 @@ func (n *Node) Info(ctx context.Context) (Info, error) {
 	}
 	return Info{
 		ID: r.ID, Alias: r.Alias, Version: r.Version, Network: r.Chains[0].Network,
-		Synced: r.SyncedToChain && r.SyncedToGraph, BlockHeight: r.BlockHeight, URIs: r.URIs,
+		Synced: r.SyncedToChain, GraphSynced: r.SyncedToGraph, BlockHeight: r.BlockHeight, URIs: r.URIs,
 	}, nil
 }

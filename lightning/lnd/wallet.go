@@ -162,18 +162,23 @@ func (n *Node) close(ctx context.Context, p lightning.ChannelPoint, force bool) 
 	if _, err := hex.DecodeString(funding); err != nil {
 		return "", errors.New("want txid:index")
 	}
-	s, err := n.rest.stream(ctx, http.MethodDelete, fmt.Sprintf("/v1/channels/%s/%s?force=%t", funding, index, force), nil)
+	s, err := n.rest.stream(ctx, http.MethodDelete, fmt.Sprintf("/v1/channels/%s/%s?force=%t&no_wait=true", funding, index, force), nil)
 	if err != nil {
 		return "", err
 	}
 	defer s.body.Close() // the rest of the stream waits for confirmations
-	var m struct {
-		Pending struct {
-			TxID []byte `json:"txid"`
-		} `json:"close_pending"`
+	for {
+		var m struct {
+			Instant *struct{} `json:"close_instant"` // HTLCs must end first
+			Pending struct {
+				TxID []byte `json:"txid"`
+			} `json:"close_pending"`
+		}
+		if err := s.next(&m); err != nil {
+			return "", err
+		}
+		if m.Instant == nil {
+			return txid(m.Pending.TxID)
+		}
 	}
-	if err := s.next(&m); err != nil {
-		return "", err
-	}
-	return txid(m.Pending.TxID)
 }
