@@ -138,17 +138,19 @@ func (l *Ledger) Spent(ctx context.Context, title *htlcdash.TitleID, since time.
 	if title != nil {
 		id = title[:]
 	}
-	// One statement is one snapshot: a payment is never in both sums.
-	err = l.read.QueryRowContext(ctx, `SELECT
-		(SELECT coalesce(sum(msat), 0) FROM spent WHERE hour >= ?1 AND (?2 IS NULL OR title = ?2)) +
-		(SELECT coalesce(sum(amount + fee), 0) FROM purchases WHERE state = 2 AND settled >= ?3 AND settled < ?1 * ?4 AND (?2 IS NULL OR title = ?2)),
-		(SELECT coalesce(sum(amount + max_fee), 0) FROM purchases WHERE state = 0 AND (?2 IS NULL OR title = ?2))`,
-		whole, id, ms, hour).Scan(&spent, &reserved)
+	err = l.read.QueryRowContext(ctx, spentQuery, whole, id, ms, hour).Scan(&spent, &reserved)
 	if err != nil {
 		return 0, 0, explain(l.path, err)
 	}
 	return spent, reserved, nil
 }
+
+// spentQuery is one statement, so one snapshot: a payment is never in both
+// sums. Whole hours come from the totals, the begun one from an index.
+const spentQuery = `SELECT
+		(SELECT coalesce(sum(msat), 0) FROM spent WHERE hour >= ?1 AND (?2 IS NULL OR title = ?2)) +
+		(SELECT coalesce(sum(amount + fee), 0) FROM purchases WHERE state = 2 AND settled >= ?3 AND settled < ?1 * ?4 AND (?2 IS NULL OR title = ?2)),
+		(SELECT coalesce(sum(amount + max_fee), 0) FROM purchases WHERE state = 0 AND (?2 IS NULL OR title = ?2))`
 
 // SpentByHour returns what was spent in each hour since a time, fees included,
 // by the start of the hour. The hour of since counts whole.
