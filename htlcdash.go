@@ -112,7 +112,7 @@ func (Salt) String() string { return "salt" }
 func (s Salt) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 // Preimage returns A xor s, whose SHA-256 is the payment hash of a salted sale
-// (spec/04-exchange.md).
+// (spec/05-exchange.md).
 func (s Salt) Preimage(k Key) lightning.Preimage { return lightning.NewPreimage(xor(*k.b, s)) }
 
 // Key turns the preimage that a payment revealed back into the content key.

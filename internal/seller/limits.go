@@ -122,17 +122,7 @@ func (l *lru[K, V]) put(key K, v V) {
 		return
 	}
 	if l.order.Len() >= l.max {
-		l.drop(l.order.Back())
+		delete(l.items, l.order.Remove(l.order.Back()).(pair[K, V]).key)
 	}
 	l.items[key] = l.order.PushFront(pair[K, V]{key, v})
-}
-
-func (l *lru[K, V]) remove(key K) {
-	if e, ok := l.items[key]; ok {
-		l.drop(e)
-	}
-}
-
-func (l *lru[K, V]) drop(e *list.Element) {
-	delete(l.items, l.order.Remove(e).(pair[K, V]).key)
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -196,6 +197,29 @@ func TestSealedBytes(t *testing.T) {
 	}
 	if a := s.do(t, "HEAD", path, ""); a.ContentLength != int64(len(want)) || a.Header.Get("Accept-Ranges") != "bytes" {
 		t.Errorf("HEAD: %d bytes, ranges in %q", a.ContentLength, a.Header.Get("Accept-Ranges"))
+	}
+}
+
+// sink notes what a handler hands over to be copied by the kernel.
+type sink struct {
+	*httptest.ResponseRecorder
+	file bool
+}
+
+func (s *sink) ReadFrom(r io.Reader) (int64, error) {
+	if l, ok := r.(*io.LimitedReader); ok {
+		_, s.file = l.R.(*os.File)
+	}
+	return io.Copy(s.ResponseRecorder, r)
+}
+
+func TestSealedBytesDoNotPassThroughMemory(t *testing.T) {
+	s := open(t, nil)
+	seg := s.title.Segments(t, "v1")[0]
+	w := &sink{ResponseRecorder: httptest.NewRecorder()}
+	s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/sealed/"+seg.Sealed.String(), nil))
+	if w.Code != http.StatusOK || !w.file {
+		t.Errorf("status %d, handed to the kernel: %v", w.Code, w.file)
 	}
 }
 
