@@ -16,6 +16,7 @@ import (
 	"htlcdash/internal/config"
 	"htlcdash/internal/ledger"
 	"htlcdash/internal/proxy"
+	"htlcdash/lightning"
 	"htlcdash/source"
 )
 
@@ -41,22 +42,33 @@ func (proxyCommand) Help() string {
 		"Example: htlcdash proxy --providers https://films.example --budget-day '5000 sat'"
 }
 
-func (c proxyCommand) Run(ctx context.Context, t terminal, log *slog.Logger) (err error) {
+func (c proxyCommand) Run(ctx context.Context, t terminal, log *slog.Logger) error {
 	door, err := listen(c.Listen, "--listen")
 	if err != nil {
 		return err
 	}
-	defer func() { _ = door.Close() }() // for the case that nothing serves it
+	defer func() { _ = door.Close() }() // if nothing came to serve it
+	node, info, err := openNode(ctx, c.Node, c.Macaroon, log)
+	if err != nil {
+		return err
+	}
+	log.Info("buying", "node", info.ID, "network", info.Network)
+	return errors.Join(c.play(ctx, door, node, log), node.Close())
+}
+
+// A wallet is what playing asks of a node.
+type wallet interface {
+	lightning.Payer
+	proxy.Wallet
+}
+
+// play runs a viewer's proxy until ctx is done.
+func (c proxyCommand) play(ctx context.Context, door net.Listener, node wallet, log *slog.Logger) (err error) {
 	books, err := ledger.Open(string(c.Ledger))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, books.Close()) }()
-	node, info, err := openNode(ctx, c.Node, c.Macaroon, log)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, node.Close()) }()
 	market, err := newMarket(c.Providers, log)
 	if err != nil {
 		return usageError{err}
@@ -94,7 +106,7 @@ func (c proxyCommand) Run(ctx context.Context, t terminal, log *slog.Logger) (er
 	market.refresh(ctx)
 	stopFollowing := market.follow(ctx)
 	defer stopFollowing()
-	log.Info("playing", "page", "http://"+door.Addr().String()+"/", "node", info.ID, "network", info.Network)
+	log.Info("playing", "page", "http://"+door.Addr().String()+"/")
 	return servePlayers(ctx, door, market.proxy, log)
 }
 

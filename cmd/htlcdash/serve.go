@@ -16,6 +16,7 @@ import (
 	"htlcdash/internal/exchange"
 	"htlcdash/internal/ledger"
 	"htlcdash/internal/seller"
+	"htlcdash/lightning"
 )
 
 type serveCommand struct {
@@ -29,14 +30,29 @@ func (serveCommand) Help() string {
 		"Example: htlcdash serve --listen :8402"
 }
 
-func (c serveCommand) Run(ctx context.Context, t terminal, log *slog.Logger) (err error) {
-	proxies, err := parsePrefixes(c.TrustedProxies)
-	if err != nil {
-		return usageError{err}
-	}
+func (c serveCommand) Run(ctx context.Context, t terminal, log *slog.Logger) error {
 	public, operator, err := c.listeners()
 	if err != nil {
 		return err
+	}
+	node, info, err := openNode(ctx, c.Node, c.Macaroon, log)
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.sell(ctx, public, operator, node, info.ID, log), node.Close())
+}
+
+// A till is what selling asks of a node.
+type till interface {
+	lightning.Payee
+	seller.ChannelLister
+}
+
+// sell runs a provider until ctx is done.
+func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, node till, id lightning.NodeID, log *slog.Logger) (err error) {
+	proxies, err := parsePrefixes(c.TrustedProxies)
+	if err != nil {
+		return usageError{err}
 	}
 	secret, _, err := secretFile(c.Secret)
 	if err != nil {
@@ -47,14 +63,9 @@ func (c serveCommand) Run(ctx context.Context, t terminal, log *slog.Logger) (er
 		return err
 	}
 	defer func() { err = errors.Join(err, books.Close()) }()
-	node, info, err := openNode(ctx, c.Node, c.Macaroon, log)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, node.Close()) }()
 	s, err := seller.New(ctx, seller.Config{
 		Titles: []string{string(c.Titles.Folder)},
-		Payee:  node, Channels: node, Node: info.ID, Alias: c.Name,
+		Payee:  node, Channels: node, Node: id, Alias: c.Name,
 		Secret: exchange.NewSecret(secret), Books: books,
 		Price: seller.Factor(c.PriceFactor), OfferLife: c.OfferLife, Prepaid: c.prepaid,
 		TrustedProxies: proxies, OfferRate: c.OfferRate, InvoiceRate: c.InvoiceRate, MaxOpenOffers: c.MaxOpenOffers,
@@ -68,7 +79,7 @@ func (c serveCommand) Run(ctx context.Context, t terminal, log *slog.Logger) (er
 			log.Error("titles", "err", err)
 		}
 	})
-	log.Info("selling", "listen", public.Addr(), "page", c.Page, "node", info.ID, "network", info.Network)
+	log.Info("selling", "listen", public.Addr(), "page", c.Page, "node", id)
 	return s.Serve(ctx, public, operator)
 }
 
