@@ -238,6 +238,7 @@ $('budget').addEventListener('change', () => {
   sliding = false;
   setBudget(+$('budget').value);
 });
+for (const end of ['pointerup', 'blur']) $('budget').addEventListener(end, () => setTimeout(() => { sliding = false; }));
 $('budget-number').addEventListener('change', () => {
   const n = +$('budget-number').value;
   if (Number.isFinite(n) && n >= 0) setBudget(n);
