@@ -34,6 +34,9 @@ func (w *work) encode(ctx context.Context, media string) (*ladder, error) {
 		return nil, err
 	}
 	l := plan(c, w.SegmentSeconds)
+	if err := w.Price.fits(l.representations()); err != nil {
+		return nil, err // before the long work
+	}
 	err = w.ladder(ctx, l)
 	if err == nil {
 		err = w.writeMPD(l)
@@ -42,6 +45,17 @@ func (w *work) encode(ctx context.Context, media string) (*ladder, error) {
 		return nil, full
 	}
 	return l, err
+}
+
+// representations are what the MPD will name, as far as prices go.
+func (l *ladder) representations() (reps []*dash.Representation) {
+	for _, r := range l.video {
+		reps = append(reps, &dash.Representation{ID: r.id(), ContentType: "video", Width: r.width, Height: r.height})
+	}
+	for _, a := range l.audio {
+		reps = append(reps, &dash.Representation{ID: a.id(), ContentType: "audio"})
+	}
+	return reps
 }
 
 func (w *work) ladder(ctx context.Context, l *ladder) error {

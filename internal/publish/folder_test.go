@@ -231,6 +231,27 @@ func TestFoldersThatAreNotWhole(t *testing.T) {
 	})
 }
 
+// Two equal segments, such as silence, are one sealed file with one key.
+func TestEqualSegmentsAreOneFile(t *testing.T) {
+	dir := dashFolder(t)
+	put(t, dir, "v/4.m4s", make([]byte, 5000))
+	put(t, dir, "v/5.m4s", make([]byte, 5000))
+	o := options(t, dir)
+	_, opened := run(t, o)
+	if plain := open(t, o, opened, "v"); len(plain) != 5 {
+		t.Errorf("%d segments", len(plain))
+	}
+	sealed := 0
+	for name := range tree(t, o.Out) {
+		if strings.HasPrefix(name, "sealed/") {
+			sealed++
+		}
+	}
+	if sealed != 4 {
+		t.Errorf("%d sealed files of 4 different segments", sealed)
+	}
+}
+
 // mount gives the test a file system of its own. It needs root on Linux.
 func mount(t testing.TB, options string) string {
 	t.Helper()

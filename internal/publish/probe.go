@@ -263,11 +263,12 @@ func (w *work) program(ctx context.Context, path, name string, read func(io.Read
 	if err != nil {
 		return err
 	}
-	if err := cmd.Start(); err != nil {
-		return missing(name, err)
-	}
+	err = cmd.Start()
 	for _, f := range extra {
-		f.Close() // the child has its own
+		f.Close() // the child has its own, and who writes to a dead one must know
+	}
+	if err != nil {
+		return missing(name, err)
 	}
 	read(out)
 	return words.explain(ctx, cmd.Wait())

@@ -495,6 +495,9 @@ func TestMissingFFmpegNamesTheRemedy(t *testing.T) {
 	for name, spoil := range map[string]func(*publish.Options){
 		"ffprobe": func(o *publish.Options) { o.FFprobe = "/nowhere/ffprobe" },
 		"ffmpeg":  func(o *publish.Options) { o.FFmpeg = "ffmpeg-that-is-not-there" },
+		"ffmpeg to measure with": func(o *publish.Options) {
+			o.Source, o.Reference, o.FFmpeg = dashFolder(t), film(t), "ffmpeg-that-is-not-there"
+		},
 	} {
 		o := options(t, film(t))
 		spoil(&o)
@@ -576,5 +579,19 @@ func TestOptionsAreChecked(t *testing.T) {
 		if _, err := publish.Run(t.Context(), o, nil); err == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+}
+
+// A rung that the film has not is found before the film is encoded.
+func TestUnknownRungIsFoundEarly(t *testing.T) {
+	o := options(t, film(t))
+	o.Price.Rungs = map[string]publish.Rung{"720p": {Factor: 2}}
+	_, err := publish.Run(t.Context(), o, func(p publish.Progress) {
+		if strings.HasPrefix(p.Text, "encoding") {
+			t.Error("it encodes first")
+		}
+	})
+	if !errors.Is(err, publish.ErrPolicy) || !strings.Contains(err.Error(), "180p") {
+		t.Errorf("%v, want ErrPolicy that names the rungs", err)
 	}
 }
