@@ -120,7 +120,7 @@ func TestKill(t *testing.T) {
 
 // A large ledger opens and sums up without being read whole.
 func TestLarge(t *testing.T) {
-	const rows = 100_000
+	const rows = largeRows
 	path := filepath.Join(t.TempDir(), "ledger.db")
 	l := open(t, path)
 	must(t, l.Fill(rows, purchase(alice)))
