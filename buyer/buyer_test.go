@@ -178,8 +178,9 @@ func TestHashOfferedTwice(t *testing.T) {
 	w.wantBooks(t, c, b, 0)
 }
 
+// A provider that hangs is left, and asked last for a while.
 func TestHangingProvider(t *testing.T) {
-	w := newWorld(t, 1)
+	w := newWorld(t, 2)
 	hangs, good, c := w.shop(t, "hangs"), w.shop(t, "good"), w.config(t)
 	release := make(chan struct{})
 	t.Cleanup(func() { close(release) })
@@ -187,7 +188,11 @@ func TestHangingProvider(t *testing.T) {
 	hangs.answer = func(http.ResponseWriter, []byte) bool { <-release; return true }
 	b := w.open(t, c, hangs, good)
 	w.buy(t, b, 0)
-	w.wantBooks(t, c, b, price)
+	w.buy(t, b, 1)
+	w.wantBooks(t, c, b, 2*price)
+	if n := hangs.requests.Load(); n != 1 {
+		t.Errorf("asked %d times, want once", n)
+	}
 }
 
 // A payment has three outcomes, and two ways to be told of each.
@@ -702,6 +707,55 @@ func TestRecoverWaitsForTheNode(t *testing.T) {
 	must(t, b.Recover(t.Context()))
 	quiet(t, b, w.title)
 	w.wantBooks(t, c, b, price)
+}
+
+// A payment that the node does not know may still be on its way to it: within
+// the grace its money stays reserved and its segment is not bought again.
+func TestGrace(t *testing.T) {
+	w := newWorld(t, 1)
+	s, c := w.shop(t, "shop"), w.config(t)
+	crashed, end := make(chan struct{}), make(chan struct{})
+	c.Step = func(step string) {
+		if step == "intent" {
+			must(t, c.Ledger.Close())
+			close(crashed)
+			<-end
+		}
+	}
+	b := w.open(t, c, s)
+	t.Cleanup(func() { close(end) })
+	go b.Segment(t.Context(), w.segs[0])
+	<-crashed
+
+	c = w.config(t)
+	c.Grace, c.Patience = time.Hour, 50*time.Millisecond
+	b = w.open(t, c, s)
+	must(t, b.Recover(t.Context()))
+	_, err := b.Segment(t.Context(), w.segs[0])
+	wantErr(t, err, lightning.ErrInFlight)
+	if a := b.Account(w.title); a.InFlight != 1 || a.Reserved != price+lightning.Sat {
+		t.Errorf("account %+v", a)
+	}
+	if s.requests.Load() != 1 {
+		t.Error("the segment was asked for again")
+	}
+}
+
+// A watcher that does not read is let go, and holds up nobody.
+func TestSlowWatcher(t *testing.T) {
+	w := newWorld(t, 0)
+	b := w.open(t, w.config(t))
+	events := b.Watch(t.Context())
+	for range 1000 {
+		b.Stop(w.title)
+	}
+	n := 0
+	for range events {
+		n++
+	}
+	if n == 0 || n >= 1000 {
+		t.Errorf("%d events, want some, then the end", n)
+	}
 }
 
 func TestNewProvider(t *testing.T) {
