@@ -62,7 +62,7 @@ check: web ## what a change must pass before it is sent
 	@echo "== gofumpt";       test -z "$$(go tool gofumpt -l . | tee /dev/stderr)"
 	@echo "== go vet";        go vet ./... && go vet -tags itest ./... && $(MAKE) -C node vet
 	@echo "== staticcheck";   go tool staticcheck -tags itest ./...
-	@echo "== go fix";        if go fix -diff ./internal/config >/dev/null 2>&1; then go fix -diff ./...; fi
+	@echo "== go fix";        if go help fix | grep -q -e -diff; then test -z "$$(go fix -diff ./... | tee /dev/stderr)"; fi
 	@echo "== go mod tidy";   go mod tidy -diff && cd node && go mod tidy -diff
 	@echo "== go test";       go test -race -shuffle=on ./...
 	@echo "== deadcode";      test -z "$$(go tool deadcode -test -tags itest ./... | tee /dev/stderr)"
