@@ -157,5 +157,8 @@ func TestWhatWasBoughtAndNotPlayed(t *testing.T) {
 		get("v1/2.m4s", 3000, 1000) // replaces 2 of v0
 		want(t, "segments", h.state(t).UnplayedSegments, 3)
 		want(t, "bought", h.state(t).Bought, 6)
+
+		h.get("/t/film/manifest.mpd") // another viewing
+		get("v0/2.m4s", 2000, 1000)   // is played after all, and 2 of v1 was
 	})
 }

@@ -98,6 +98,7 @@ func (p *Proxy) apiState(w http.ResponseWriter, r *http.Request) {
 func (p *Proxy) state(f *film) State {
 	s := State{Wallet: p.walletReport()}
 	if f != nil {
+		f.warmUp()
 		s.Title = f.state()
 	}
 	return s

@@ -37,7 +37,7 @@ type film struct {
 	reps     map[string]*dash.Representation
 
 	mu      sync.Mutex
-	warm    bool                        // the price lists were asked for
+	warm    bool                        // what is free was asked for
 	prices  map[string][]lightning.Msat // by Representation, once known
 	lanes   map[laneKey]*lane
 	ahead   map[piece]lightning.Msat // started before a player asked, and not asked for since
@@ -154,28 +154,46 @@ func (f *film) delivered(p piece, n int) {
 	f.proxy.changed()
 }
 
-// load books that a player loads the MPD to play from a time on, and fetches
-// what is free and will be needed. Where the player starts as we say (ours
-// does), the first segments are bought, so that the start waits for one payment
-// and not for several.
+// warmUp fetches what is free and will be needed when somebody looks at a
+// title: the price lists, and offers for the first segments.
+func (f *film) warmUp() {
+	f.mu.Lock()
+	again := f.warm
+	f.warm = true
+	f.mu.Unlock()
+	if again || !f.paid {
+		return
+	}
+	f.proxy.run(f.readPrices)
+	f.prepareStart(0)
+}
+
+// load books that a player loads the MPD to play from a time on. Where the
+// player starts as we say (ours does), the first segments are bought, so that
+// the start waits for one payment and not for several.
 func (f *film) load(at time.Duration, buy bool) {
 	f.mu.Lock()
 	clear(f.now)
 	f.from = at
-	again := f.warm
-	f.warm = true
+	f.tally.begin()
 	f.mu.Unlock()
-	if !again && f.paid {
-		f.proxy.run(f.readPrices)
+	f.warmUp()
+	if !buy || f.proxy.cautious {
+		f.prepareStart(at)
+		return
 	}
 	for _, rep := range f.start() {
-		first := indexAt(rep, at)
-		if first < 0 {
-			continue
-		}
-		f.proxy.run(func() { f.stock.prepare(f.proxy.ctx, rep, first, first+1+f.proxy.ahead.Segments) })
-		if buy && !f.proxy.cautious {
+		if first := indexAt(rep, at); first >= 0 {
 			f.layOut(piece{rep, first})
+		}
+	}
+}
+
+// prepareStart has offers fetched for what a player will ask for first.
+func (f *film) prepareStart(at time.Duration) {
+	for _, rep := range f.start() {
+		if first := indexAt(rep, at); first >= 0 {
+			f.proxy.run(func() { f.stock.prepare(f.proxy.ctx, rep, first, first+1+max(f.proxy.ahead.Segments, 0)) })
 		}
 	}
 }

@@ -4,10 +4,11 @@ import "htlcdash/lightning"
 
 // A tally knows what this run bought of a film and what of it reached a player
 // last. Of two qualities of one segment that both reached a player it can have
-// played only one: the later replaced the earlier.
+// played only one: the later replaced the earlier. Across viewings both were.
 type tally struct {
 	paid   map[piece]lightning.Msat // fees included
-	played map[slot]piece
+	played map[slot]piece           // in this viewing
+	before map[piece]bool           // what an earlier viewing played
 
 	spent, used   lightning.Msat
 	count, usedBy int // segments
@@ -20,7 +21,7 @@ type slot struct {
 }
 
 func newTally() tally {
-	return tally{paid: map[piece]lightning.Msat{}, played: map[slot]piece{}}
+	return tally{paid: map[piece]lightning.Msat{}, played: map[slot]piece{}, before: map[piece]bool{}}
 }
 
 func (p piece) slot() slot { return slot{trackOf(p.rep), p.index} }
@@ -30,7 +31,7 @@ func (t *tally) buy(p piece, m lightning.Msat) {
 	t.paid[p] += m
 	t.spent += m
 	t.count++
-	if t.played[p.slot()] == p {
+	if t.played[p.slot()] == p || t.before[p] {
 		t.used += m
 		t.usedBy++
 	}
@@ -48,10 +49,18 @@ func (t *tally) play(p piece) {
 }
 
 func (t *tally) use(p piece, n int) {
-	if m, ok := t.paid[p]; ok {
+	if m, ok := t.paid[p]; ok && !t.before[p] {
 		t.used += m * lightning.Msat(n)
 		t.usedBy += n
 	}
+}
+
+// begin starts another viewing.
+func (t *tally) begin() {
+	for _, p := range t.played {
+		t.before[p] = true
+	}
+	clear(t.played)
 }
 
 // unplayed is what was bought and did not reach a player, or was replaced.

@@ -18,14 +18,25 @@ async function read(response) {
   return response.json();
 }
 
-// watch follows a stream of events. The browser reconnects by itself; lost
-// tells whether the stream is down. It returns a function that ends it.
+// watch follows a stream of events. It goes on after a break, also after one
+// that the browser does not mend by itself; lost tells whether the stream is
+// down. It returns a function that ends it.
 export function watch(path, handlers, lost) {
-  const stream = new EventSource(path);
-  for (const [name, handle] of Object.entries(handlers)) {
-    stream.addEventListener(name, e => handle(JSON.parse(e.data)));
-  }
-  stream.addEventListener('open', () => lost(false));
-  stream.addEventListener('error', () => lost(true));
-  return () => stream.close();
+  let stream, timer;
+  const open = () => {
+    stream = new EventSource(path);
+    for (const [name, handle] of Object.entries(handlers)) {
+      stream.addEventListener(name, e => handle(JSON.parse(e.data)));
+    }
+    stream.addEventListener('open', () => lost(false));
+    stream.addEventListener('error', () => {
+      lost(true);
+      if (stream.readyState === EventSource.CLOSED) timer = setTimeout(open, 3000);
+    });
+  };
+  open();
+  return () => {
+    clearTimeout(timer);
+    stream.close();
+  };
 }

@@ -4,11 +4,14 @@
 const bufferAhead = 12; // seconds
 
 export class Player {
-  #video; #player; #source; #begin = 0; #stopped = false; #failed = false; #onFailure;
+  #video; #player; #source; #begin = 0; #stopped = false; #failed = false; #onFailure; #onSegment;
 
-  constructor(video, onFailure) {
+  // onFailure(code) is called when the player gives up, onSegment(rep, index)
+  // for each segment that it has got.
+  constructor(video, onFailure, onSegment) {
     this.#video = video;
     this.#onFailure = onFailure;
+    this.#onSegment = onSegment;
   }
 
   // open starts a title. state is what the proxy says of it now: which rungs
@@ -36,6 +39,9 @@ export class Player {
     });
     this.bound(state);
     player.on('error', e => this.#fail(e));
+    player.on('fragmentLoadingCompleted', ({ request: r, error }) => {
+      if (!error && r.type === 'MediaSegment') this.#onSegment(r.representation.id, r.index);
+    });
     player.on('streamInitialized', () => this.bound(state)); // after what the MPD said
     this.#begin = at;
     player.attachSource(`${title.mpd}?all=1&t=${at.toFixed(1)}`, at || undefined);

@@ -12,16 +12,17 @@ const rows = 12;         // purchases shown
 let title = null, state = null, lost = false, unwatch = () => {};
 let sliding = false, retry = 0, purchases = new Map();
 
-const player = new Player($('video'), failed);
+const player = new Player($('video'), failed, (rep, index) => mark(rep, index, {}));
 const plots = new Plots($('plot-price'), $('plot-rung'));
 
 main().catch(e => notice('The page cannot start.', e.message, true));
 
 async function main() {
-  const titles = await get('/api/titles');
-  if (!titles.length) {
-    notice('There is no film here yet.', 'Give the proxy a title: htlcdash proxy --help.', false);
-    return;
+  let titles = await get('/api/titles');
+  while (!titles.length) {
+    notice('There is no film here yet.', 'The proxy asks its providers again and again; this page goes on by itself.', false);
+    await new Promise(done => setTimeout(done, retryAfter / 2));
+    titles = await get('/api/titles').catch(() => []);
   }
   $('title').append(...titles.map(t => element('option', { value: t.id }, t.name)));
   $('title').hidden = titles.length < 2;
@@ -44,6 +45,8 @@ async function choose(t) {
   $('csv').href = `/api/ledger.csv?title=${t.id}`;
   state = (await get(`/api/state?title=${t.id}`)).title;
   plots.film(t.duration_ms / 1000, ladder());
+  $('csv').hidden = !state.paid;
+  $('purchases').replaceChildren(element('tr', {}, element('td', { colspan: 5, class: 'empty' }, state.paid ? 'Nothing bought yet.' : 'This film is free.')));
   show();
   unwatch = watch(`/api/events?title=${t.id}`, {
     state: s => { wallet(s.wallet); state = s.title; show(); },
@@ -90,7 +93,6 @@ function show() {
   fill('unplayed', s.paid ? sats(s.unplayed_msat) : '–', s.unplayed ? plural('segment', s.unplayed) : '');
   $('risk').textContent = risk(s);
   showBuffer();
-  if (now) mark(now.rep, now.index, {});
   tell();
 }
 
