@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"syscall"
 
@@ -19,7 +21,7 @@ type nodeCommand struct {
 }
 
 func (nodeCommand) Help() string {
-	return "It runs lnd, which make node has built. A new wallet's seed is shown once. Then set node.address, node.tls_cert and node.macaroon to what it prints.\n\n" +
+	return "It runs lnd, which make node has built. A new wallet's seed is in the file wallet-seed in its folder: write it down.\n\n" +
 		"Example: htlcdash node --light --peers btcd.example:8333"
 }
 
@@ -30,11 +32,19 @@ func (c nodeCommand) Run(ctx context.Context, t terminal) error {
 		return err
 	}
 	cmd := exec.CommandContext(ctx, binary, c.args()...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = t.in, t.out, t.err
+	cmd.Stderr = t.err
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 2 * stopGrace // it writes its channels' state
 	apart(cmd)
-	err = cmd.Run()
+	said, err := cmd.StdoutPipe()
+	if err != nil {
+		return fmt.Errorf("node: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("node: %w", err)
+	}
+	retell(said, t.out)
+	err = cmd.Wait()
 	if ctx.Err() != nil && !errors.Is(err, exec.ErrWaitDelay) {
 		return nil
 	}
@@ -42,6 +52,32 @@ func (c nodeCommand) Run(ctx context.Context, t terminal) error {
 		return fmt.Errorf("node: %w", err)
 	}
 	return nil
+}
+
+// retell says for people what htlcdash-node says in lines of JSON, to the end.
+func retell(said io.Reader, out io.Writer) {
+	lines := json.NewDecoder(said)
+	for {
+		var e struct {
+			Event, Text string
+			Node        struct {
+				ID       string
+				REST     string
+				Cert     string `json:"tls_cert"`
+				Macaroon string `json:"admin_macaroon"`
+			}
+		}
+		if lines.Decode(&e) != nil {
+			_, _ = io.Copy(io.Discard, said) // after a line that is none
+			return
+		}
+		if e.Event == "ready" {
+			fmt.Fprintf(out, "ready: node %s\nits keys for the configuration file:\n\n[node]\naddress = %q\ntls_cert = %q\nmacaroon = %q\n",
+				e.Node.ID, e.Node.REST, e.Node.Cert, e.Node.Macaroon)
+			continue
+		}
+		fmt.Fprintln(out, e.Text)
+	}
 }
 
 // args are those of htlcdash-node light.
