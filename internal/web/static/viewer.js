@@ -30,7 +30,7 @@ async function main() {
   $('only').textContent = titles[0].name;
   $('title').addEventListener('change', () => choose(titles.find(t => t.id === $('title').value)));
   const wanted = decodeURIComponent(location.hash.slice(1));
-  const first = titles.find(t => t.id === wanted || t.name === wanted) ?? titles[0];
+  const first = titles.find(t => t.id === wanted || t.name === wanted) ?? titles.find(t => t.paid) ?? titles[0];
   $('title').value = first.id;
   await choose(first);
   setInterval(showBuffer, 500);
