@@ -5,10 +5,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/btcsuite/btcd/wire"
 )
@@ -69,54 +71,88 @@ func (l *blockLog) append(blocks ...*wire.MsgBlock) error {
 	return nil
 }
 
+// lot is how many blocks go into one call.
+const lot = 50
+
 // restore gives btcd the blocks that it lacks.
 func (c *chain) restore(ctx context.Context) error {
 	have, err := c.height(ctx)
 	if err != nil {
 		return err
 	}
-	for ; have < c.log.height(); have++ {
-		var raw bytes.Buffer
-		if err := c.log.blocks[have].Serialize(&raw); err != nil {
-			return fmt.Errorf("restore block %d: %w", have+1, err)
+	for have < c.log.height() {
+		blocks := c.log.blocks[have:min(have+lot, c.log.height())]
+		if err := c.submit(ctx, blocks); err != nil {
+			return fmt.Errorf("restore blocks from %d: %w", have+1, err)
 		}
-		var refused *string
-		err := c.rpc.call(ctx, &refused, "submitblock", hex.EncodeToString(raw.Bytes()))
-		if err == nil && refused != nil {
-			err = errors.New(*refused)
-		}
-		if err != nil {
-			return fmt.Errorf("restore block %d: %w", have+1, err)
-		}
+		have += int64(len(blocks))
 	}
 	return c.record(ctx, have)
 }
 
-// record logs the blocks up to height that are not in the log.
-func (c *chain) record(ctx context.Context, height int64) error {
-	var blocks []*wire.MsgBlock
-	for h := c.log.height() + 1; h <= height; h++ {
-		block, err := c.block(ctx, h)
-		if err != nil {
-			return fmt.Errorf("record block %d: %w", h, err)
+func (c *chain) submit(ctx context.Context, blocks []*wire.MsgBlock) error {
+	var params [][]any
+	for _, b := range blocks {
+		var raw bytes.Buffer
+		if err := b.Serialize(&raw); err != nil {
+			return err
 		}
-		blocks = append(blocks, block)
+		params = append(params, []any{hex.EncodeToString(raw.Bytes())})
 	}
-	return c.log.append(blocks...)
+	replies, err := c.rpc.batch(ctx, "submitblock", params)
+	if err != nil {
+		return err
+	}
+	for _, refusal := range replies {
+		if string(refusal) != "null" {
+			return fmt.Errorf("btcd refuses a block: %s", refusal)
+		}
+	}
+	return nil
 }
 
-func (c *chain) block(ctx context.Context, height int64) (*wire.MsgBlock, error) {
-	var hash, text string
-	if err := c.rpc.call(ctx, &hash, "getblockhash", height); err != nil {
-		return nil, err
+// record logs the blocks up to height that are not in the log.
+func (c *chain) record(ctx context.Context, height int64) error {
+	for c.log.height() < height {
+		blocks, err := c.fetch(ctx, c.log.height()+1, min(c.log.height()+lot, height))
+		if err != nil {
+			return fmt.Errorf("record blocks from %d: %w", c.log.height()+1, err)
+		}
+		if err := c.log.append(blocks...); err != nil {
+			return err
+		}
 	}
-	if err := c.rpc.call(ctx, &text, "getblock", hash, 0); err != nil {
-		return nil, err
+	return nil
+}
+
+// fetch asks btcd for the blocks of a range of heights.
+func (c *chain) fetch(ctx context.Context, from, to int64) ([]*wire.MsgBlock, error) {
+	var heights [][]any
+	for h := from; h <= to; h++ {
+		heights = append(heights, []any{h})
 	}
-	raw, err := hex.DecodeString(text)
+	hashes, err := c.rpc.batch(ctx, "getblockhash", heights)
 	if err != nil {
 		return nil, err
 	}
-	block := new(wire.MsgBlock)
-	return block, block.Deserialize(bytes.NewReader(raw))
+	params := make([][]any, len(hashes))
+	for i, h := range hashes {
+		params[i] = []any{h, 0} // 0: raw
+	}
+	replies, err := c.rpc.batch(ctx, "getblock", params)
+	if err != nil {
+		return nil, err
+	}
+	blocks := make([]*wire.MsgBlock, len(replies))
+	for i, reply := range replies {
+		var text string
+		if err := json.Unmarshal(reply, &text); err != nil {
+			return nil, err
+		}
+		blocks[i] = new(wire.MsgBlock)
+		if err := blocks[i].Deserialize(hex.NewDecoder(strings.NewReader(text))); err != nil {
+			return nil, err
+		}
+	}
+	return blocks, nil
 }

@@ -23,21 +23,52 @@ type btcdRPC struct {
 
 // call calls a method and decodes its result, unless result is nil.
 func (r *btcdRPC) call(ctx context.Context, result any, method string, params ...any) error {
-	if err := r.do(ctx, result, method, params); err != nil {
-		return fmt.Errorf("btcd: %s: %w", method, err)
+	results, err := r.batch(ctx, method, [][]any{params})
+	if err != nil || result == nil {
+		return err
 	}
-	return nil
+	return json.Unmarshal(results[0], result)
 }
 
-func (r *btcdRPC) do(ctx context.Context, result any, method string, params []any) error {
+// batch calls a method once with each of params, in that order, in one round
+// trip: btcd closes the connection after each.
+func (r *btcdRPC) batch(ctx context.Context, method string, params [][]any) ([]json.RawMessage, error) {
+	type request struct {
+		Version string `json:"jsonrpc"`
+		ID      int    `json:"id"`
+		Method  string `json:"method"`
+		Params  []any  `json:"params"`
+	}
+	requests := make([]request, len(params))
+	for i, p := range params {
+		requests[i] = request{"2.0", i, method, append([]any{}, p...)} // not null
+	}
+	var replies []struct {
+		Result json.RawMessage
+		Error  *struct{ Message string }
+	}
+	if err := r.post(ctx, requests, &replies); err != nil {
+		return nil, fmt.Errorf("btcd: %s: %w", method, err)
+	}
+	if len(replies) != len(params) {
+		return nil, fmt.Errorf("btcd: %s: %d answers to %d questions", method, len(replies), len(params))
+	}
+	results := make([]json.RawMessage, len(replies))
+	for i, reply := range replies {
+		if reply.Error != nil {
+			return nil, fmt.Errorf("btcd: %s: %s", method, reply.Error.Message)
+		}
+		results[i] = reply.Result
+	}
+	return results, nil
+}
+
+func (r *btcdRPC) post(ctx context.Context, request, reply any) error {
 	client, err := r.dial()
 	if err != nil {
 		return err
 	}
-	if params == nil {
-		params = []any{}
-	}
-	body, err := json.Marshal(map[string]any{"jsonrpc": "1.0", "id": 1, "method": method, "params": params})
+	body, err := json.Marshal(request)
 	if err != nil {
 		return err
 	}
@@ -51,20 +82,10 @@ func (r *btcdRPC) do(ctx context.Context, result any, method string, params []an
 		return err
 	}
 	defer resp.Body.Close()
-	var reply struct {
-		Result json.RawMessage
-		Error  *struct{ Message string }
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&reply); err != nil {
+	if err := json.NewDecoder(resp.Body).Decode(reply); err != nil {
 		return fmt.Errorf("%s: %w", resp.Status, err)
 	}
-	if reply.Error != nil {
-		return fmt.Errorf("%s", reply.Error.Message)
-	}
-	if result == nil {
-		return nil
-	}
-	return json.Unmarshal(reply.Result, result)
+	return nil
 }
 
 func (r *btcdRPC) dial() (*http.Client, error) {

@@ -134,11 +134,10 @@ func (c *chain) mine(ctx context.Context, n int) (int64, error) {
 
 // grow mines until the chain has height blocks, telling how far it is.
 func (c *chain) grow(ctx context.Context, height int64, tell func(have int64)) error {
-	const lot = 50
 	have, err := c.height(ctx)
 	for err == nil && have < height {
-		have, err = c.mine(ctx, int(min(lot, height-have)))
 		tell(have)
+		have, err = c.mine(ctx, int(min(lot, height-have)))
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -132,10 +133,7 @@ func (l *Light) Watch(ctx context.Context, out io.Writer) {
 
 func (l *Light) watch(ctx context.Context, tell func(step, text string)) (*LightReady, error) {
 	tell("start", "starting")
-	if err := until(ctx, func() error { _, err := os.Stat(l.certFile()); return err }); err != nil {
-		return nil, err
-	}
-	conn, err := dialNode(l.GRPC, l.certFile(), l.macaroonFile())
+	conn, err := dialNode(ctx, l.GRPC, l.certFile(), l.macaroonFile())
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +167,7 @@ func (l *Light) watch(ctx context.Context, tell func(step, text string)) (*Light
 // none.
 func (l *Light) awaitActive(ctx context.Context, conn *grpc.ClientConn, tell func(step, text string)) error {
 	texts := map[lnrpc.WalletState]string{
-		lnrpc.WalletState_NON_EXISTING: "making a wallet; its seed goes to " + l.seedFile(),
+		lnrpc.WalletState_NON_EXISTING: "making a wallet",
 		lnrpc.WalletState_LOCKED:       "opening the wallet",
 		lnrpc.WalletState_RPC_ACTIVE:   "fetching block headers and filters",
 	}
@@ -184,8 +182,9 @@ func (l *Light) awaitActive(ctx context.Context, conn *grpc.ClientConn, tell fun
 			last = text
 			tell("wallet", text)
 		}
-		if state.State == lnrpc.WalletState_NON_EXISTING && !made {
+		if state.State == lnrpc.WalletState_NON_EXISTING && !made && !l.private() {
 			made = true
+			tell("wallet", "the wallet's seed is kept in "+l.seedFile())
 			if err := l.makeWallet(ctx, lnrpc.NewWalletUnlockerClient(conn)); err != nil {
 				tell("wallet", err.Error())
 			}
@@ -198,27 +197,31 @@ func (l *Light) awaitActive(ctx context.Context, conn *grpc.ClientConn, tell fun
 }
 
 // makeWallet makes a wallet whose seed is on disk before the first coin can be
-// received.
+// received. Where a seed is already, its wallet was lost: it is made again.
 func (l *Light) makeWallet(ctx context.Context, unlocker lnrpc.WalletUnlockerClient) error {
 	password, err := os.ReadFile(l.passwordFile())
 	if err != nil {
 		return fmt.Errorf("light client: %w", err)
 	}
-	seed, err := unlocker.GenSeed(ctx, &lnrpc.GenSeedRequest{})
-	if err != nil {
-		return fmt.Errorf("light client: make seed: %w", err)
-	}
-	// A file from an attempt that made no wallet names a seed that holds nothing.
-	if err := os.Remove(l.seedFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
+	request := &lnrpc.InitWalletRequest{WalletPassword: bytes.TrimSpace(password)}
+	seed, err := os.ReadFile(l.seedFile())
+	switch {
+	case err == nil:
+		const addresses = 2500 // lnd's own advice on how far ahead to look for coins
+		request.CipherSeedMnemonic, request.RecoveryWindow = strings.Fields(string(seed)), addresses
+	case errors.Is(err, os.ErrNotExist):
+		fresh, err := unlocker.GenSeed(ctx, &lnrpc.GenSeedRequest{})
+		if err != nil {
+			return fmt.Errorf("light client: make seed: %w", err)
+		}
+		if err := writeSecret(l.seedFile(), strings.Join(fresh.CipherSeedMnemonic, " ")); err != nil {
+			return err
+		}
+		request.CipherSeedMnemonic = fresh.CipherSeedMnemonic
+	default:
 		return fmt.Errorf("light client: %w", err)
 	}
-	if err := writeSecret(l.seedFile(), strings.Join(seed.CipherSeedMnemonic, " ")); err != nil {
-		return err
-	}
-	_, err = unlocker.InitWallet(ctx, &lnrpc.InitWalletRequest{
-		WalletPassword: []byte(strings.TrimSpace(string(password))), CipherSeedMnemonic: seed.CipherSeedMnemonic,
-	})
-	if err != nil {
+	if _, err := unlocker.InitWallet(ctx, request); err != nil {
 		return fmt.Errorf("light client: make wallet: %w", err)
 	}
 	return nil

@@ -122,13 +122,9 @@ func (n *node) start(ctx context.Context, died func(*process)) error {
 	return nil
 }
 
-// connect waits for lnd's certificate, its RPC and its identity.
+// connect waits for lnd's RPC and asks for its identity.
 func (n *node) connect(ctx context.Context) (*grpc.ClientConn, string, error) {
-	err := until(ctx, func() error { _, err := os.Stat(n.certFile()); return err })
-	if err != nil {
-		return nil, "", err
-	}
-	conn, err := dialNode(n.ports.RPC, n.certFile(), n.macaroonFile())
+	conn, err := dialNode(ctx, n.ports.RPC, n.certFile(), n.macaroonFile())
 	if err != nil {
 		return nil, "", err
 	}
@@ -162,8 +158,13 @@ func (n *node) identity() string {
 	return n.id
 }
 
-func dialNode(address, cert, macaroon string) (*grpc.ClientConn, error) {
-	creds, err := credentials.NewClientTLSFromFile(cert, "")
+// dialNode waits until lnd has written its certificate.
+func dialNode(ctx context.Context, address, cert, macaroon string) (*grpc.ClientConn, error) {
+	var creds credentials.TransportCredentials
+	err := until(ctx, func() (err error) {
+		creds, err = credentials.NewClientTLSFromFile(cert, "")
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("certificate %s: %w", cert, err)
 	}

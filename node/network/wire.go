@@ -14,10 +14,10 @@ package network
 
 // Progress tells how far the start is.
 type Progress struct {
-	Event string `json:"event"` // "progress"
-	Step string  `json:"step"` // "chain", "nodes", "funds", "channels", "graph"
-	Text string  `json:"text"` // for people
-	Done float64 `json:"done"` // of the whole start, 0 to 1
+	Event string  `json:"event"` // "progress"
+	Step  string  `json:"step"`  // "chain", "nodes", "funds", "channels", "graph"
+	Text  string  `json:"text"`  // for people
+	Done  float64 `json:"done"`  // of the whole start, 0 to 1
 }
 
 // Ready describes the network.
