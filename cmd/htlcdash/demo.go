@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -147,8 +146,27 @@ func (d *demo) startNetwork(ctx context.Context) (err error) {
 	}()
 	d.nodes.viewer, d.nodes.provider = d.network.Node("viewer"), d.network.Node("provider")
 	state := d.network.Initial()
+	if state.Fresh {
+		if err := d.forget(); err != nil {
+			return err
+		}
+	}
 	d.end(fmt.Sprintf("%d nodes, %d channels, block %d", len(state.Nodes), len(state.Channels), state.Height))
 	return nil
+}
+
+// forget removes what belongs to a network that is gone: books that number its
+// receipts, and macaroons that its nodes baked.
+func (d *demo) forget() error {
+	var errs []error
+	for _, pattern := range []string{"*.db", "*.db-wal", "*.db-shm", "*.macaroon", "guard.tally"} {
+		files, err := filepath.Glob(d.path(pattern))
+		errs = append(errs, err)
+		for _, f := range files {
+			errs = append(errs, os.Remove(f))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // publish makes the title, unless a run before has made it of the same film.
@@ -212,11 +230,7 @@ func (d *demo) bake(ctx context.Context) error {
 		{"sell.macaroon", d.nodes.provider, lnd.SellingRights, sellingRootKey, 0},
 	} {
 		file := d.path(r.file)
-		if d.network.Initial().Fresh {
-			if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-		} else if _, err := os.Stat(file); err == nil {
+		if _, err := os.Stat(file); err == nil {
 			continue
 		}
 		node, _, err := openNode(ctx, nodeConfig(r.node), config.Path(r.node.MacaroonFile), d.log)
