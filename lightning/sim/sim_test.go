@@ -332,14 +332,12 @@ func TestMoneyIsKept(t *testing.T) {
 			}
 			if i == 100 {
 				nodes[2].Down()
-			}
-			if i == 150 {
+				time.Sleep(time.Millisecond)
 				nodes[2].Up()
 			}
 		})
 	}
 	wg.Wait()
-	nodes[2].Up()
 	w.Wait()
 	check(t, w)
 	for _, n := range nodes {
