@@ -24,11 +24,11 @@ var film = map[string]func(id int) string{
 }
 
 func filmMPD(segments func(int) string) string {
-	var reps string
+	var reps strings.Builder
 	for id := range 6 {
-		reps += fmt.Sprintf(`<Representation id="%d" bandwidth="%d">%s</Representation>`, id, 1000*(id+1), segments(id))
+		reps.WriteString(fmt.Sprintf(`<Representation id="%d" bandwidth="%d">%s</Representation>`, id, 1000*(id+1), segments(id)))
 	}
-	return strings.Replace(video(reps), "PT10S", "PT2H", 1)
+	return strings.Replace(video(reps.String()), "PT10S", "PT2H", 1)
 }
 
 func BenchmarkParse(b *testing.B) {

@@ -155,11 +155,12 @@ func describe(m *dash.Manifest) string {
 		if r.Init.Path != "" {
 			init = describeResource(r.Init)
 		}
-		line := r.ID + " " + init + " |"
+		var line strings.Builder
+		line.WriteString(r.ID + " " + init + " |")
 		for _, s := range r.Segments {
-			line += fmt.Sprintf(" %s@%v+%v", describeResource(s.Resource), s.Start, s.Duration)
+			line.WriteString(fmt.Sprintf(" %s@%v+%v", describeResource(s.Resource), s.Start, s.Duration))
 		}
-		lines = append(lines, line)
+		lines = append(lines, line.String())
 	}
 	return strings.Join(lines, "\n")
 }
