@@ -112,7 +112,7 @@ func (t *tree) removeServiceDescriptions() {
 }
 
 // cmcdKeys are what a proxy can use.
-const cmcdKeys = "bl br bs d mtp nor ot sid st su tb"
+const cmcdKeys = "bl br bs d mtp nor nrr ot sid st su tb"
 
 // serviceDescription has no Scope: dash.js reads it only so.
 func serviceDescription(o PlayerOptions, kind string) *etree.Element {

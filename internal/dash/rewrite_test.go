@@ -262,7 +262,7 @@ func TestForPlayerDropsAboveTheCap(t *testing.T) {
 
 func TestForPlayerTellsThePlayer(t *testing.T) {
 	const operating = `<OperatingBandwidth mediaType="video" max="1400000"/>`
-	const cmcd = `<ClientDataReporting><CMCDParameters version="1" schemeIdUri="urn:mpeg:dash:cta-5004:2023" mode="query" includeInRequests="segment" keys="bl br bs d mtp nor ot sid st su tb"/></ClientDataReporting>`
+	const cmcd = `<ClientDataReporting><CMCDParameters version="1" schemeIdUri="urn:mpeg:dash:cta-5004:2023" mode="query" includeInRequests="segment" keys="bl br bs d mtp nor nrr ot sid st su tb"/></ClientDataReporting>`
 	for name, tt := range map[string]struct {
 		o    dash.PlayerOptions
 		want string
