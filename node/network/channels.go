@@ -3,6 +3,7 @@ package network
 import (
 	"cmp"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -79,8 +80,12 @@ func (n *Network) proposeOne(ctx context.Context, s ChannelSpec) (string, error)
 	if err != nil {
 		return "", err
 	}
+	key, err := hex.DecodeString(to.identity())
+	if err != nil {
+		return "", err
+	}
 	point, err := rpc.OpenChannelSync(ctx, &lnrpc.OpenChannelRequest{
-		NodePubkeyString: to.identity(), LocalFundingAmount: s.Capacity, PushSat: s.Push, Private: s.Private,
+		NodePubkey: key, LocalFundingAmount: s.Capacity, PushSat: s.Push, Private: s.Private,
 		SatPerVbyte: 5, SpendUnconfirmed: true,
 	})
 	if err != nil {

@@ -167,9 +167,10 @@ func (l *Light) watch(ctx context.Context, tell func(step, text string)) (*Light
 // none.
 func (l *Light) awaitActive(ctx context.Context, conn *grpc.ClientConn, tell func(step, text string)) error {
 	texts := map[lnrpc.WalletState]string{
-		lnrpc.WalletState_NON_EXISTING: "making a wallet",
-		lnrpc.WalletState_LOCKED:       "opening the wallet",
-		lnrpc.WalletState_RPC_ACTIVE:   "fetching block headers and filters",
+		lnrpc.WalletState_WAITING_TO_START: "opening the databases; making them takes about ten seconds",
+		lnrpc.WalletState_NON_EXISTING:     "making a wallet",
+		lnrpc.WalletState_LOCKED:           "opening the wallet",
+		lnrpc.WalletState_RPC_ACTIVE:       "fetching block headers and filters",
 	}
 	last, made := "", false
 	return until(ctx, func() error {

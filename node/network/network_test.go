@@ -2,6 +2,7 @@ package network_test
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -352,7 +353,11 @@ func TestLight(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = lnd.OpenChannelSync(t.Context(), &lnrpc.OpenChannelRequest{NodePubkeyString: provider.ID, LocalFundingAmount: 1_000_000, SatPerVbyte: 5, Private: true})
+	key, err := hex.DecodeString(provider.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = lnd.OpenChannelSync(t.Context(), &lnrpc.OpenChannelRequest{NodePubkey: key, LocalFundingAmount: 1_000_000, SatPerVbyte: 5, Private: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,7 +35,7 @@ func spawn(owner, name, logFile string, argv ...string) (*process, error) {
 	p := &process{owner: owner, name: name, logFile: logFile, cmd: exec.Command(argv[0], argv[1:]...), exited: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	p.cmd.Env = append(os.Environ(), EnvFastScrypt+"=1")
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	p.cmd.SysProcAttr = apart()
 	started := make(chan error)
 	go func() {
 		// The kernel sends Pdeathsig when the *thread* that started the child
