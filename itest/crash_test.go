@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"path/filepath"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"slices"
 	"sync"
 	"syscall"
@@ -34,8 +36,8 @@ var steps = []string{"before-intent", "intent", "htlc", "paid", "key"}
 // it must play, be paid for once, and all books must agree.
 func TestCrashTable(t *testing.T) {
 	title := titletest.Make(t, titletest.Options{Segments: 40})
-	s := newStage(t, filepath.Dir(title.Dir))
-	table := &crashTable{stage: s, title: title, provider: s.serve(t, freeAddress(t))}
+	s := newStage(t, title.Dir)
+	table := &crashTable{stage: s, title: title, provider: s.serve(t, freeAddress(t)), pids: map[string]int{}}
 	for _, step := range steps {
 		t.Run("the proxy at "+step, func(t *testing.T) { table.killProxy(t, step) })
 	}
@@ -44,7 +46,7 @@ func TestCrashTable(t *testing.T) {
 		kill   func(*testing.T)
 		revive func(*testing.T)
 	}{
-		{"the provider", func(*testing.T) { table.provider.kill() }, func(t *testing.T) { table.provider = s.serve(t, table.provider.url[len("http://"):]) }},
+		{"the provider", func(*testing.T) { table.provider.kill() }, func(*testing.T) { table.provider = s.serve(t, table.provider.url[len("http://"):]) }},
 		{"the viewer's node", func(t *testing.T) { table.killNode(t, "viewer") }, func(t *testing.T) { table.restartNode(t, "viewer") }},
 		{"the provider's node", func(t *testing.T) { table.killNode(t, "provider") }, func(t *testing.T) { table.restartNode(t, "provider") }},
 	}
@@ -60,6 +62,7 @@ type crashTable struct {
 	title    *titletest.Title
 	provider *process
 
+	pids map[string]int // of nodes that were told to stand still
 	rows int
 	paid lightning.Msat // of all rows before
 }
@@ -76,39 +79,50 @@ func (c *crashTable) killProxy(t *testing.T, step string) {
 	seg := c.next(t)
 	name := "proxy-" + step
 	flags := []string{"--ahead", "0s", "--ahead-money", "1 msat"}
-	env := []string{"HTLCDASH_CRASH_AT=" + step}
+	crash := func(viewer *process) { <-viewer.done }
+	env, provider := []string{"HTLCDASH_CRASH_AT=" + step}, c.provider
 	if step == "htlc" {
-		env = nil
+		env, provider = nil, c.freezeAfterOffers(t)
+		crash = func(viewer *process) {
+			c.awaitHTLC(t, c.books(name))
+			viewer.kill()
+			c.signal(t, "provider", syscall.SIGCONT)
+		}
 	}
-	viewer := c.proxy(t, name, c.provider, env, flags...)
+	viewer := c.proxy(t, name, provider, env, flags...)
 	asked := make(chan error, 1)
-	ask := func(p *process) error {
-		_, err := fetchSegment(t.Context(), p.url, c.title, seg)
-		return err
-	}
-	if step == "htlc" {
-		c.holdHTLC(t)
-		go func() { asked <- ask(viewer) }()
-		c.awaitHTLC(t)
-		viewer.kill()
-		c.signal(t, "provider", syscall.SIGCONT)
-	} else {
-		go func() { asked <- ask(viewer) }()
-		<-viewer.done
-	}
+	go func() {
+		_, err := fetchSegment(t.Context(), viewer.url, c.title, seg)
+		asked <- err
+	}()
+	crash(viewer)
 	if err := <-asked; err == nil {
 		t.Fatal("the player got its segment from a proxy that was to crash")
 	}
 	viewer = c.proxy(t, name, c.provider, nil, flags...)
-	got, err := fetchSegment(t.Context(), viewer.url, c.title, seg)
+	c.obtain(t, seg, func(ctx context.Context) ([]byte, error) { return fetchSegment(ctx, viewer.url, c.title, seg) })
+	viewer.stop()
+	c.reconcile(t, c.books(name), seg)
+}
+
+// freezeAfterOffers stands before the provider. Once it has made offers its
+// node stands still, so that the payment goes out and no further.
+func (c *crashTable) freezeAfterOffers(t *testing.T) *process {
+	target, err := url.Parse(c.provider.url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(got, c.title.Plain("v0", seg.Index)) {
-		t.Error("the player got other bytes")
+	var once sync.Once
+	front := httputil.NewSingleHostReverseProxy(target)
+	front.ModifyResponse = func(r *http.Response) error {
+		if r.Request.Method == http.MethodPost {
+			once.Do(func() { c.signal(t, "provider", syscall.SIGSTOP) })
+		}
+		return nil
 	}
-	viewer.stop()
-	c.reconcile(t, c.books(name), seg)
+	server := httptest.NewServer(front)
+	t.Cleanup(server.Close)
+	return &process{url: server.URL}
 }
 
 // killOther crashes another party while a buyer in this process, with the same
@@ -123,9 +137,9 @@ func (c *crashTable) killOther(t *testing.T, step string, kill, revive func(*tes
 			once.Do(func() { kill(t) })
 		case at == "intent" && step == "htlc":
 			once.Do(func() {
-				c.holdHTLC(t)
+				c.signal(t, "provider", syscall.SIGSTOP)
 				go func() {
-					c.awaitHTLC(t)
+					c.awaitHTLC(t, file)
 					kill(t)
 					c.signal(t, "provider", syscall.SIGCONT)
 				}()
@@ -142,11 +156,12 @@ func (c *crashTable) killOther(t *testing.T, step string, kill, revive func(*tes
 	}
 	revive(t)
 	// The same buyer goes on, as a proxy would.
-	c.obtain(t, b, seg)
+	ask := func(ctx context.Context) ([]byte, error) { return b.Segment(ctx, seg) }
+	c.obtain(t, seg, ask)
 	end()
 	// And so does one that is started again.
 	b, end = c.buyer(t, file, nil)
-	c.obtain(t, b, seg)
+	c.obtain(t, seg, ask)
 	end()
 	c.reconcile(t, file, seg)
 }
@@ -165,14 +180,16 @@ func known(err error) bool {
 }
 
 // obtain asks until the segment is there, as a player does.
-func (c *crashTable) obtain(t *testing.T, b *buyer.Buyer, seg htlcdash.Segment) {
+func (c *crashTable) obtain(t *testing.T, seg htlcdash.Segment, ask func(context.Context) ([]byte, error)) {
 	t.Helper()
 	deadline := time.Now().Add(time.Minute)
 	for {
-		got, err := b.Segment(t.Context(), seg)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		got, err := ask(ctx)
+		cancel()
 		if err == nil {
 			if !slices.Equal(got, c.title.Plain("v0", seg.Index)) {
-				t.Error("the buyer got other bytes")
+				t.Error("these are other bytes")
 			}
 			return
 		}
@@ -214,7 +231,7 @@ func (c *crashTable) buyer(t *testing.T, file string, hook func(string)) (b *buy
 		t.Fatal(err)
 	}
 	node := c.network.Node("viewer")
-	payer, err := lnd.New(lnd.Config{Addr: node.REST, TLSCertFile: node.CertFile, MacaroonFile: c.bake(t, "viewer", lnd.BuyingRights)})
+	payer, err := lnd.New(lnd.Config{Addr: node.REST, TLSCertFile: node.CertFile, MacaroonFile: c.buying})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,31 +278,40 @@ func (c *crashTable) restartNode(t *testing.T, name string) {
 	}
 }
 
-// holdHTLC stops the provider's node, so that a payment goes out and no
-// further.
-func (c *crashTable) holdHTLC(t *testing.T) { c.signal(t, "provider", syscall.SIGSTOP) }
-
+// signal stops a node where it stands, or lets it go on. A node that stands
+// answers nobody, so its process is found before.
 func (c *crashTable) signal(t *testing.T, name string, signal syscall.Signal) {
-	status, err := c.network.Status(context.WithoutCancel(t.Context()))
+	if signal == syscall.SIGSTOP {
+		status, err := c.network.Status(context.WithoutCancel(t.Context()))
+		if err != nil {
+			t.Error(err)
+		}
+		for _, n := range status.Nodes {
+			c.pids[n.Name] = n.PID
+		}
+	}
+	if err := syscall.Kill(c.pids[name], signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+		t.Error(err)
+	}
+}
+
+// awaitHTLC returns when the viewer's node has sent out the payment that is
+// open in the books.
+func (c *crashTable) awaitHTLC(t *testing.T, file string) {
+	books, err := ledger.OpenReader(file)
 	if err != nil {
 		t.Error(err)
 		return
 	}
-	for _, n := range status.Nodes {
-		if n.Name == name && n.PID != 0 {
-			if err := syscall.Kill(n.PID, signal); err != nil {
-				t.Error(err)
-			}
-		}
-	}
-}
-
-// awaitHTLC returns when a payment is out on the viewer's channel.
-func (c *crashTable) awaitHTLC(t *testing.T) {
+	defer books.Close()
+	ctx := context.WithoutCancel(t.Context())
 	node := admin(t, c.network, "viewer")
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		channels, err := node.Channels(context.WithoutCancel(t.Context()))
-		if err == nil && slices.ContainsFunc(channels, func(c lightning.Channel) bool { return c.InFlight > 0 }) {
+		open, err := books.Unsettled(ctx)
+		if err != nil || len(open) == 0 {
+			continue
+		}
+		if out, err := node.Lookup(ctx, open[0].Hash); err == nil && out.State == lightning.Unknown {
 			return
 		}
 	}
@@ -298,8 +324,8 @@ func fetchSegment(ctx context.Context, proxy string, title *titletest.Title, seg
 		if rep.ID != seg.Representation {
 			continue
 		}
-		url := fmt.Sprintf("%s/t/%s/%s", proxy, title.ID, rep.Segments[seg.Index].Path)
-		r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		address := fmt.Sprintf("%s/t/%s/%s", proxy, title.ID, rep.Segments[seg.Index].Path)
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -309,7 +335,7 @@ func fetchSegment(ctx context.Context, proxy string, title *titletest.Title, seg
 		}
 		defer resp.Body.Close()
 		if resp.StatusCode != http.StatusOK {
-			return nil, fmt.Errorf("GET %s: %s", url, resp.Status)
+			return nil, fmt.Errorf("GET %s: %s", address, resp.Status)
 		}
 		return io.ReadAll(resp.Body)
 	}

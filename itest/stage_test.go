@@ -96,6 +96,8 @@ type stage struct {
 	dir     string
 	titles  string
 	network *devnet.Network
+
+	buying, selling string // macaroon files
 }
 
 // newStage starts a network of a viewer and a provider with a channel.
@@ -108,6 +110,8 @@ func newStage(t *testing.T, titles string) *stage {
 			{From: "viewer", To: "provider", Capacity: 10 * million, Push: million},
 		},
 	})
+	s.buying = s.bake(t, "viewer", lnd.BuyingRights)
+	s.selling = s.bake(t, "provider", lnd.SellingRights)
 	return s
 }
 
@@ -217,7 +221,7 @@ func (s *stage) serve(t *testing.T, address string, flags ...string) *process {
 	node := s.network.Node("provider")
 	p := s.launch(t, "provider", nil, append([]string{
 		"serve", "--listen", address, "--page", "", "--titles-folder", s.titles,
-		"--node-address", node.REST, "--node-tls-cert", node.CertFile, "--macaroon", s.bake(t, "provider", lnd.SellingRights),
+		"--node-address", node.REST, "--node-tls-cert", node.CertFile, "--macaroon", s.selling,
 		"--ledger", filepath.Join(s.dir, "provider.db"), "--secret", filepath.Join(s.dir, "provider.secret"),
 	}, flags...)...)
 	p.url = "http://" + address
@@ -232,7 +236,7 @@ func (s *stage) proxy(t *testing.T, name string, provider *process, env []string
 	node := s.network.Node("viewer")
 	p := s.launch(t, name, env, append([]string{
 		"proxy", "--listen", address, "--providers", provider.url,
-		"--node-address", node.REST, "--node-tls-cert", node.CertFile, "--macaroon", s.bake(t, "viewer", lnd.BuyingRights),
+		"--node-address", node.REST, "--node-tls-cert", node.CertFile, "--macaroon", s.buying,
 		"--ledger", s.books(name), "--cache", filepath.Join(s.dir, name+".cache"),
 	}, flags...)...)
 	p.url = "http://" + address
