@@ -231,7 +231,7 @@ func (c *crashTable) buyer(t *testing.T, file string, hook func(string)) (b *buy
 		t.Fatal(err)
 	}
 	node := c.network.Node("viewer")
-	payer, err := lnd.New(lnd.Config{Addr: node.REST, TLSCertFile: node.CertFile, MacaroonFile: c.buying})
+	payer, err := lnd.New(lnd.Config{Addr: node.REST, TLSCertFile: node.CertFile, MacaroonFile: c.buying, LostAfter: 20 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,6 +33,7 @@ type Config struct {
 	MaxInFlight int           // payments at once, others queue; 0: 250, about half of the HTLCs a channel holds
 	MaxParts    int           // HTLCs one payment may be split into; 0: 1, since segments are small
 	PayTimeout  time.Duration // how long lnd looks for a route; 0: one minute
+	LostAfter   time.Duration // a payment in flight that no channel carried for so long has failed; 0: two minutes
 	RouteHints  bool          // invoices name our private channels
 	Log         *slog.Logger  // nil: silent
 }
@@ -51,10 +52,11 @@ type Node struct {
 	slots chan struct{} // one token for each payment in flight
 	sure  time.Duration // see certainAfter; shorter in tests
 
-	mu      sync.Mutex
-	flights map[lightning.Hash]*flight // guarded by mu
-	closed  bool                       // guarded by mu
-	ended   sync.WaitGroup             // one for each flight
+	mu       sync.Mutex
+	flights  map[lightning.Hash]*flight // guarded by mu
+	absences map[lightning.Hash]absence // guarded by mu
+	closed   bool                       // guarded by mu
+	ended    sync.WaitGroup             // one for each flight
 }
 
 var (
@@ -76,6 +78,9 @@ func New(cfg Config) (*Node, error) {
 	if cfg.PayTimeout <= 0 {
 		cfg.PayTimeout = defaultPayTimeout
 	}
+	if cfg.LostAfter <= 0 {
+		cfg.LostAfter = defaultLostAfter
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -84,12 +89,13 @@ func New(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	return &Node{
-		rest:    rest,
-		cfg:     cfg,
-		log:     cfg.Log,
-		slots:   make(chan struct{}, cfg.MaxInFlight),
-		sure:    certainAfter,
-		flights: make(map[lightning.Hash]*flight),
+		rest:     rest,
+		cfg:      cfg,
+		log:      cfg.Log,
+		slots:    make(chan struct{}, cfg.MaxInFlight),
+		sure:     certainAfter,
+		flights:  make(map[lightning.Hash]*flight),
+		absences: make(map[lightning.Hash]absence),
 	}, nil
 }
 

@@ -155,9 +155,18 @@ func (n *Node) Lookup(ctx context.Context, h lightning.Hash) (lightning.Payment,
 	if err != nil {
 		return lightning.Payment{}, fmt.Errorf("payment %v: %w", h, err)
 	}
-	p, err := one(s, h)
+	var m payment
+	var p lightning.Payment
+	if err = next(s, &m); err == nil {
+		p, err = m.outcome(h)
+	}
+	s.end(p.State)
 	if err != nil {
 		return lightning.Payment{}, fmt.Errorf("payment %v: %w", h, err)
+	}
+	if p.State == lightning.Unknown && n.lost(ctx, h, m.Attempts) {
+		n.log.Warn("lnd calls a payment in flight that no channel carries", "hash", h)
+		return lightning.Payment{State: lightning.Failed, Reason: "lnd lost it before it went out"}, nil
 	}
 	return p, nil
 }
@@ -183,11 +192,12 @@ func pathBytes(h lightning.Hash) string { return base64.URLEncoding.EncodeToStri
 
 // payment is lnrpc.Payment.
 type payment struct {
-	Preimage secret `json:"payment_preimage"`
-	Amount   int64  `json:"value_msat,string"`
-	Fee      int64  `json:"fee_msat,string"`
-	Status   string `json:"status"`
-	Reason   string `json:"failure_reason"`
+	Preimage secret    `json:"payment_preimage"`
+	Amount   int64     `json:"value_msat,string"`
+	Fee      int64     `json:"fee_msat,string"`
+	Status   string    `json:"status"`
+	Reason   string    `json:"failure_reason"`
+	Attempts []attempt `json:"htlcs"`
 }
 
 // secret is hexadecimal text that must not be printed.
@@ -221,13 +231,6 @@ func outcome(s *stream, h lightning.Hash) (lightning.Payment, error) {
 	}
 }
 
-// one reads the first message of s.
-func one(s *stream, h lightning.Hash) (lightning.Payment, error) {
-	p, err := read(s, h)
-	s.end(p.State)
-	return p, err
-}
-
 // end closes s. lnd ends the stream itself once the payment has ended.
 func (s *stream) end(state lightning.State) {
 	if state == lightning.Unknown {
@@ -239,13 +242,18 @@ func (s *stream) end(state lightning.State) {
 
 func read(s *stream, h lightning.Hash) (lightning.Payment, error) {
 	var m payment
-	if err := s.next(&m); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = unavailable(errors.New("the stream ended before the payment"))
-		}
+	if err := next(s, &m); err != nil {
 		return lightning.Payment{}, err
 	}
 	return m.outcome(h)
+}
+
+func next(s *stream, m *payment) error {
+	err := s.next(m)
+	if errors.Is(err, io.EOF) {
+		err = unavailable(errors.New("the stream ended before the payment"))
+	}
+	return err
 }
 
 // reasons are lnd's payment failure reasons, for people.

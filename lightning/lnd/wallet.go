@@ -49,29 +49,43 @@ func (n *Node) Balance(ctx context.Context) (lightning.Balance, error) {
 
 // Channels lists the open channels.
 func (n *Node) Channels(ctx context.Context) ([]lightning.Channel, error) {
-	var r struct {
-		Channels []struct {
-			Active   bool                   `json:"active"`
-			Private  bool                   `json:"private"`
-			Peer     lightning.NodeID       `json:"remote_pubkey"`
-			Point    lightning.ChannelPoint `json:"channel_point"`
-			Capacity int64                  `json:"capacity,string"`
-			Local    int64                  `json:"local_balance,string"`
-			Remote   int64                  `json:"remote_balance,string"`
-			Pending  []struct{}             `json:"pending_htlcs"`
-		} `json:"channels"`
+	list, err := n.channels(ctx)
+	if err != nil {
+		return nil, err
 	}
-	if err := n.rest.get(ctx, "/v1/channels", &r); err != nil {
-		return nil, fmt.Errorf("list channels: %w", err)
-	}
-	out := make([]lightning.Channel, 0, len(r.Channels))
-	for _, c := range r.Channels {
+	out := make([]lightning.Channel, 0, len(list))
+	for _, c := range list {
 		out = append(out, lightning.Channel{
 			Point: c.Point, Peer: c.Peer, Active: c.Active, Private: c.Private, InFlight: len(c.Pending),
 			Capacity: sat(c.Capacity), Local: sat(c.Local), Remote: sat(c.Remote),
 		})
 	}
 	return out, nil
+}
+
+// channel is lnrpc.Channel.
+type channel struct {
+	Active   bool                   `json:"active"`
+	Private  bool                   `json:"private"`
+	Peer     lightning.NodeID       `json:"remote_pubkey"`
+	Point    lightning.ChannelPoint `json:"channel_point"`
+	ID       string                 `json:"chan_id"`
+	Capacity int64                  `json:"capacity,string"`
+	Local    int64                  `json:"local_balance,string"`
+	Remote   int64                  `json:"remote_balance,string"`
+	Pending  []struct {
+		Hash []byte `json:"hash_lock"`
+	} `json:"pending_htlcs"`
+}
+
+func (n *Node) channels(ctx context.Context) ([]channel, error) {
+	var r struct {
+		Channels []channel `json:"channels"`
+	}
+	if err := n.rest.get(ctx, "/v1/channels", &r); err != nil {
+		return nil, fmt.Errorf("list channels: %w", err)
+	}
+	return r.Channels, nil
 }
 
 func sat(n int64) lightning.Msat { return lightning.Msat(n) * lightning.Sat }
