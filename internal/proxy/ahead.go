@@ -31,11 +31,10 @@ const maxLanes = 64
 
 // A lane is one player's walk through one track.
 type lane struct {
-	rep      *dash.Representation
-	index    int
-	asked    time.Time
-	steady   bool // the last two requests were of one Representation
-	prepared int  // offers were asked for up to this index of rep
+	rep    *dash.Representation
+	index  int
+	asked  time.Time
+	steady bool // the last two requests were of one Representation
 }
 
 // A track is a set of Representations of which a player plays one at a time.
@@ -64,7 +63,8 @@ type piece struct {
 // A player has to show that it means to go on: by naming its next object, or
 // by asking for one segment after another, or by taking the start that was laid
 // out for it. ffmpeg and mpv ask for one segment of every Representation when
-// they open a title, and play one of them.
+// they open a title, and play one of them. On a slow network nothing is bought
+// ahead, see quick.
 func (f *film) asked(p piece, said dash.CMCD, next *piece) []piece {
 	now := time.Now()
 	key := laneKey{said.SessionID, trackOf(p.rep)}
@@ -77,19 +77,15 @@ func (f *film) asked(p piece, said dash.CMCD, next *piece) []piece {
 	laidOut, started := f.started[p.rep.ID]
 	goesOn := next != nil || known && p.index == l.index+1 || started && p.index == laidOut
 	l.steady = l.rep == p.rep
-	if !l.steady {
-		l.prepared = 0
-	}
 	l.rep, l.index, l.asked = p.rep, p.index, now
 	f.settleAhead(p)
-	if !goesOn {
+	if !goesOn || !f.quick() {
 		return nil
 	}
 	from := piece{p.rep, p.index + 1}
 	if next != nil && trackOf(next.rep) == trackOf(p.rep) && next.index > p.index {
 		from = *next
 	}
-	f.prepareLane(l, from)
 	count := f.proxy.ahead.Segments
 	if !l.steady || said.BufferKnown && said.Buffer >= comfortable {
 		count = min(count, 1)
@@ -141,18 +137,6 @@ func (f *film) aheadMoney() (sum lightning.Msat) {
 		sum += m
 	}
 	return sum
-}
-
-// prepareLane has offers fetched for what the plans of the next few requests
-// will need, in one batch. f.mu is held.
-func (f *film) prepareLane(l *lane, from piece) {
-	batch := 2 * max(f.proxy.ahead.Segments, 1)
-	if l.prepared >= from.index+batch/2 || from.index >= len(from.rep.Segments) {
-		return
-	}
-	first := max(l.prepared, from.index)
-	l.prepared = from.index + batch
-	f.proxy.run(func() { f.stock.prepare(f.proxy.ctx, from.rep, first, from.index+batch) })
 }
 
 // forgetLanes makes room for one more lane. f.mu is held.

@@ -111,6 +111,39 @@ func TestWhatIsBoughtAhead(t *testing.T) {
 	}
 }
 
+// What comes from the shelf at once would tell a player that a slow network is
+// fast.
+func TestNothingIsBoughtAheadOnASlowNetwork(t *testing.T) {
+	title := titletest.Make(t, titletest.Options{Segments: 12}) // the best rung has 720 kbit/s
+	for _, test := range []struct {
+		line         int // bit/s
+		quick, ahead bool
+	}{
+		{0, false, true}, // not known yet
+		{800_000, false, false},
+		{1_000_000, false, false},
+		{1_200_000, true, true},
+		{20_000_000, true, true},
+	} {
+		t.Run(fmt.Sprint(test.line), func(t *testing.T) {
+			bubble(t, title, func(t *testing.T, h *house) {
+				h.get("/t/film/v0/1.m4s")
+				h.get("/t/film/a0/1.m4s") // too small to tell
+				h.get("/t/film/v0/2.m4s")
+				synctest.Wait()
+				s := h.state(t)
+				want(t, "measured", s.Network > int64(test.line)*99/100 && s.Network < int64(test.line)*101/100+1, true)
+				want(t, "quick", s.Quick, test.quick)
+				h.take()
+				h.get("/t/film/v0/9.m4s")
+				h.get("/t/film/v0/10.m4s")
+				synctest.Wait()
+				want(t, "bought ahead", len(h.take()) > 2, test.ahead)
+			}, func(c *proxy.Config, s *spender) { s.line = test.line })
+		})
+	}
+}
+
 func TestOurPageStartsOnOnePayment(t *testing.T) {
 	title := titletest.Make(t, titletest.Options{Segments: 12})
 	slow := func(c *proxy.Config, s *spender) { s.delay = time.Second }

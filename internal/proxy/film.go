@@ -93,7 +93,12 @@ func (f *film) fetch(p piece) *item {
 		if p.index < 0 {
 			return f.stock.head(ctx, p.rep)
 		}
-		return f.stock.segment(ctx, p.rep, p.index)
+		began := time.Now()
+		data, err := f.stock.segment(ctx, p.rep, p.index)
+		if err == nil && !f.paid && f.measures(p) {
+			f.proxy.gauge.add(int64(len(data)), time.Since(began)) // of bought ones the buyer tells
+		}
+		return data, err
 	})
 }
 
@@ -193,7 +198,7 @@ func (f *film) load(at time.Duration, buy bool) {
 func (f *film) prepareStart(at time.Duration) {
 	for _, rep := range f.start() {
 		if first := indexAt(rep, at); first >= 0 {
-			f.proxy.run(func() { f.stock.prepare(f.proxy.ctx, rep, first, first+1+max(f.proxy.ahead.Segments, 0)) })
+			f.proxy.run(func() { f.prepare(piece{rep, first}) })
 		}
 	}
 }

@@ -29,7 +29,8 @@ func (p *Proxy) book(b buyer.Purchase) {
 	if err != nil || b.State == "" {
 		return // another proxy's title, or only the account changed
 	}
-	if rep := f.reps[b.Representation]; rep != nil && b.State == "paid" {
+	if rep := f.reps[b.Representation]; rep != nil && b.State == "paid" && b.Index < len(rep.Segments) {
+		p.measure(f, piece{rep, b.Index}, b.Bytes)
 		f.mu.Lock()
 		f.tally.buy(piece{rep, b.Index}, b.Amount+b.Fee)
 		if !b.Lost {
@@ -44,6 +45,13 @@ func (p *Proxy) book(b buyer.Purchase) {
 		p.recent = append(p.recent[:0], p.recent[len(p.recent)-maxRecent:]...)
 	}
 	p.booked++
+}
+
+// measure takes what the buyer tells of a download.
+func (p *Proxy) measure(f *film, at piece, took time.Duration) {
+	if n, err := f.stock.length(p.ctx, at.rep, at.index); err == nil && f.measures(at) {
+		p.gauge.add(n, took)
+	}
 }
 
 // recall learns from the books what earlier runs bought.

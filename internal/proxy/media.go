@@ -71,7 +71,7 @@ func (f *film) length(ctx context.Context, rep *dash.Representation, index int) 
 // has read what is before it.
 func (p *Proxy) media(w http.ResponseWriter, r *http.Request, f *film, name string) {
 	began := time.Now()
-	ctx, cancel := context.WithTimeoutCause(r.Context(), p.hold, errHold)
+	ctx, cancel := context.WithTimeoutCause(r.Context(), p.patience(r), errHold)
 	defer cancel()
 	spans, err := f.file(ctx, name)
 	if err != nil {
@@ -118,6 +118,18 @@ func (p *Proxy) media(w http.ResponseWriter, r *http.Request, f *film, name stri
 	if r.Method != http.MethodHead {
 		p.send(w, r, f, spans, first, from, to)
 	}
+}
+
+// ourPatience is how long our own page may be held: its player waits 20 s. To
+// end sooner would mislead it, since what it asks for again is there by then,
+// and looks as if it had come fast.
+const ourPatience = 15 * time.Second
+
+func (p *Proxy) patience(r *http.Request) time.Duration {
+	if r.Header.Get("Sec-Fetch-Site") == "same-origin" {
+		return max(p.hold, ourPatience)
+	}
+	return p.hold
 }
 
 // send writes bytes from..to-1 of spans. What goes wrong now cannot be told by

@@ -10,9 +10,9 @@
 //
 // {title} is a title's id or its name. A player asks for a segment and waits
 // while it is bought; it never sees a 402, because stock players drop the
-// segment then, or die. After 3.5 s it is told 504 with Retry-After, and 503
-// where the market or the budget says no. The purchase goes on meanwhile, and
-// also when the player goes away.
+// segment then, or die. After 3.5 s (our own page: 15 s) it is told 504 with
+// Retry-After, and 503 where the market or the budget says no. The purchase
+// goes on meanwhile, and also when the player goes away.
 //
 // Plain titles on any web server ("open" titles) go through the same code
 // without payment, so that what payment adds can be measured.
@@ -81,6 +81,7 @@ type Proxy struct {
 	hold      time.Duration
 	client    *http.Client
 	shelf     *shelf
+	gauge     gauge
 	handler   http.Handler
 
 	ctx    context.Context // ends with Close

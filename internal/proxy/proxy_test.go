@@ -28,6 +28,7 @@ type spender struct {
 	title *titletest.Title
 	file  []byte        // of an on-demand title
 	delay time.Duration // of a purchase
+	line  int           // bit/s of the network, as told with each purchase; 0: not told
 
 	mu      sync.Mutex
 	bought  []string // "v0/3", in the order of the asking
@@ -60,7 +61,11 @@ func (s *spender) Segment(ctx context.Context, seg htlcdash.Segment) ([]byte, er
 		s.bought = append(s.bought, fmt.Sprintf("%s/%d", seg.Representation, seg.Index))
 		s.owned[seg.Sealed] = true
 		s.account.Spent += seg.Price
-		s.news <- buyer.Purchase{Hash: lightning.Hash(seg.Sealed), Title: seg.Title, Representation: seg.Representation, Index: seg.Index, Amount: seg.Price, State: "paid", At: time.Now()}
+		p := buyer.Purchase{Hash: lightning.Hash(seg.Sealed), Title: seg.Title, Representation: seg.Representation, Index: seg.Index, Amount: seg.Price, State: "paid", At: time.Now()}
+		if s.line > 0 {
+			p.Bytes = time.Duration(float64(8*seg.Length) / float64(s.line) * float64(time.Second))
+		}
+		s.news <- p
 	}
 	s.mu.Unlock()
 	if err != nil {
@@ -316,6 +321,14 @@ func TestAPlayerIsHeldAndThenToldToComeBack(t *testing.T) {
 		want(t, "second try", h.get("/t/film/v1/1.m4s").Code, 200)
 		want(t, "trouble is over", h.state(t).Trouble, (*proxy.Trouble)(nil))
 		want(t, "bought once", h.take(), []string{"v1/0"})
+	}, func(c *proxy.Config, s *spender) { s.delay = 5 * time.Second })
+}
+
+func TestOurPageIsHeldLonger(t *testing.T) {
+	bubble(t, titletest.Make(t, titletest.Options{}), func(t *testing.T, h *house) {
+		began := time.Now()
+		want(t, "status", h.get("/t/film/v1/1.m4s", "Sec-Fetch-Site: same-origin").Code, 200)
+		want(t, "held", time.Since(began), 5*time.Second)
 	}, func(c *proxy.Config, s *spender) { s.delay = 5 * time.Second })
 }
 

@@ -65,6 +65,8 @@ type TitleState struct {
 	Playing  bool           `json:"playing"`   // a player asked lately
 	Buffer   int64          `json:"buffer_ms"` // -1: the player does not say
 	Rate     int64          `json:"rate"`      // bit/s, as the player measured; 0: it does not say
+	Network  int64          `json:"network"`   // bit/s, as the proxy measured; 0: not known
+	Quick    bool           `json:"quick"`     // measured, and much faster than the best rung
 	Given    int64          `json:"given_bytes"`
 	Trouble  *Trouble       `json:"trouble,omitempty"`
 }
@@ -142,6 +144,8 @@ func (f *film) state() *TitleState {
 		s.Buffer = f.said.Buffer.Milliseconds()
 	}
 	s.Rate, s.Given = f.said.Throughput, f.given
+	s.Network = f.proxy.gauge.rate()
+	s.Quick = s.Network > 0 && f.quick()
 	s.Rungs = f.rungs(at)
 	for _, kind := range []string{"video", "audio", "text"} {
 		if p, ok := f.now[kind]; ok {

@@ -28,8 +28,8 @@ type stock interface {
 	length(ctx context.Context, rep *dash.Representation, index int) (int64, error)
 	// prices returns the prices of all segments; nil for what is free.
 	prices(ctx context.Context, rep *dash.Representation) ([]lightning.Msat, error)
-	// prepare does what can be done for segments from..to-1 without money.
-	prepare(ctx context.Context, rep *dash.Representation, from, to int)
+	// prepare does what can be done for a segment without money.
+	prepare(ctx context.Context, rep *dash.Representation, index int)
 }
 
 // sealed is the stock of a sealed title: its keys are bought.
@@ -75,9 +75,9 @@ func (s sealed) prices(ctx context.Context, rep *dash.Representation) ([]lightni
 	return prices, nil
 }
 
-func (s sealed) prepare(ctx context.Context, rep *dash.Representation, from, to int) {
-	if segs, err := s.title.Segments(ctx, rep.ID); err == nil && from < len(segs) {
-		s.buyer.Prepare(ctx, segs[from:min(to, len(segs))])
+func (s sealed) prepare(ctx context.Context, rep *dash.Representation, index int) {
+	if seg, err := s.seal(ctx, rep, index); err == nil {
+		s.buyer.Prepare(ctx, []htlcdash.Segment{seg})
 	}
 }
 
@@ -103,7 +103,7 @@ func (o open) length(_ context.Context, rep *dash.Representation, index int) (in
 }
 
 func (open) prices(context.Context, *dash.Representation) ([]lightning.Msat, error) { return nil, nil }
-func (open) prepare(context.Context, *dash.Representation, int, int)                {}
+func (open) prepare(context.Context, *dash.Representation, int)                     {}
 
 func (o open) fetch(ctx context.Context, r dash.Resource) ([]byte, error) {
 	resp, err := o.do(ctx, r)

@@ -52,7 +52,11 @@ export class Player {
   bound(state) {
     const kind = state.rungs.some(r => r.kind === 'video') ? 'video' : 'audio';
     const kbps = state.cap ? state.cap / 1000 + 0.5 : -1;
-    this.#player?.updateSettings({ streaming: { abr: { maxBitrate: { [kind]: kbps } } } });
+    // What the proxy has bought ahead comes at once. The player takes that for
+    // its own cache and learns nothing from it, and so stays low for long. On a
+    // network that is quick anyway it may learn from it.
+    const cached = state.quick ? { video: 0, audio: 0 } : { video: 10, audio: 5 }; // ms
+    this.#player?.updateSettings({ streaming: { abr: { maxBitrate: { [kind]: kbps } }, cacheLoadThresholds: cached } });
   }
 
   // hold pauses, and asks for nothing while it is paused.

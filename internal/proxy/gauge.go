@@ -1,0 +1,83 @@
+package proxy
+
+import (
+	"sync"
+	"time"
+)
+
+// A gauge tells how fast media comes over the network, payments left out. Zero
+// until something was measured.
+type gauge struct {
+	mu         sync.Mutex
+	perMegabit time.Duration // mean, the newest counting most
+}
+
+const (
+	gaugeLeast  = 16 << 10         // bytes: of less, the delay says nothing of the rate
+	gaugeBrief  = time.Millisecond // what took less came from a cache
+	gaugeWeight = 0.4              // of the newest sample
+)
+
+func (g *gauge) add(bytes int64, took time.Duration) {
+	if bytes < gaugeLeast || took < gaugeBrief {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	sample := float64(took) * 1e6 / float64(8*bytes)
+	if g.perMegabit > 0 {
+		sample = gaugeWeight*sample + (1-gaugeWeight)*float64(g.perMegabit)
+	}
+	g.perMegabit = max(time.Duration(sample), 1)
+}
+
+// rate is in bit/s; 0: not known.
+func (g *gauge) rate() int64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.perMegabit == 0 {
+		return 0
+	}
+	return int64(1e6 * float64(time.Second) / float64(g.perMegabit))
+}
+
+// headroom is how much faster than the best rung the network must be for us to
+// run ahead of a player, in percent.
+const headroom = 150
+
+// quick reports whether the network is so fast that buying ahead does no harm.
+// A player measures the network by how fast we answer. What was bought ahead is
+// answered at once, so on a slow network the player would take it for a fast
+// one, and ask for more than can come. On such a network the bytes, not the
+// payment, are what it waits for, and there is little to gain. f.mu is held.
+func (f *film) quick() bool {
+	rate := f.proxy.gauge.rate()
+	return rate == 0 || rate*100 >= f.best()*headroom
+}
+
+// best is the bandwidth of the best rung that the budget allows. f.mu is held.
+func (f *film) best() int64 {
+	if f.cap > 0 {
+		return f.cap
+	}
+	return f.ladder()[len(f.ladder())-1].Bandwidth
+}
+
+// measures reports whether pieces of p's kind tell the rate: small ones, such
+// as sound beside a picture, tell the delay.
+func (f *film) measures(p piece) bool {
+	return p.index >= 0 && p.rep.ContentType == f.ladder()[0].ContentType
+}
+
+// prepare does for p what costs nothing.
+func (f *film) prepare(p piece) {
+	n, err := f.stock.length(f.proxy.ctx, p.rep, p.index)
+	if err != nil {
+		return
+	}
+	began := time.Now()
+	f.stock.prepare(f.proxy.ctx, p.rep, p.index)
+	if f.measures(p) && f.proxy.ctx.Err() == nil {
+		f.proxy.gauge.add(n, time.Since(began))
+	}
+}
