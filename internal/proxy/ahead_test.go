@@ -132,7 +132,7 @@ func TestNothingIsBoughtAheadOnASlowNetwork(t *testing.T) {
 				h.get("/t/film/v0/2.m4s")
 				synctest.Wait()
 				s := h.state(t)
-				want(t, "measured", s.Network > int64(test.line)*99/100 && s.Network < int64(test.line)*101/100+1, true)
+				want(t, "measured", s.Network >= int64(test.line)*99/100 && s.Network < int64(test.line)*101/100+1, true)
 				want(t, "quick", s.Quick, test.quick)
 				h.take()
 				h.get("/t/film/v0/9.m4s")
