@@ -78,6 +78,7 @@ type commands struct {
 	Wallet  walletCommands `cmd:"" help:"Use the Lightning node: channels, payments, macaroons."`
 	Node    nodeCommand    `cmd:"" help:"Run a Lightning node without a Bitcoin node."`
 	Doctor  doctorCommand  `cmd:"" help:"Look what does not work, and say how to mend it."`
+	Bench   benchCommand   `cmd:"" help:"Measure it beside plain baselines; needs a checkout."`
 	Ledger  ledgerCommands `cmd:"" help:"Read the books."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }

@@ -1,0 +1,370 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"htlcdash"
+	"htlcdash/internal/dash"
+	"htlcdash/internal/exchange"
+	"htlcdash/internal/title"
+)
+
+const (
+	proxyMemory    = 150 // MB
+	providerMemory = 250 // MB
+	// steady is how much more memory at the end of the work than in its middle
+	// counts as none: collections of garbage come and go.
+	steady = 1.15
+
+	twoHours = 3600 // segments of 2 s
+	crowd    = 100  // viewers at once
+	buyers   = 20   // of them who buy, too
+	crowding = 90 * time.Second
+)
+
+// memory watches the proxy while a browser plays the film, and while a player
+// takes two hours of film as fast as it gets them, and the provider while a
+// hundred viewers watch that.
+func memory(ctx context.Context, s *stage, r *Report) error {
+	titles, err := s.film(ctx)
+	if err != nil {
+		return err
+	}
+	long, err := s.long(ctx, titles, twoHours)
+	if err != nil {
+		return err
+	}
+	sold, err := s.serve(ctx, long)
+	if err != nil {
+		return err
+	}
+	r.Rounds = 1
+	for _, part := range []func(context.Context, *stage, *Report, *process) error{viewing, walking, crowded} {
+		if err := part(ctx, s, r, sold); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// viewing plays a minute of the long title in a browser.
+func viewing(ctx context.Context, s *stage, r *Report, sold *process) error {
+	s.Progress("playing a minute in a browser")
+	p, err := s.proxy(ctx, viewer, sold)
+	if err != nil {
+		return err
+	}
+	defer p.stop()
+	g := p.gauge()
+	w, err := s.watch(ctx, p.url+"/#"+filmName, "--until", "60")
+	g.stop()
+	if err != nil {
+		return err
+	}
+	if w.Position < 60 {
+		return fmt.Errorf("the film stands at %.1f s: %+v", w.Position, w)
+	}
+	r.Samples["proxy in a browser, MB"] = g.samples
+	r.atMost("proxy, a minute in a browser, peak", "MB", g.peak(), proxyMemory)
+	r.fact("  at the end", "MB", g.samples[len(g.samples)-1])
+	return nil
+}
+
+// walking takes all of the long title through the proxy, as a player with no
+// eyes does.
+func walking(ctx context.Context, s *stage, r *Report, sold *process) error {
+	p, err := s.proxy(ctx, viewer, sold, "--exposure", "1000 sat")
+	if err != nil {
+		return err
+	}
+	defer p.stop()
+	m, err := manifest(ctx, p.url+"/t/"+filmName+"/manifest.mpd")
+	if err != nil {
+		return err
+	}
+	var walks []*dash.Representation // the best of each kind
+	best := map[string]*dash.Representation{}
+	for _, rep := range m.Representations() {
+		if b := best[rep.ContentType]; b == nil || b.Bandwidth < rep.Bandwidth {
+			best[rep.ContentType] = rep
+		}
+	}
+	total := 0
+	for _, kind := range names(best) {
+		walks = append(walks, best[kind])
+		total += len(best[kind].Segments)
+	}
+	var done, bytes atomic.Int64
+	began := time.Now()
+	g := p.gauge()
+	marks := map[int]float64{} // MB by percent
+	watch, stop := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for watch.Err() == nil {
+			percent := int(100 * done.Load() / int64(total))
+			s.Progress(fmt.Sprintf("two hours of film at full speed: %d %%", percent))
+			for _, at := range []int{10, 50} {
+				if _, ok := marks[at]; percent >= at && !ok {
+					marks[at] = g.recent()
+				}
+			}
+			select {
+			case <-time.After(time.Second):
+			case <-watch.Done():
+			}
+		}
+	})
+	group, each := errgroup.WithContext(ctx)
+	for _, rep := range walks {
+		group.Go(func() error {
+			for _, seg := range rep.Segments {
+				n, err := patiently(each, p.url+"/t/"+filmName+"/"+seg.Path)
+				if err != nil {
+					return err
+				}
+				bytes.Add(n)
+				done.Add(1)
+			}
+			return nil
+		})
+	}
+	err = group.Wait()
+	stop()
+	watching.Wait()
+	marks[100] = g.recent()
+	g.stop()
+	if err != nil {
+		return err
+	}
+	r.Samples["proxy, two hours, MB"] = g.samples
+	took := time.Since(began)
+	r.atMost(fmt.Sprintf("proxy, two hours of film (%d segments bought, %.1f GB) in %.0f s, peak", total, float64(bytes.Load())/gigabyte, took.Seconds()), "MB", g.peak(), proxyMemory)
+	r.fact("  at 10 %", "MB", marks[10])
+	r.fact("  at 50 %", "MB", marks[50])
+	r.growth("  at 100 %", marks[100], marks[50], "at 50 %")
+	return nil
+}
+
+// growth adds a row that says whether memory grew.
+func (r *Report) growth(what string, now, before float64, of string) {
+	r.add(Row{
+		What: what, Unit: "MB", Ours: now, Baseline: before, Of: of, Ratio: now / before,
+		Bound: fmt.Sprintf("<= %g", steady), Verdict: verdict(now <= before*steady),
+	})
+}
+
+// manifest reads the MPD that a player gets.
+func manifest(ctx context.Context, url string) (*dash.Manifest, error) {
+	b, status, err := fetch(ctx, http.MethodGet, url, nil)
+	if err != nil || status != http.StatusOK {
+		return nil, fmt.Errorf("%s answers %d: %w", url, status, err)
+	}
+	return dash.Parse(b)
+}
+
+// patiently asks for a segment as players do, again while it is being bought.
+func patiently(ctx context.Context, url string) (int64, error) {
+	for range 60 {
+		b, status, err := fetch(ctx, http.MethodGet, url, nil)
+		switch {
+		case err != nil:
+			return 0, err
+		case status == http.StatusOK:
+			return int64(len(b)), nil
+		case status != http.StatusGatewayTimeout && status != http.StatusServiceUnavailable:
+			return 0, fmt.Errorf("%s answers %d", url, status)
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+	return 0, fmt.Errorf("%s is not to be had", url)
+}
+
+// strangers is how many connections all viewers together may keep.
+var strangers = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 2 * crowd}}
+
+func fetch(ctx context.Context, method, url string, body []byte) ([]byte, int, error) {
+	r, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
+	if err != nil {
+		return nil, 0, err
+	}
+	resp, err := strangers.Do(r)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return b, resp.StatusCode, err
+}
+
+// crowded has a hundred viewers ask the provider for offers and sealed bytes
+// at the pace of the film; some of them pay.
+func crowded(ctx context.Context, s *stage, r *Report, sold *process) (err error) {
+	s.Progress(fmt.Sprintf("%d viewers for %v", crowd, crowding))
+	c, err := s.customer(ctx, sold, filmName)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.close()) }()
+	g := sold.gauge()
+	limit, cancel := context.WithTimeout(ctx, crowding)
+	defer cancel()
+	middle := make(chan float64, 1)
+	time.AfterFunc(crowding/2, func() { middle <- g.recent() })
+	var asked, bought atomic.Int64
+	group, each := errgroup.WithContext(limit)
+	for i := range crowd {
+		group.Go(func() error {
+			return pace(each, time.Duration(i)*2*time.Second/crowd, func(n int) error {
+				pair := c.pair((37*i + n) % twoHours)
+				if i < buyers {
+					for _, seg := range pair {
+						if err := c.buy(each, seg); err != nil {
+							return err
+						}
+						bought.Add(1)
+					}
+					return nil
+				}
+				asked.Add(2)
+				return askFor(each, sold.url, c.title, pair)
+			})
+		})
+	}
+	err = group.Wait()
+	end := g.recent()
+	g.stop()
+	if limit.Err() == nil && err != nil {
+		return err
+	}
+	r.Samples["provider with a crowd, MB"] = g.samples
+	r.atMost(fmt.Sprintf("provider, %d viewers for %v (%d offers, %d segments sold), peak", crowd, crowding, asked.Load()+bought.Load(), bought.Load()), "MB", g.peak(), providerMemory)
+	r.growth("  at the end", end, <-middle, "half way")
+	return nil
+}
+
+// pace calls do every two seconds, as a player wants its segments.
+func pace(ctx context.Context, first time.Duration, do func(n int) error) error {
+	time.Sleep(first)
+	tick := time.NewTicker(2 * time.Second)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		if err := do(n); err != nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// pair is a segment of some picture and one of some sound.
+func (c *customer) pair(index int) (pair []htlcdash.Segment) {
+	reps := map[string][]string{}
+	for _, rep := range c.title.Manifest.Representations() {
+		reps[rep.ContentType] = append(reps[rep.ContentType], rep.ID)
+	}
+	for _, kind := range names(reps) {
+		pair = append(pair, c.segments[reps[kind][rand.IntN(len(reps[kind]))]][index])
+	}
+	return pair
+}
+
+// askFor asks a provider for offers of segments and takes their sealed bytes.
+func askFor(ctx context.Context, url string, t *title.Title, segs []htlcdash.Segment) error {
+	req := exchange.OfferRequest{Title: t.ID, Scheme: exchange.SchemeSalted, Nonce: exchange.NewNonce()}
+	for _, seg := range segs {
+		req.Sealed = append(req.Sealed, seg.Sealed)
+	}
+	body, err := json.Marshal(req)
+	if err != nil {
+		return err
+	}
+	if _, status, err := fetch(ctx, http.MethodPost, url+"/v1/offers", body); err != nil || status != http.StatusOK {
+		return fmt.Errorf("offers: status %d: %w", status, err)
+	}
+	for _, seg := range segs {
+		b, status, err := fetch(ctx, http.MethodGet, url+"/sealed/"+seg.Sealed.String(), nil)
+		if err != nil || status != http.StatusOK || int64(len(b)) != seg.SealedBlob().Length {
+			return fmt.Errorf("sealed bytes: %d, status %d: %w", len(b), status, err)
+		}
+	}
+	return nil
+}
+
+// A gauge reads a process's memory twice a second.
+type gauge struct {
+	p    *process
+	end  chan struct{}
+	work sync.WaitGroup
+
+	mu      sync.Mutex
+	samples []float64 // MB; guarded by mu until stop
+	most    float64   // MB; guarded by mu
+}
+
+func (p *process) gauge() *gauge {
+	g := &gauge{p: p, end: make(chan struct{})}
+	g.read()
+	g.work.Go(func() {
+		tick := time.NewTicker(500 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				g.read()
+			case <-g.end:
+				return
+			}
+		}
+	})
+	return g
+}
+
+func (g *gauge) read() {
+	now, peak, err := g.p.memory()
+	if err != nil {
+		return // it ends
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.samples = append(g.samples, round(now/1e6))
+	g.most = max(g.most, peak/1e6)
+}
+
+// recent is the median of the last five seconds.
+func (g *gauge) recent() float64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return median(g.samples[max(0, len(g.samples)-10):])
+}
+
+func (g *gauge) peak() float64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.most
+}
+
+func (g *gauge) stop() {
+	g.read()
+	close(g.end)
+	g.work.Wait()
+}
