@@ -92,16 +92,21 @@ func (f *film) ownedRung(at time.Duration) (rung int) {
 }
 
 // remaining returns what the segments of rep that start at a time or later
-// cost, those that are owned left out. Before the prices are known it is the
-// share of the total. f.mu is held.
+// cost, those that are owned left out. Before the prices are known, and where
+// more Periods follow, which are taken to cost alike, it is what the time left
+// costs on the average. f.mu is held.
 func (f *film) remaining(rep *dash.Representation, at time.Duration) (cost lightning.Msat) {
 	if rep == nil || rep.Pay == nil {
 		return 0
 	}
 	prices := f.prices[rep.ID]
-	if prices == nil {
+	if n := len(rep.Segments); prices == nil || f.periods > 1 {
+		if n == 0 {
+			return 0
+		}
+		length := rep.Segments[n-1].Start + rep.Segments[n-1].Duration - rep.Segments[0].Start
 		left := max(f.manifest.Duration()-at, 0)
-		return lightning.Msat(float64(rep.Pay.Total) * float64(left) / float64(max(f.manifest.Duration(), 1)))
+		return lightning.Msat(float64(rep.Pay.Total) * float64(left) / float64(max(length, 1)))
 	}
 	for i, s := range rep.Segments {
 		if s.Start >= at && !f.owns(piece{rep, i}) {
@@ -117,7 +122,7 @@ func (f *film) cheapest(at time.Duration) (cost lightning.Msat) {
 	ladder := f.ladder()
 	count := len(ladder[0].Segments)
 	for _, rep := range ladder {
-		if f.prices[rep.ID] == nil || len(rep.Segments) != count { // not known yet, or not aligned
+		if f.prices[rep.ID] == nil || len(rep.Segments) != count || f.periods > 1 { // not known yet, or not aligned
 			return f.cheapestRung(at)
 		}
 	}

@@ -35,6 +35,7 @@ type film struct {
 	video    []*dash.Representation // ascending bandwidth
 	audio    []*dash.Representation // ascending bandwidth
 	reps     map[string]*dash.Representation
+	periods  int
 
 	mu      sync.Mutex
 	warm    bool                        // what is free was asked for
@@ -51,6 +52,7 @@ type film struct {
 	cap     int64            // bit/s of video that the budget carries; 0: no limit
 	given   int64            // bytes that reached players
 	trouble Trouble
+	logged  time.Time // when trouble was logged last
 }
 
 func newFilm(p *Proxy, name string, id htlcdash.TitleID, m *dash.Manifest, s stock, paid bool) *film {
@@ -67,6 +69,7 @@ func newFilm(p *Proxy, name string, id htlcdash.TitleID, m *dash.Manifest, s sto
 	}
 	for _, rep := range m.Representations() {
 		f.reps[rep.ID] = rep
+		f.periods = max(f.periods, rep.Period+1)
 		if rep.Period > 0 {
 			continue // rungs of later Periods are taken to cost alike
 		}

@@ -74,6 +74,10 @@ func (f *film) dearest() (m lightning.Msat) {
 	return m
 }
 
+// quiet is how long the same trouble is not logged again: a player that asks
+// again and again would fill the log.
+const quiet = 10 * time.Second
+
 // note keeps what went wrong last, for the page.
 func (f *film) note(err error) Trouble {
 	t := f.explain(err)
@@ -81,10 +85,16 @@ func (f *film) note(err error) Trouble {
 		return t // a player asks past the end, or left
 	}
 	t.At = time.Now()
-	f.proxy.log.Warn("a player has to wait", "title", f.name, "why", t.Kind, "error", err)
 	f.mu.Lock()
+	again := f.trouble.Kind == t.Kind && t.At.Sub(f.logged) < quiet
 	f.trouble = t
+	if !again {
+		f.logged = t.At
+	}
 	f.mu.Unlock()
+	if !again {
+		f.proxy.log.Warn("a player has to wait", "title", f.name, "why", t.Kind, "error", err)
+	}
 	f.proxy.changed()
 	return t
 }
