@@ -23,19 +23,20 @@ func TestStockPlayers(t *testing.T) {
 	for _, player := range []struct {
 		name    string
 		command func(url string) []string
+		frame   string // what each frame's line of output begins with; empty: it says nothing of frames
 	}{
 		{"ffmpeg", func(url string) []string {
-			return []string{"ffmpeg", "-v", "error", "-nostdin", "-i", url, "-map", "0:v:0", "-map", "0:a:0", "-f", "null", "-"}
-		}},
+			return []string{"ffmpeg", "-v", "error", "-nostdin", "-i", url, "-map", "0:v:0", "-map", "0:a:0", "-f", "framecrc", "-"}
+		}, "0,"},
 		{"mpv", func(url string) []string {
-			return []string{"mpv", "--no-config", "--ytdl=no", "--vo=null", "--ao=null", "--untimed", url}
-		}},
+			return []string{"mpv", "--no-config", "--ytdl=no", "--vo=null", "--ao=null", "--untimed", "--really-quiet", url}
+		}, ""},
 		{"gstreamer", func(url string) []string {
 			return []string{
 				"gst-launch-1.0", "-q", "playbin3", "uri=" + url,
 				"video-sink=fakevideosink sync=false", "audio-sink=fakesink sync=false",
 			}
-		}},
+		}, ""},
 	} {
 		t.Run(player.name, func(t *testing.T) {
 			viewer := s.proxy(t, player.name, provider, nil, "--exposure", "100 sat")
@@ -45,8 +46,16 @@ func TestStockPlayers(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
-			out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput()
-			t.Logf("%s: %v %s", player.name, err, bytes.TrimSpace(out))
+			cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+			var complaints bytes.Buffer
+			cmd.Stderr = &complaints
+			out, err := cmd.Output()
+			t.Logf("%s: %v %s", player.name, err, bytes.TrimSpace(complaints.Bytes()))
+			if player.frame != "" {
+				if n := bytes.Count(out, []byte("\n"+player.frame)); n != filmFrames {
+					t.Errorf("%d frames came out of %d", n, filmFrames)
+				}
+			}
 			bought := purchases(t, s.books(player.name))
 			if gaps := missing(bought, false); gaps != nil {
 				t.Errorf("no picture of segments %v", gaps)
