@@ -129,6 +129,26 @@ func (s *stage) bake(t *testing.T, name string, rights []lnd.Right) string {
 	return file
 }
 
+// command runs the program under test to its end and returns what it says.
+func (s *stage) command(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := s.try(t, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func (s *stage) try(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), program(t), args...).Output()
+	var failed *exec.ExitError
+	if errors.As(err, &failed) {
+		err = fmt.Errorf("htlcdash %s: %w\n%s", strings.Join(args, " "), err, failed.Stderr)
+	}
+	return string(out), err
+}
+
 // A process is a program that runs, with its log in a file.
 type process struct {
 	name string

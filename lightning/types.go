@@ -86,11 +86,6 @@ func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
 // UnmarshalText reads the hexadecimal form.
 func (h *Hash) UnmarshalText(b []byte) error { return decodeHex(h[:], string(b), "payment hash") }
 
-// ParseHash reads 64 hexadecimal digits.
-func ParseHash(s string) (h Hash, err error) {
-	return h, decodeHex(h[:], s, "payment hash")
-}
-
 func (id NodeID) String() string { return hex.EncodeToString(id[:]) }
 
 // MarshalText gives the hexadecimal form.

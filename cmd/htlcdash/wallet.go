@@ -19,6 +19,7 @@ type walletCommands struct {
 	Node config.Node `embed:"" prefix:"node-" envprefix:"HTLCDASH_NODE_"`
 
 	Balance   walletBalance   `cmd:"" help:"Show what the node can spend and receive, and its channels."`
+	Address   walletAddress   `cmd:"" help:"Show an address to send coins to, which channels are made of."`
 	Open      walletOpen      `cmd:"" help:"Open a channel."`
 	Close     walletClose     `cmd:"" help:"Close a channel."`
 	Pay       walletPay       `cmd:"" help:"Pay an invoice."`
@@ -74,6 +75,23 @@ func channelState(c lightning.Channel) string {
 		state += ", private"
 	}
 	return state
+}
+
+type walletAddress struct{}
+
+func (walletAddress) Help() string {
+	return "Each call gives a fresh one; all of them stay yours.\n\nExample: htlcdash wallet address"
+}
+
+func (walletAddress) Run(ctx context.Context, t terminal, w *walletCommands, log *slog.Logger) error {
+	return w.use(ctx, log, func(n *lnd.Node) error {
+		address, err := n.Address(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(t.out, address)
+		return err
+	})
 }
 
 type walletOpen struct {

@@ -376,11 +376,6 @@ func (n *Network) Kill(ctx context.Context, node string) error {
 	return n.do(ctx, command{Command: "kill", Node: node}, nil)
 }
 
-// Stop ends a node in order.
-func (n *Network) Stop(ctx context.Context, node string) error {
-	return n.do(ctx, command{Command: "stop", Node: node}, nil)
-}
-
 // Restart stops a node if it runs, starts it, and returns when its channels
 // with running nodes are active again.
 func (n *Network) Restart(ctx context.Context, node string) error {

@@ -90,6 +90,18 @@ func (n *Node) channels(ctx context.Context) ([]channel, error) {
 
 func sat(n int64) lightning.Msat { return lightning.Msat(n) * lightning.Sat }
 
+// Address returns a fresh address of the chain (SegWit version 1) to send coins
+// to, which channels are made of.
+func (n *Node) Address(ctx context.Context) (string, error) {
+	var r struct {
+		Address string `json:"address"`
+	}
+	if err := n.rest.get(ctx, "/v1/newaddress?type=TAPROOT_PUBKEY", &r); err != nil {
+		return "", fmt.Errorf("new address: %w", err)
+	}
+	return r.Address, nil
+}
+
 // OpenChannel opens a channel, as [lightning.Wallet] says.
 func (n *Node) OpenChannel(ctx context.Context, r lightning.OpenRequest) (lightning.ChannelPoint, error) {
 	point, err := n.open(ctx, r)
