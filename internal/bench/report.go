@@ -176,13 +176,6 @@ func median(v []float64) float64 {
 	return (v[(n-1)/2] + v[n/2]) / 2
 }
 
-func mean(v []float64) (sum float64) {
-	for _, x := range v {
-		sum += x / float64(len(v))
-	}
-	return sum
-}
-
 func sum(v []float64) (sum float64) {
 	for _, x := range v {
 		sum += x
