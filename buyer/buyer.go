@@ -4,7 +4,7 @@
 // segment with it:
 //
 //	offers (ahead, in batches)  provider
-//	sealed bytes (ahead)        anyone; verified before anything is paid
+//	sealed bytes                anyone; verified before anything is paid
 //	reserve -> Intend -> Pay -> Conclude -> commit
 //	           (books)  (node)  (books: outcome and key)
 //

@@ -405,8 +405,12 @@ func TestPrepare(t *testing.T) {
 	s, c := w.shop(t, "shop"), w.config(t)
 	b := w.open(t, c, s)
 	b.Prepare(t.Context(), w.segs)
-	if n := s.requests.Load(); n != 2 || w.sealed.gets != 100 {
-		t.Errorf("%d requests and %d blobs, want 2 and 100", n, w.sealed.gets)
+	if n := s.requests.Load(); n != 2 || w.sealed.gets != 0 {
+		t.Errorf("%d requests and %d blobs, want 2 and none", n, w.sealed.gets)
+	}
+	must(t, b.Download(t.Context(), w.segs[0]))
+	if n := s.requests.Load(); n != 2 || w.sealed.gets != 1 {
+		t.Errorf("%d requests and %d blobs after a download, want 2 and 1", n, w.sealed.gets)
 	}
 	w.wantBooks(t, c, b, 0)
 	for i := range 3 {

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"htlcdash"
 	"htlcdash/internal/exchange"
 	"htlcdash/lightning"
@@ -211,14 +209,14 @@ func (b *Buyer) check(p *peer, o exchange.Offer, seg htlcdash.Segment) (*quote, 
 	return q, nil
 }
 
-// Prepare fetches, ahead of need, offers for segs in as few requests as can
-// be, and their sealed bytes into the store of sealed bytes, if that keeps
-// any. It spends nothing. It returns when all is there, or could not be had,
-// or ctx is done: what fails will be asked for again when it is bought.
+// Prepare asks, ahead of need, for offers for segs in as few requests as can
+// be: then a purchase needs no round trip but the payment itself. It spends
+// nothing and fetches no sealed bytes, see [Buyer.Download]. It returns when
+// the offers are there, or could not be had, or ctx is done: what fails will be
+// asked for again when it is bought.
 func (b *Buyer) Prepare(ctx context.Context, segs []htlcdash.Segment) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() { b.prepareBytes(ctx, segs) })
 	for _, t := range b.titlesOf(segs) {
 		mine := slices.DeleteFunc(slices.Clone(segs), func(s htlcdash.Segment) bool { return s.Title != t.id || b.has(ctx, s) })
 		for batch := range slices.Chunk(b.desk.wanted(mine), exchange.MaxBatch) {
@@ -231,23 +229,12 @@ func (b *Buyer) Prepare(ctx context.Context, segs []htlcdash.Segment) {
 	}
 }
 
-// prepareBytes fetches few at a time: they share one line, and the first is
-// needed first.
-func (b *Buyer) prepareBytes(ctx context.Context, segs []htlcdash.Segment) {
-	var g errgroup.Group
-	g.SetLimit(3)
-	for _, seg := range segs {
-		g.Go(func() error {
-			if ctx.Err() != nil {
-				return nil
-			}
-			if _, err := b.c.Sealed.Get(ctx, seg.SealedBlob()); err != nil {
-				b.c.Log.Debug("not prepared", "segment", seg.Sealed, "err", err)
-			}
-			return nil
-		})
-	}
-	_ = g.Wait() // what failed is fetched again when it is needed
+// Download fetches, ahead of need, the sealed bytes of seg into the store of
+// sealed bytes, if that keeps any. It spends nothing. It takes its share of the
+// line from what is needed now, so it is for few segments.
+func (b *Buyer) Download(ctx context.Context, seg htlcdash.Segment) error {
+	_, err := b.c.Sealed.Get(ctx, seg.SealedBlob())
+	return err
 }
 
 // has reports whether the key of seg was bought or is being paid for.

@@ -58,14 +58,15 @@ type piece struct {
 }
 
 // asked books that a player asked for a segment, and returns the segments that
-// may be bought ahead now. f.mu is held.
+// may be bought ahead now, and those for which offers are to be asked. f.mu is
+// held.
 //
 // A player has to show that it means to go on: by naming its next object, or
 // by asking for one segment after another, or by taking the start that was laid
 // out for it. ffmpeg and mpv ask for one segment of every Representation when
 // they open a title, and play one of them. On a slow network nothing is bought
 // ahead, see quick.
-func (f *film) asked(p piece, said dash.CMCD, next *piece) []piece {
+func (f *film) asked(p piece, said dash.CMCD, next *piece) (plan, offers []piece) {
 	now := time.Now()
 	key := laneKey{said.SessionID, trackOf(p.rep)}
 	l, known := f.lanes[key]
@@ -79,8 +80,12 @@ func (f *film) asked(p piece, said dash.CMCD, next *piece) []piece {
 	l.steady = l.rep == p.rep
 	l.rep, l.index, l.asked = p.rep, p.index, now
 	f.settleAhead(p)
-	if !goesOn || !f.quick() {
-		return nil
+	if !goesOn {
+		return nil, nil
+	}
+	offers = f.coming(p.rep, p.index+1)
+	if !f.quick() {
+		return nil, offers
 	}
 	from := piece{p.rep, p.index + 1}
 	if next != nil && trackOf(next.rep) == trackOf(p.rep) && next.index > p.index {
@@ -90,7 +95,30 @@ func (f *film) asked(p piece, said dash.CMCD, next *piece) []piece {
 	if !l.steady || said.BufferKnown && said.Buffer >= comfortable {
 		count = min(count, 1)
 	}
-	return f.plan(p, from, count)
+	return f.plan(p, from, count), offers
+}
+
+// offersAhead is for how many segments offers are asked in one request. An
+// offer costs the provider an invoice, so it is not the whole film.
+const offersAhead = 8
+
+// coming returns the segments of rep from an index on for which offers are to
+// be asked now: none while half of those that were asked for are left. f.mu is
+// held.
+func (f *film) coming(rep *dash.Representation, from int) (pieces []piece) {
+	left := f.offered[rep.ID] - from
+	if left > offersAhead/2 && left <= offersAhead {
+		return nil
+	}
+	if left < 0 || left > offersAhead { // the player has jumped
+		left = 0
+	}
+	end := min(from+offersAhead, len(rep.Segments))
+	for i := from + left; i < end; i++ {
+		pieces = append(pieces, piece{rep, i})
+	}
+	f.offered[rep.ID] = end
+	return pieces
 }
 
 // comfortable is the buffer of a player for which one segment ahead is plenty.

@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -142,6 +143,47 @@ func TestNothingIsBoughtAheadOnASlowNetwork(t *testing.T) {
 			}, func(c *proxy.Config, s *spender) { s.line = test.line })
 		})
 	}
+}
+
+// When a player asks, the offer is there: the payment is the only round trip.
+// Sealed bytes do not come ahead, but for the first segment.
+func TestOffersAreThereBeforeAPlayerAsks(t *testing.T) {
+	const segments = 40
+	title := titletest.Make(t, titletest.Options{Segments: segments})
+	for _, line := range []int{0, 800_000} { // bit/s; on the second nothing is bought ahead
+		t.Run(fmt.Sprint(line), func(t *testing.T) {
+			bubble(t, title, func(t *testing.T, h *house) {
+				h.get("/t/film/manifest.mpd?all=1")
+				synctest.Wait()
+				for i := range segments {
+					if name := fmt.Sprintf("v1/%d", i); !slices.Contains(h.offers, name) {
+						t.Errorf("no offer for %s when it is asked for", name)
+					}
+					h.get(fmt.Sprintf("/t/film/v1/%d.m4s", i+1))
+					synctest.Wait()
+				}
+				slices.Sort(h.got)
+				want(t, "sealed bytes fetched ahead", fmt.Sprint(h.got), "[a0/0 v1/0]")
+				offers := slices.DeleteFunc(slices.Clone(h.offers), func(s string) bool { return s == "|" })
+				if requests := len(h.offers) - len(offers); requests > segments/4+1 {
+					t.Errorf("%d requests for offers, want one for several segments", requests)
+				}
+				slices.Sort(offers)
+				want(t, "offers, each asked for once", len(slices.Compact(offers)), len(offers))
+			}, func(c *proxy.Config, s *spender) { s.line = line })
+		})
+	}
+}
+
+// Who takes one segment of each quality means to play one of them.
+func TestNoOffersForProbes(t *testing.T) {
+	bubble(t, titletest.Make(t, titletest.Options{Segments: 12}), func(t *testing.T, h *house) {
+		for _, name := range []string{"v0/1", "v1/1", "a0/1"} {
+			h.get("/t/film/" + name + ".m4s")
+		}
+		synctest.Wait()
+		want(t, "offers", fmt.Sprint(h.offers), "[]")
+	})
 }
 
 func TestOurPageStartsOnOnePayment(t *testing.T) {

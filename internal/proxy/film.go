@@ -43,6 +43,7 @@ type film struct {
 	lanes   map[laneKey]*lane
 	ahead   map[piece]lightning.Msat // started before a player asked, and not asked for since
 	started map[string]int           // by Representation: the segment that was laid out for the start
+	offered map[string]int           // by Representation: up to here offers were asked for
 	owned   map[string][]bool        // by Representation: whose key was bought, ever
 	from    time.Duration            // where the player that loaded the MPD last begins
 	tally   tally
@@ -63,6 +64,7 @@ func newFilm(p *Proxy, name string, id htlcdash.TitleID, m *dash.Manifest, s sto
 		lanes:   map[laneKey]*lane{},
 		ahead:   map[piece]lightning.Msat{},
 		started: map[string]int{},
+		offered: map[string]int{},
 		owned:   map[string][]bool{},
 		tally:   newTally(),
 		now:     map[string]piece{},
@@ -116,10 +118,11 @@ func (f *film) ask(ctx context.Context, p piece, said dash.CMCD) ([]byte, error)
 	if said.Present {
 		f.said = said
 	}
-	plan := f.asked(p, said, next)
+	plan, offers := f.asked(p, said, next)
 	f.mu.Unlock()
 
 	item := f.fetch(p)
+	f.prepare(offers)
 	for _, a := range plan {
 		f.fetch(a)
 	}
@@ -190,31 +193,48 @@ func (f *film) load(at time.Duration, buy bool) {
 		f.prepareStart(at)
 		return
 	}
+	var offers []piece
 	for _, rep := range f.start() {
 		if first := indexAt(rep, at); first >= 0 {
-			f.layOut(piece{rep, first})
+			offers = append(offers, f.layOut(piece{rep, first})...)
 		}
 	}
+	f.prepare(offers)
 }
 
-// prepareStart has offers fetched for what a player will ask for first.
+// prepareStart does what costs nothing for what a player will ask for first.
 func (f *film) prepareStart(at time.Duration) {
+	var offers []piece
 	for _, rep := range f.start() {
 		if first := indexAt(rep, at); first >= 0 {
-			f.proxy.run(func() { f.prepare(piece{rep, first}) })
+			f.mu.Lock()
+			offers = append(offers, f.coming(rep, first)...)
+			f.mu.Unlock()
+			f.proxy.run(func() { f.download(piece{rep, first}) })
 		}
+	}
+	f.prepare(offers)
+}
+
+// prepare has offers for pieces asked for, in as few requests as can be.
+func (f *film) prepare(pieces []piece) {
+	if f.paid && len(pieces) > 0 {
+		f.proxy.run(func() { f.stock.prepare(f.proxy.ctx, pieces) })
 	}
 }
 
-// layOut buys a segment that a player will ask for first.
-func (f *film) layOut(p piece) {
+// layOut buys a segment that a player will ask for first, and returns those
+// after it for which offers are to be asked.
+func (f *film) layOut(p piece) (offers []piece) {
 	f.mu.Lock()
 	f.started[p.rep.ID] = p.index
 	if !f.proxy.shelf.has(f.place(p)) {
 		f.ahead[p] = f.price(p)
 	}
+	offers = f.coming(p.rep, p.index+1)
 	f.mu.Unlock()
 	f.fetch(p)
+	return offers
 }
 
 // indexAt returns the segment of rep that plays at a time, -1 if none does.

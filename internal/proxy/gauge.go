@@ -69,15 +69,15 @@ func (f *film) measures(p piece) bool {
 	return p.index >= 0 && p.rep.ContentType == f.ladder()[0].ContentType
 }
 
-// prepare does for p what costs nothing.
-func (f *film) prepare(p piece) {
+// download fetches the sealed bytes of p, which costs nothing, and measures the
+// network by it.
+func (f *film) download(p piece) {
 	n, err := f.stock.length(f.proxy.ctx, p.rep, p.index)
 	if err != nil {
 		return
 	}
 	began := time.Now()
-	f.stock.prepare(f.proxy.ctx, p.rep, p.index)
-	if f.measures(p) && f.proxy.ctx.Err() == nil {
+	if f.stock.download(f.proxy.ctx, p.rep, p.index) == nil && f.measures(p) {
 		f.proxy.gauge.add(n, time.Since(began))
 	}
 }

@@ -32,6 +32,8 @@ type spender struct {
 
 	mu      sync.Mutex
 	bought  []string // "v0/3", in the order of the asking
+	offers  []string // "v0/3", in the order of the asking; "|" ends a request
+	got     []string // "v0/3": whose sealed bytes were fetched ahead
 	owned   map[htlcdash.Root]bool
 	account buyer.Account
 	err     error
@@ -93,7 +95,21 @@ func (s *spender) plain(seg htlcdash.Segment) []byte {
 	return s.title.Plain(seg.Representation, seg.Index)
 }
 
-func (s *spender) Prepare(context.Context, []htlcdash.Segment) {}
+func (s *spender) Prepare(_ context.Context, segs []htlcdash.Segment) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, seg := range segs {
+		s.offers = append(s.offers, fmt.Sprintf("%s/%d", seg.Representation, seg.Index))
+	}
+	s.offers = append(s.offers, "|")
+}
+
+func (s *spender) Download(_ context.Context, seg htlcdash.Segment) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.got = append(s.got, fmt.Sprintf("%s/%d", seg.Representation, seg.Index))
+	return nil
+}
 
 func (s *spender) Account(htlcdash.TitleID) buyer.Account {
 	s.mu.Lock()

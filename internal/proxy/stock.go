@@ -28,8 +28,11 @@ type stock interface {
 	length(ctx context.Context, rep *dash.Representation, index int) (int64, error)
 	// prices returns the prices of all segments; nil for what is free.
 	prices(ctx context.Context, rep *dash.Representation) ([]lightning.Msat, error)
-	// prepare does what can be done for a segment without money.
-	prepare(ctx context.Context, rep *dash.Representation, index int)
+	// prepare asks for offers for pieces, so that buying them needs no round
+	// trip but the payment. It spends nothing.
+	prepare(ctx context.Context, pieces []piece)
+	// download fetches the sealed bytes of a segment, and spends nothing.
+	download(ctx context.Context, rep *dash.Representation, index int) error
 }
 
 // sealed is the stock of a sealed title: its keys are bought.
@@ -75,10 +78,22 @@ func (s sealed) prices(ctx context.Context, rep *dash.Representation) ([]lightni
 	return prices, nil
 }
 
-func (s sealed) prepare(ctx context.Context, rep *dash.Representation, index int) {
-	if seg, err := s.seal(ctx, rep, index); err == nil {
-		s.buyer.Prepare(ctx, []htlcdash.Segment{seg})
+func (s sealed) prepare(ctx context.Context, pieces []piece) {
+	var segs []htlcdash.Segment
+	for _, p := range pieces {
+		if seg, err := s.seal(ctx, p.rep, p.index); err == nil {
+			segs = append(segs, seg)
+		}
 	}
+	s.buyer.Prepare(ctx, segs)
+}
+
+func (s sealed) download(ctx context.Context, rep *dash.Representation, index int) error {
+	seg, err := s.seal(ctx, rep, index)
+	if err != nil {
+		return err
+	}
+	return s.buyer.Download(ctx, seg)
 }
 
 // open is the stock of a plain title on a web server. Nothing is paid.
@@ -103,7 +118,8 @@ func (o open) length(_ context.Context, rep *dash.Representation, index int) (in
 }
 
 func (open) prices(context.Context, *dash.Representation) ([]lightning.Msat, error) { return nil, nil }
-func (open) prepare(context.Context, *dash.Representation, int)                     {}
+func (open) prepare(context.Context, []piece)                                       {}
+func (open) download(context.Context, *dash.Representation, int) error              { return nil }
 
 func (o open) fetch(ctx context.Context, r dash.Resource) ([]byte, error) {
 	resp, err := o.do(ctx, r)
