@@ -39,6 +39,8 @@ const (
 	maxMsat       = Msat(21_000_000 * 100_000_000 * 1000)
 	maxExpiry     = 1 << 32 // seconds; time.Duration carries them
 	defaultExpiry = time.Hour
+	defaultDelta  = 18      // blocks
+	maxDelta      = 1 << 20 // blocks, twenty years; what is sane is the caller's to say
 
 	timestampGroups = 7 // 35 bits
 	hashGroups      = 52
@@ -120,6 +122,8 @@ func decodeInvoice(bolt11 string) (Invoice, error) {
 		Created: time.Unix(int64(number(signed[:timestampGroups])), 0).UTC(),
 		Expiry:  f.expiry,
 		Memo:    f.memo,
+
+		FinalDelta: f.delta,
 	}, nil
 }
 
@@ -190,6 +194,7 @@ type fields struct {
 	hash   Hash
 	memo   string
 	expiry time.Duration
+	delta  int
 	node   []byte // empty: recover it from the signature
 }
 
@@ -197,7 +202,7 @@ type fields struct {
 // length, are skipped as BOLT 11 asks.
 func parseFields(data []byte) (fields, error) {
 	var (
-		out      = fields{expiry: defaultExpiry}
+		out      = fields{expiry: defaultExpiry, delta: defaultDelta}
 		seen     [32]bool
 		features []byte
 	)
@@ -231,6 +236,8 @@ func parseFields(data []byte) (fields, error) {
 			out.memo, err = memo(value)
 		case tagExpiry:
 			out.expiry, err = seconds(value)
+		case tagFinalDelta:
+			out.delta, err = blocks(value)
 		case tagSecret:
 			_, err = octets(value)
 		case tagFeatures:
@@ -283,6 +290,14 @@ func seconds(value []byte) (time.Duration, error) {
 		return time.Duration(n) * time.Second, nil
 	}
 	return 0, errors.New("expires too late")
+}
+
+func blocks(value []byte) (int, error) {
+	value = bytes.TrimLeft(value, "\x00")
+	if n := number(value); len(value) <= 4 && n <= maxDelta {
+		return int(n), nil
+	}
+	return 0, errors.New("holds the payment for ever")
 }
 
 // checkFeatures refuses even bits that we do not know (BOLT 9: "it's ok to be
@@ -402,6 +417,12 @@ func EncodeInvoice(inv Invoice, secret [32]byte, key *btcec.PrivateKey) (Invoice
 	if inv.Expiry == 0 {
 		inv.Expiry = defaultExpiry
 	}
+	if inv.FinalDelta < 0 || inv.FinalDelta > maxDelta {
+		return Invoice{}, fmt.Errorf("%w: %d blocks", ErrInvoice, inv.FinalDelta)
+	}
+	if inv.FinalDelta == 0 {
+		inv.FinalDelta = defaultDelta
+	}
 	inv.Expiry = inv.Expiry.Truncate(time.Second)
 	inv.Created = inv.Created.Truncate(time.Second).UTC()
 
@@ -411,7 +432,7 @@ func EncodeInvoice(inv Invoice, secret [32]byte, key *btcec.PrivateKey) (Invoice
 	data = appendField(data, tagHash, groups(inv.Hash[:]))
 	data = appendField(data, tagMemo, groups([]byte(inv.Memo)))
 	data = appendField(data, tagExpiry, shortest(uint64(inv.Expiry/time.Second)))
-	data = appendField(data, tagFinalDelta, shortest(18))
+	data = appendField(data, tagFinalDelta, shortest(uint64(inv.FinalDelta)))
 	data = appendField(data, tagFeatures, []byte{1 << (featureSecret % 5), 1 << (featureOnion % 5), 0})
 	return sign(inv, hrp, data, key)
 }

@@ -71,7 +71,7 @@ func TestEncodeInvoiceComesBack(t *testing.T) {
 	for _, network := range []lightning.Network{lightning.Mainnet, lightning.Testnet, lightning.Signet, lightning.Regtest, lightning.Simnet} {
 		for _, amount := range []lightning.Msat{0, 1, 9, 10, 99, 100, 1000, 12_345_678_901, 1e5, 1e8, 1e11, 21e17} {
 			in := lightning.Invoice{
-				Network: network, Amount: amount, Hash: sha256.Sum256([]byte(network)), Memo: "segment ½",
+				Network: network, Amount: amount, Hash: sha256.Sum256([]byte(network)), Memo: "segment ½", FinalDelta: 40,
 				Created: time.Unix(1_800_000_000, 0).UTC(), Expiry: 61 * time.Second,
 			}
 			made, err := lightning.EncodeInvoice(in, [32]byte{7}, key)
@@ -95,6 +95,7 @@ func TestEncodeInvoiceRefuses(t *testing.T) {
 		"unknown network": {Network: "moon", Amount: 1},
 		"too much money":  {Network: lightning.Simnet, Amount: 21e17 + 1},
 		"negative amount": {Network: lightning.Simnet, Amount: -1},
+		"held for ever":   {Network: lightning.Simnet, Amount: 1, FinalDelta: 1<<20 + 1},
 		"long memo":       {Network: lightning.Simnet, Memo: strings.Repeat("x", 640)},
 		"memo not UTF-8":  {Network: lightning.Simnet, Memo: "\xff"},
 	} {

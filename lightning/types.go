@@ -184,7 +184,10 @@ type Invoice struct {
 	Payee   NodeID // who signed it
 	Created time.Time
 	Expiry  time.Duration
-	Memo    string // what a stranger wrote: escape it before it is shown
+	// FinalDelta is for how many blocks the payee's node may hold the payment
+	// (min_final_cltv_expiry_delta); 0 in one that is to be made: 18.
+	FinalDelta int
+	Memo       string // what a stranger wrote: escape it before it is shown
 }
 
 // Expired reports whether the invoice can no longer be paid at now.

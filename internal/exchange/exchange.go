@@ -41,6 +41,10 @@ const (
 	maxInvoiceBytes  = 2 << 10   // of one BOLT 11 invoice
 )
 
+// MaxLock is for how many blocks a provider's node may hold a payment before it
+// takes it or gives it back: two days. Nodes ask for 18 to 144.
+const MaxLock = 288
+
 // OfferLife is how long an offer can be paid if the provider says nothing else.
 const OfferLife = 10 * time.Minute
 

@@ -108,6 +108,8 @@ func (o Offer) check(seal htlcdash.Seal, now time.Time) (lightning.Invoice, erro
 		return inv, broken("invoice has another payment hash")
 	case inv.Amount != o.Price:
 		return inv, broken("invoice over %v, price %v", inv.Amount, o.Price)
+	case inv.FinalDelta > MaxLock:
+		return inv, broken("payment may be held for %d blocks, at most %d", inv.FinalDelta, MaxLock)
 	case o.Hash == lightning.Hash(seal.KeyHash):
 		return inv, broken("payment hash is not salted")
 	case inv.Expired(now) || !now.Before(o.Expires):

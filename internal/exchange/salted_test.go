@@ -185,6 +185,16 @@ func TestSaltedCheckRefuses(t *testing.T) {
 			inv.Amount = 0
 			o.Invoice = invoice(inv)
 		}), 0, exchange.ErrTerms},
+		{"invoice that may be held for long", with(func(o *exchange.Offer) {
+			inv := standard
+			inv.FinalDelta = exchange.MaxLock + 1
+			o.Invoice = invoice(inv)
+		}), 0, exchange.ErrTerms},
+		{"invoice that may be held for two days", with(func(o *exchange.Offer) {
+			inv := standard
+			inv.FinalDelta = exchange.MaxLock
+			o.Invoice = invoice(inv)
+		}), 0, nil},
 		{"hash without salt", with(func(o *exchange.Offer) {
 			inv := standard
 			inv.Hash = lightning.Hash(seal.KeyHash)

@@ -33,6 +33,7 @@ type Config struct {
 	MaxInFlight int           // payments at once, others queue; 0: 250, about half of the HTLCs a channel holds
 	MaxParts    int           // HTLCs one payment may be split into; 0: 1, since segments are small
 	PayTimeout  time.Duration // how long lnd looks for a route; 0: one minute
+	MaxLock     int           // blocks for which a payment may be locked on its whole way; 0: 1008, a week
 	LostAfter   time.Duration // a payment in flight that no channel carried for so long has failed; 0: two minutes
 	RouteHints  bool          // invoices name our private channels
 	Log         *slog.Logger  // nil: silent
@@ -41,6 +42,7 @@ type Config struct {
 const (
 	defaultInFlight   = 250
 	defaultPayTimeout = time.Minute
+	defaultMaxLock    = 1008
 )
 
 // Node is an lnd node. It implements [lightning.Payer], [lightning.Payee],
@@ -74,6 +76,9 @@ func New(cfg Config) (*Node, error) {
 	}
 	if cfg.MaxParts <= 0 {
 		cfg.MaxParts = 1
+	}
+	if cfg.MaxLock <= 0 {
+		cfg.MaxLock = defaultMaxLock
 	}
 	if cfg.PayTimeout <= 0 {
 		cfg.PayTimeout = defaultPayTimeout

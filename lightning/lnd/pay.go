@@ -102,6 +102,7 @@ func (n *Node) queue(ctx context.Context, f *flight, inv lightning.Invoice, maxF
 type sendRequest struct {
 	PaymentRequest    string `json:"payment_request"`
 	FeeLimitMsat      int64  `json:"fee_limit_msat,string"`
+	CLTVLimit         int    `json:"cltv_limit"`
 	TimeoutSeconds    int    `json:"timeout_seconds"`
 	MaxParts          int    `json:"max_parts"`
 	NoInflightUpdates bool   `json:"no_inflight_updates"`
@@ -113,7 +114,7 @@ type sendRequest struct {
 func (n *Node) send(ctx context.Context, inv lightning.Invoice, maxFee lightning.Msat) (lightning.Payment, error) {
 	s, err := n.rest.stream(ctx, http.MethodPost, "/v2/router/send", sendRequest{
 		PaymentRequest: inv.Bolt11, FeeLimitMsat: int64(maxFee), MaxParts: n.cfg.MaxParts,
-		TimeoutSeconds: int(max(n.cfg.PayTimeout/time.Second, 1)), NoInflightUpdates: true,
+		CLTVLimit: n.cfg.MaxLock, TimeoutSeconds: int(max(n.cfg.PayTimeout/time.Second, 1)), NoInflightUpdates: true,
 	})
 	var p lightning.Payment
 	if err == nil {

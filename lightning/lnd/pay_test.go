@@ -2,6 +2,7 @@ package lnd_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -102,6 +103,29 @@ func TestPayOutcomes(t *testing.T) {
 				t.Errorf("a secret is in %v", err)
 			}
 		})
+	}
+}
+
+// Whatever an invoice asks for, by its hints of private channels too, lnd is
+// told how much a route may cost and for how long it may lock the money.
+func TestPayBoundsTheRoute(t *testing.T) {
+	f, s := newFake(t), newSale(t, 21_000)
+	var asked struct {
+		Fee   string `json:"fee_limit_msat"`
+		Lock  int    `json:"cltv_limit"`
+		Parts int    `json:"max_parts"`
+	}
+	f.on("POST /v2/router/send", func(w http.ResponseWriter, r *http.Request) {
+		if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
+			t.Error(err)
+		}
+		line(w, s.payment("SUCCEEDED"))
+	})
+	if _, err := f.node(t).Pay(soon(t), s.Invoice, 100); err != nil {
+		t.Fatal(err)
+	}
+	if asked.Fee != "100" || asked.Lock != 1008 || asked.Parts != 1 {
+		t.Errorf("lnd was told %+v", asked)
 	}
 }
 

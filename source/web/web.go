@@ -6,11 +6,15 @@ package web
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
+	"syscall"
 	"time"
 
 	"htlcdash"
@@ -23,21 +27,58 @@ type Web struct {
 }
 
 // New returns the source below base, an http or https URL. A nil client means
-// one made by [NewClient].
+// one for bytes that are checked by their root: it follows at most three
+// redirects, and none of them into a private network.
 func New(base string, client *http.Client) (*Web, error) {
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 		return nil, fmt.Errorf("source %q: want a URL such as https://provider.example", base)
 	}
 	if client == nil {
-		client = NewClient()
+		home, abroad := newTransport(), newTransport()
+		abroad.Proxy = nil // it would look up names in our place
+		abroad.DialContext = (&net.Dialer{Timeout: 10 * time.Second, Control: onlyPublic}).DialContext
+		client = &http.Client{Transport: travel{u.Host, home, abroad}, CheckRedirect: checkRedirect}
 	}
 	return &Web{u, client}, nil
 }
 
-// NewClient returns a client for bytes that are checked by their root: it keeps
-// connections, asks for no compression, and follows at most three redirects.
-func NewClient() *http.Client {
+// ErrPrivate means that a source sends its visitors to an address that only
+// this machine or its network can reach.
+var ErrPrivate = errors.New("redirect into a private network")
+
+// travel takes redirects away from home to public addresses only: a source
+// must not make us knock at doors that it cannot reach itself. One such door
+// is the viewer's own proxy, which would spend money.
+type travel struct {
+	home         string // host and port
+	own, foreign http.RoundTripper
+}
+
+func (t travel) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Host == t.home {
+		return t.own.RoundTrip(r)
+	}
+	return t.foreign.RoundTrip(r)
+}
+
+// shared is the address space of carriers (RFC 6598), which is not public.
+var shared = netip.MustParsePrefix("100.64.0.0/10")
+
+// onlyPublic looks at the address itself, after names were resolved.
+func onlyPublic(_, address string, _ syscall.RawConn) error {
+	a, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return fmt.Errorf("%s: %w", address, ErrPrivate)
+	}
+	if ip := a.Addr().Unmap(); !ip.IsGlobalUnicast() || ip.IsPrivate() || shared.Contains(ip) {
+		return fmt.Errorf("%s: %w", address, ErrPrivate)
+	}
+	return nil
+}
+
+// newTransport keeps connections and asks for no compression.
+func newTransport() *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.DisableCompression = true // sealed bytes do not compress, and lengths must be exact
 	t.MaxIdleConnsPerHost = 32  // a player's parallel fetches, without new handshakes
@@ -45,9 +86,10 @@ func NewClient() *http.Client {
 	t.ResponseHeaderTimeout = 10 * time.Second
 	t.MaxResponseHeaderBytes = 64 << 10
 	t.ReadBufferSize = 64 << 10
-	return &http.Client{Transport: t, CheckRedirect: checkRedirect}
+	return t
 }
 
+// checkRedirect follows three, and none that drops the encryption.
 func checkRedirect(r *http.Request, via []*http.Request) error {
 	if len(via) > 3 || (via[0].URL.Scheme == "https" && r.URL.Scheme != "https") {
 		return http.ErrUseLastResponse

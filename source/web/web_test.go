@@ -1,10 +1,12 @@
 package web_test
 
 import (
+	"bytes"
 	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,6 +79,57 @@ func TestBadServers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A source is a stranger. It must not make us send requests into our own
+// network, where the next door may be our own proxy, which spends money.
+func TestRedirectsStayOutOfPrivateNetworks(t *testing.T) {
+	b, data := sourcetest.Blob(1, htlcdash.LeafSize)
+	var knocked atomic.Int64
+	inside := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		knocked.Add(1)
+		_, _ = w.Write(data)
+	}))
+	t.Cleanup(inside.Close)
+	_, port, _ := strings.Cut(strings.TrimPrefix(inside.URL, "http://"), ":")
+	for _, c := range []struct{ name, to string }{
+		{"another port of this machine", inside.URL},
+		{"the same by its name", "http://localhost:" + port},
+		{"the same, IPv4 in IPv6", "http://[::ffff:127.0.0.1]:" + port},
+		{"the same, any address", "http://0.0.0.0:" + port},
+		{"IPv6 loopback", "http://[::1]:" + port},
+		{"a neighbour", "http://192.168.1.1/"},
+		{"link local", "http://169.254.169.254/latest/"},
+		{"a carrier's network", "http://100.64.0.1/"},
+		{"unique local", "http://[fd00::1]/"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := serve(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, c.to, http.StatusFound) })
+			if _, err := w.Open(t.Context(), b); !errors.Is(err, web.ErrPrivate) {
+				t.Errorf("got %v, want %v", err, web.ErrPrivate)
+			}
+		})
+	}
+	if n := knocked.Load(); n > 0 {
+		t.Errorf("%d requests reached a server that only this machine can reach", n)
+	}
+}
+
+// A source may move things about in its own house.
+func TestRedirectsAtHome(t *testing.T) {
+	b, data := sourcetest.Blob(1, htlcdash.LeafSize)
+	w := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/base/") {
+			http.Redirect(w, r, "/moved", http.StatusFound)
+			return
+		}
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+	})
+	rc, err := w.Open(t.Context(), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rc.Close()
 }
 
 // Through a library a server that cuts or stalls is found out, and named.
