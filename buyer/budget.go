@@ -1,6 +1,7 @@
 package buyer
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -33,15 +34,26 @@ type Account struct {
 	InFlight int            // payments whose outcome is not known
 	Stopped  bool
 	Risk     lightning.Msat // the most that is unproved with one provider at a time
+
+	spare lightning.Msat // of Reserved: for fees
+}
+
+// FeeShare is what routes cost so far, as a part of the prices paid.
+func (a Account) FeeShare() float64 {
+	return float64(a.Fees) / float64(max(a.Spent-a.Fees, 1))
 }
 
 // Left is what may still be spent, if there is a limit.
 func (a Account) Left() (left lightning.Msat, limited bool) {
-	left = a.DayLeft
-	if a.Budget != NoLimit {
-		left = min(left, max(a.Budget-a.Spent-a.Reserved, 0))
-	}
+	left = min(a.DayLeft, a.left())
 	return left, left != NoLimit
+}
+
+func (a Account) left() lightning.Msat {
+	if a.Budget == NoLimit {
+		return NoLimit
+	}
+	return max(a.Budget-a.Spent-a.Reserved, 0)
 }
 
 // A till knows all the money that may be spent. A [hold] is the only way to
@@ -52,11 +64,13 @@ type till struct {
 	mu       sync.Mutex
 	titles   map[htlcdash.TitleID]*Account
 	reserved lightning.Msat           // for all titles
+	spare    lightning.Msat           // of it: for fees
+	freed    chan struct{}            // closed when there may be more to spend, and replaced
 	hours    map[int64]lightning.Msat // spent for all titles, by hourOf
 }
 
 func newTill(l Limits, spent map[time.Time]lightning.Msat) *till {
-	t := &till{limits: l, titles: make(map[htlcdash.TitleID]*Account), hours: make(map[int64]lightning.Msat)}
+	t := &till{limits: l, freed: make(chan struct{}), titles: make(map[htlcdash.TitleID]*Account), hours: make(map[int64]lightning.Msat)}
 	for at, m := range spent {
 		t.hours[hourOf(at)] += m
 	}
@@ -87,8 +101,15 @@ func (t *till) change(id htlcdash.TitleID, alter func(*Account)) bool {
 	a, ok := t.titles[id]
 	if ok {
 		alter(a)
+		t.free()
 	}
 	return ok
+}
+
+// free wakes those who wait for money. It needs t.mu.
+func (t *till) free() {
+	close(t.freed)
+	t.freed = make(chan struct{})
 }
 
 func (t *till) account(id htlcdash.TitleID) Account {
@@ -124,67 +145,100 @@ func (t *till) dayLeft() lightning.Msat {
 	return max(left, 0)
 }
 
-// admits says early whether amount could be reserved, so that nobody's line is
+// admits says early whether a payment could be made, so that nobody's line is
 // used for what will not be paid.
-func (t *till) admits(id htlcdash.TitleID, amount lightning.Msat) error {
+func (t *till) admits(id htlcdash.TitleID) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	_, err := t.find(id, amount)
+	_, _, err := t.find(id, 1)
+	if _, ok := errors.AsType[tiedError](err); ok {
+		return nil
+	}
 	return err
 }
 
-// find needs t.mu.
-func (t *till) find(id htlcdash.TitleID, amount lightning.Msat) (*Account, error) {
+// A tiedError means that fees that are reserved now, and perhaps not used, are
+// what a price lacks.
+type tiedError struct{ freed <-chan struct{} }
+
+func (tiedError) Error() string { return "money is reserved for fees" }
+func (tiedError) Unwrap() error { return ErrBudget }
+
+// find returns what one payment may take, which is not less than price. It
+// needs t.mu.
+func (t *till) find(id htlcdash.TitleID, price lightning.Msat) (a *Account, room lightning.Msat, err error) {
 	a, ok := t.titles[id]
 	switch {
 	case !ok:
-		return nil, fmt.Errorf("title %s is not open: %w", id, htlcdash.ErrNotFound)
+		return nil, 0, fmt.Errorf("title %s is not open: %w", id, htlcdash.ErrNotFound)
 	case a.Stopped:
-		return nil, ErrStopped
-	case amount > t.limits.Segment:
-		return nil, fmt.Errorf("%w: %v for a segment, limit %v", ErrBudget, amount, t.limits.Segment)
-	case a.Budget != NoLimit && amount > a.Budget-a.Spent-a.Reserved:
-		return nil, fmt.Errorf("%w: want %v, left for this title %v", ErrBudget, amount, max(a.Budget-a.Spent-a.Reserved, 0))
+		return nil, 0, ErrStopped
 	}
-	if left := t.dayLeft(); amount > left {
-		return nil, fmt.Errorf("%w: want %v, left for this day %v", ErrBudget, amount, left)
+	room = NoLimit
+	for _, limit := range []struct {
+		what        string
+		left, spare lightning.Msat
+	}{
+		{"a segment", t.limits.Segment, 0},
+		{"this title", a.left(), a.spare},
+		{"this day", t.dayLeft(), t.spare},
+	} {
+		switch {
+		case price <= limit.left:
+			room = min(room, limit.left)
+		case price-limit.left <= limit.spare:
+			err = tiedError{t.freed}
+		default:
+			return nil, 0, fmt.Errorf("%w: want %v, left for %s %v", ErrBudget, price, limit.what, limit.left)
+		}
 	}
-	return a, nil
+	return a, room, err
 }
 
-// reserve sets amount aside for a title, or fails with [ErrBudget] or
-// [ErrStopped].
-func (t *till) reserve(id htlcdash.TitleID, amount lightning.Msat) (*hold, error) {
+// reserve sets a price and at most fee aside for a title: less for fees where a
+// limit allows no more, so that a budget can be used to its end. It fails with
+// [ErrBudget] or [ErrStopped]; with a [tiedError] if it may be tried again when
+// a payment under way has ended.
+func (t *till) reserve(id htlcdash.TitleID, price, fee lightning.Msat) (*hold, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	a, err := t.find(id, amount)
+	a, room, err := t.find(id, price)
 	if err != nil {
 		return nil, err
 	}
-	return t.hold(a, amount), nil
+	return t.hold(a, price, min(fee, room-price)), nil
 }
 
 // restore sets aside what an earlier run had, whatever the limits are now.
-func (t *till) restore(id htlcdash.TitleID, amount lightning.Msat) *hold {
+func (t *till) restore(id htlcdash.TitleID, price, fee lightning.Msat) *hold {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.hold(t.titles[id], amount)
+	return t.hold(t.titles[id], price, fee)
 }
 
 // hold needs t.mu.
-func (t *till) hold(a *Account, amount lightning.Msat) *hold {
-	a.Reserved += amount
-	a.InFlight++
-	t.reserved += amount
-	return &hold{till: t, account: a, amount: amount}
+func (t *till) hold(a *Account, price, fee lightning.Msat) *hold {
+	h := &hold{till: t, account: a, price: price, fee: fee}
+	h.take(+1)
+	return h
 }
 
 // A hold is money set aside for one payment. It ends once, by its outcome.
 type hold struct {
-	till    *till
-	account *Account
-	amount  lightning.Msat
-	ended   bool // guarded by till.mu
+	till       *till
+	account    *Account
+	price, fee lightning.Msat
+	ended      bool // guarded by till.mu
+}
+
+// take moves the money into the sums of what is reserved, or out of them. It
+// needs till.mu.
+func (h *hold) take(sign lightning.Msat) {
+	h.account.InFlight += int(sign)
+	h.account.Reserved += sign * (h.price + h.fee)
+	h.account.spare += sign * h.fee
+	h.till.reserved += sign * (h.price + h.fee)
+	h.till.spare += sign * h.fee
 }
 
 // release gives all back: nothing was spent, and nothing can be.
@@ -200,9 +254,8 @@ func (h *hold) end(p lightning.Payment, lost bool) {
 		panic("buyer: a hold ended twice")
 	}
 	h.ended = true
-	h.account.InFlight--
-	h.account.Reserved -= h.amount
-	h.till.reserved -= h.amount
+	h.take(-1)
+	h.till.free()
 	if p.State != lightning.Paid {
 		return
 	}

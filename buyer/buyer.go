@@ -71,7 +71,7 @@ type Sealed interface {
 }
 
 // Fee bounds what a route may cost: the greater of both. It counts against the
-// budget.
+// budget, and where that leaves less, less bounds the route.
 type Fee struct {
 	Floor lightning.Msat
 	PPM   int64 // millionths of the price
@@ -355,7 +355,7 @@ func (b *Buyer) segment(ctx context.Context, seg htlcdash.Segment) ([]byte, erro
 		return nil, err
 	}
 	if !owned && b.flight(seg) == nil {
-		if err := b.till.admits(seg.Title, 1); err != nil {
+		if err := b.till.admits(seg.Title); err != nil {
 			return nil, err
 		}
 	}
@@ -442,7 +442,7 @@ func (b *Buyer) accept(ctx context.Context, t *title, seg htlcdash.Segment, q *q
 		b.desk.put(seg, q)
 		return htlcdash.Key{}, err
 	}
-	f, mine, err := b.begin(seg, q, d)
+	f, mine, err := b.begin(ctx, seg, q, d)
 	if !mine {
 		q.peer.proved(q.inv.Amount)
 		b.desk.put(seg, q)

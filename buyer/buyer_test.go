@@ -1,9 +1,11 @@
 package buyer_test
 
 import (
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -262,6 +264,40 @@ func TestHangingPayment(t *testing.T) {
 	}
 }
 
+// A provider that lets a payment hang gets one, and then gives way.
+func TestProviderThatHoldsPayments(t *testing.T) {
+	w := newWorld(t, 4)
+	holds, good, conf := w.shop(t, "holds"), w.shop(t, "good"), w.config(t)
+	conf.Patience = time.Second
+	b := w.open(t, conf, holds, good)
+	events := b.Watch(t.Context())
+	w.viewer.Order(sim.Stall)
+	_, err := b.Segment(t.Context(), w.segs[0])
+	wantErr(t, err, lightning.ErrInFlight)
+	held := await(t, events, 0, "unknown")
+	if held.Provider != holds.URL {
+		t.Fatalf("%s was paid first", held.Provider)
+	}
+	asked := holds.requests.Load()
+	for i := 1; i < 4; i++ {
+		w.buy(t, b, i)
+		if p := await(t, events, i, "paid"); p.Provider != good.URL {
+			t.Errorf("segment %d was bought from %s", i, p.Provider)
+		}
+	}
+	if n := holds.requests.Load(); n != asked {
+		t.Errorf("the one who holds a payment was asked for %d more offers", n-asked)
+	}
+	if a := b.Account(w.title); a.Reserved != price+lightning.Sat || a.Spent != 3*price || a.InFlight != 1 {
+		t.Errorf("account %+v", a)
+	}
+	if !w.net.Release(held.Hash, false) {
+		t.Fatal("nothing to release")
+	}
+	await(t, events, 0, "failed")
+	w.wantBooks(t, conf, b, 3*price)
+}
+
 // A crash at any step, and what the next run makes of it.
 func TestCrash(t *testing.T) {
 	for _, c := range []struct {
@@ -424,17 +460,16 @@ func TestPrepare(t *testing.T) {
 }
 
 func TestBudgets(t *testing.T) {
-	const cost = price + lightning.Sat // with the most that the route may take
 	for _, c := range []struct {
 		name   string
 		limits buyer.Limits
 		want   error
 	}{
 		{"zero", buyer.Limits{}, buyer.ErrBudget},
-		{"segment too dear", buyer.Limits{Segment: cost - 1, Title: buyer.NoLimit, Day: buyer.NoLimit}, buyer.ErrBudget},
-		{"title too dear", buyer.Limits{Segment: buyer.NoLimit, Title: cost - 1, Day: buyer.NoLimit}, buyer.ErrBudget},
-		{"day too dear", buyer.Limits{Segment: buyer.NoLimit, Title: buyer.NoLimit, Day: cost - 1}, buyer.ErrBudget},
-		{"exact", buyer.Limits{Segment: cost, Title: cost, Day: cost}, nil},
+		{"segment too dear", buyer.Limits{Segment: price - 1, Title: buyer.NoLimit, Day: buyer.NoLimit}, buyer.ErrBudget},
+		{"title too dear", buyer.Limits{Segment: buyer.NoLimit, Title: price - 1, Day: buyer.NoLimit}, buyer.ErrBudget},
+		{"day too dear", buyer.Limits{Segment: buyer.NoLimit, Title: buyer.NoLimit, Day: price - 1}, buyer.ErrBudget},
+		{"exact", buyer.Limits{Segment: price, Title: price, Day: price}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t, 1)
@@ -450,6 +485,53 @@ func TestBudgets(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A budget of what the segments and their routes cost, to the msat, buys them
+// all, however many are bought at once: what is reserved for fees and not used
+// comes back.
+func TestBudgetLastsToTheEnd(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		fee    lightning.Msat
+		atOnce int
+	}{
+		{"no fees", 0, 1},
+		{"fees as dear as allowed", lightning.Sat, 1},
+		{"no fees, many at once", 0, 12},
+		{"fees as dear as allowed, many at once", lightning.Sat, 12},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, 12)
+			s, conf := w.shop(t, "shop"), w.config(t)
+			w.router.SetFees(sim.Fees{Base: c.fee})
+			conf.Exposure = buyer.NoLimit
+			conf.Limits.Title = lightning.Msat(len(w.segs)) * (price + c.fee)
+			b := w.open(t, conf, s)
+			each(c.atOnce, w.segs, func(seg htlcdash.Segment) {
+				if _, err := b.Segment(t.Context(), seg); err != nil {
+					t.Error(err)
+				}
+			})
+			w.wantBooks(t, conf, b, conf.Limits.Title)
+		})
+	}
+}
+
+// What a budget leaves for the route may be too little: then the budget is
+// named, and nothing was paid.
+func TestBudgetWithoutTheFee(t *testing.T) {
+	w := newWorld(t, 1)
+	s, c := w.shop(t, "shop"), w.config(t)
+	w.router.SetFees(sim.Fees{Base: 300})
+	c.Limits.Title = price + 299
+	b := w.open(t, c, s)
+	_, err := b.Segment(t.Context(), w.segs[0])
+	wantErr(t, err, buyer.ErrBudget, lightning.ErrFailed)
+	w.wantBooks(t, c, b, 0)
+	must(t, b.SetTitleBudget(t.Context(), w.title, price+300))
+	w.buy(t, b, 0)
+	w.wantBooks(t, c, b, price+300)
 }
 
 // However many buy at once, a budget is not exceeded by a msat, and it is used
@@ -762,6 +844,66 @@ func TestSlowWatcher(t *testing.T) {
 	}
 }
 
+// What a provider says it sells is bounded before it fills the memory.
+func TestListOfTitles(t *testing.T) {
+	entry := `{"id":"` + strings.Repeat("ab", 32) + `","name":"film"}`
+	list := func(entries string) string { return `{"titles":[` + entries + `]}` }
+	many := func(n int, entry string) string { return list(strings.TrimSuffix(strings.Repeat(entry+",", n), ",")) }
+	for _, c := range []struct {
+		name, body string
+		count      int
+		why        string
+	}{
+		{"one", list(entry), 1, ""},
+		{"none", `{"titles":null}`, 0, ""},
+		{"as many as may be", many(4096, `{"name":"a"}`), 4096, ""},
+		{"one more", many(4097, `{"name":"a"}`), 0, "more than 4096 titles"},
+		{"a million", many(300_000, `{"name":"a"}`), 0, "more than 4096 titles"},
+		{"endless", strings.Repeat(" ", 5<<20), 0, "above 4194304 bytes"},
+		{"no list", `{"titles":{}}`, 0, "no list of titles"},
+		{"cut off", list(entry)[:40], 0, "unexpected end"},
+		{"not JSON", "<html>", 0, "invalid character"},
+		{"a name that leads away", list(`{"name":".."}`), 0, "no name"},
+		{"a name with a path", list(`{"name":"a/b"}`), 0, "no name"},
+		{"no name", list(`{}`), 0, "no name"},
+		{"a long name", list(`{"name":"` + strings.Repeat("x", 256) + `"}`), 0, "no name"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, c.body) }))
+			defer s.Close()
+			p, err := buyer.NewProvider(s.URL, nil)
+			must(t, err)
+			titles, err := p.Titles(t.Context())
+			if c.why == "" {
+				must(t, err)
+			} else if wantErr(t, err, htlcdash.ErrFormat); err != nil && !strings.Contains(err.Error(), c.why) {
+				t.Errorf("got %v, want one that says %q", err, c.why)
+			}
+			if c.why == "" && len(titles) != c.count {
+				t.Errorf("%d titles, want %d", len(titles), c.count)
+			}
+		})
+	}
+}
+
+// A provider's answers do not unpack into more than they are.
+func TestCompressedAnswers(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if got := r.Header.Get("Accept-Encoding"); got != "" {
+			t.Errorf("asked for encoding %q", got)
+		}
+		w.Header().Set("Content-Encoding", "gzip")
+		z := gzip.NewWriter(w)
+		_, _ = z.Write([]byte(`{"titles":[]}`))
+		_ = z.Close()
+	}))
+	defer s.Close()
+	p, err := buyer.NewProvider(s.URL, nil)
+	must(t, err)
+	_, err = p.Titles(t.Context())
+	wantErr(t, err, htlcdash.ErrFormat)
+}
+
 func TestNewProvider(t *testing.T) {
 	for _, address := range []string{"", "provider.example", "ftp://provider.example", "http://", "http://a/?q=1"} {
 		if _, err := buyer.NewProvider(address, nil); err == nil {
@@ -774,7 +916,7 @@ func TestProviderFetch(t *testing.T) {
 	file := []byte("0123456789")
 	ranged := true
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/t/film/a/init.mp4" {
+		if r.URL.Path != "/t/50% off?/a/init.mp4" {
 			http.NotFound(w, r)
 			return
 		}
@@ -787,7 +929,7 @@ func TestProviderFetch(t *testing.T) {
 	defer server.Close()
 	p, err := buyer.NewProvider(server.URL+"/", nil)
 	must(t, err)
-	fetch := p.Fetch("film")
+	fetch := p.Fetch("50% off?")
 	for _, ranged = range []bool{true, false} {
 		for _, c := range []struct {
 			offset, limit int64

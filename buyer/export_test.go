@@ -19,7 +19,7 @@ func NewTill(l Limits, spent map[time.Time]lightning.Msat, id htlcdash.TitleID) 
 
 // Spend reserves and pays an amount.
 func (t Till) Spend(id htlcdash.TitleID, amount lightning.Msat) error {
-	h, err := t.t.reserve(id, amount)
+	h, err := t.t.reserve(id, amount, 0)
 	if err == nil {
 		h.commit(lightning.Payment{State: lightning.Paid, Amount: amount}, false)
 	}

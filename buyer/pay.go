@@ -70,8 +70,26 @@ func (b *Buyer) flight(seg htlcdash.Segment) *flight {
 }
 
 // begin reserves the money for q and starts its payment. If one for the same
-// key is under way it returns that, and q is not used.
-func (b *Buyer) begin(seg htlcdash.Segment, q *quote, d *download) (f *flight, mine bool, err error) {
+// key is under way it returns that, and q is not used. What lacks only fees
+// that are reserved for others waits until those are free.
+func (b *Buyer) begin(ctx context.Context, seg htlcdash.Segment, q *quote, d *download) (f *flight, mine bool, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, b.c.Patience, ErrBudget)
+	defer cancel()
+	for {
+		f, mine, err = b.tryBegin(seg, q, d)
+		tied, ok := errors.AsType[tiedError](err)
+		if !ok {
+			return f, mine, err
+		}
+		select {
+		case <-tied.freed:
+		case <-ctx.Done():
+			return nil, false, context.Cause(ctx)
+		}
+	}
+}
+
+func (b *Buyer) tryBegin(seg htlcdash.Segment, q *quote, d *download) (f *flight, mine bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if f, ok := b.flights[seg.KeyHash]; ok {
@@ -84,13 +102,14 @@ func (b *Buyer) begin(seg htlcdash.Segment, q *quote, d *download) (f *flight, m
 		Purchase: ledger.Purchase{
 			Hash: q.inv.Hash, Title: seg.Title, Representation: seg.Representation, Index: seg.Index,
 			Sealed: seg.Sealed, KeyHash: seg.KeyHash, Provider: q.peer.URL(), Payee: q.inv.Payee,
-			Amount: q.inv.Amount, MaxFee: b.c.Fee.of(q.inv.Amount), Salt: q.salt, Bolt11: q.inv.Bolt11, Created: time.Now(),
+			Amount: q.inv.Amount, Salt: q.salt, Bolt11: q.inv.Bolt11, Created: time.Now(),
 		},
 		inv: q.inv, offer: q.took, began: time.Now(), peer: q.peer,
 	}
-	if f.hold, err = b.till.reserve(seg.Title, f.Reserved()); err != nil {
+	if f.hold, err = b.till.reserve(seg.Title, f.Amount, b.c.Fee.of(f.Amount)); err != nil {
 		return nil, false, err
 	}
+	f.MaxFee = f.hold.fee
 	select {
 	case <-d.done:
 		f.bytes = d.took
@@ -102,7 +121,7 @@ func (b *Buyer) begin(seg htlcdash.Segment, q *quote, d *download) (f *flight, m
 
 // resume takes up a payment of an earlier run.
 func (b *Buyer) resume(p ledger.Purchase) {
-	f := &flight{Purchase: p, began: p.Created, hold: b.till.restore(p.Title, p.Reserved())}
+	f := &flight{Purchase: p, began: p.Created, hold: b.till.restore(p.Title, p.Amount, p.MaxFee)}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.past = append(b.past, f)
@@ -218,7 +237,7 @@ func (b *Buyer) settle(f *flight, out lightning.Payment) {
 		b.c.Step("paid")
 		key, err = b.prove(f, out)
 	} else {
-		err = fmt.Errorf("payment %s to %s: %w: %s", f.Hash, f.Provider, lightning.ErrFailed, out.Reason)
+		err = b.failed(f, out)
 	}
 	f.Purchase.State, f.Fee, f.Reason, f.Lost = out.State, out.Fee, out.Reason, out.State == lightning.Paid && err != nil
 	booked := b.c.Ledger.Conclude(context.WithoutCancel(b.alive), f.Hash, out, key)
@@ -236,6 +255,16 @@ func (b *Buyer) settle(f *flight, out lightning.Payment) {
 		return
 	}
 	b.finish(f, out, key, err)
+}
+
+// failed explains a payment that failed. Where the budget left less for the
+// route than routes may take, the budget may be why.
+func (b *Buyer) failed(f *flight, out lightning.Payment) error {
+	err := fmt.Errorf("payment %s to %s: %w: %s", f.Hash, f.Provider, lightning.ErrFailed, out.Reason)
+	if f.MaxFee < b.c.Fee.of(f.Amount) {
+		err = fmt.Errorf("%w; only %v were left for the route: %w", err, f.MaxFee, ErrBudget)
+	}
+	return err
 }
 
 // prove turns the preimage into the key. A provider whose preimage is not the
@@ -278,6 +307,7 @@ func (b *Buyer) judge(f *flight, err error) {
 	b.mu.Unlock()
 	switch {
 	case p == nil || f.inv.Bolt11 == "": // of an earlier run: its time says nothing
+	case errors.Is(err, ErrBudget): // not the provider's doing
 	case err == nil:
 		p.sold(time.Since(f.began))
 	default:

@@ -234,6 +234,23 @@ func TestBudgetEndsBuying(t *testing.T) {
 	}
 }
 
+// A budget of what the film costs at its lowest quality, and not a msat more,
+// plays it to its last segment.
+func TestTightBudgetLastsToTheEnd(t *testing.T) {
+	s := newStreet(t)
+	s.sell(t)
+	cheapest, _ := s.title.PriceRange()
+	s.play(t, "--budget-title", fmt.Sprintf("%d msat", cheapest))
+	if code, _ := s.get(t, "/t/"+s.title.ID.String()+"/manifest.mpd?all=1"); code != http.StatusOK {
+		t.Fatal("no MPD", code)
+	}
+	s.watch(t, "v0")
+	s.watch(t, "a0")
+	if _, paid := s.sum(t, "bought", "amount_msat"); paid != cheapest {
+		t.Errorf("paid %v, want %v", paid, cheapest)
+	}
+}
+
 func TestSilentProvider(t *testing.T) {
 	s := newStreet(t)
 	s.shop = "http://127.0.0.1:1" // nobody

@@ -33,7 +33,7 @@ func (h *house) post(path, body string) *httptest.ResponseRecorder {
 
 func TestTheBudgetBounds(t *testing.T) {
 	title := titletest.Make(t, titletest.Options{Segments: 10})
-	// For the whole film v0 costs 10, v1 30, a0 5 sat; 3 % are added.
+	// For the whole film v0 costs 10, v1 30, a0 5 sat; 3 % are added for switches.
 	tests := []struct {
 		name   string
 		budget lightning.Msat
@@ -44,8 +44,8 @@ func TestTheBudgetBounds(t *testing.T) {
 		{"plenty", 100_000, 720008, true},
 		{"just the best", 36_100, 720008, true},
 		{"not quite the best", 36_000, 264000, true},
-		{"just the lowest", 15_500, 264000, true},
-		{"not quite the lowest", 15_400, 264000, false},
+		{"just the lowest", 15_000, 264000, true},
+		{"not quite the lowest", 14_999, 264000, false},
 		{"nothing", 0, 264000, false},
 	}
 	for _, test := range tests {
@@ -94,6 +94,25 @@ func TestTheCapFollowsTheMoney(t *testing.T) {
 		want(t, "beyond it the money is out", h.get("/t/film/v0/4.m4s").Code, 503)
 		want(t, "trouble", h.state(t).Trouble.Kind, "budget")
 	}, func(c *proxy.Config, s *spender) { c.NoEarlyBuy = true; c.Ahead.Segments = -1 })
+}
+
+// Routes that were dear are taken to stay so.
+func TestTheCapCountsFees(t *testing.T) {
+	bubble(t, titletest.Make(t, titletest.Options{Segments: 10}), func(t *testing.T, h *house) {
+		h.get("/t/film/manifest.mpd?all=1")
+		for _, test := range []struct {
+			fees lightning.Msat // of 10 sat spent before
+			cap  int64
+		}{
+			{0, 720008}, {909, 720008}, {2_000, 264000},
+		} {
+			h.account.Spent, h.account.Fees = 10_000, test.fees
+			h.account.Budget = h.account.Spent + 40_000
+			synctest.Wait()
+			want(t, fmt.Sprint("cap with fees of ", test.fees), h.state(t).Cap, test.cap)
+		}
+		want(t, "to the end", h.state(t).ToEnd, lightning.Msat(15_000*125/100))
+	}, func(c *proxy.Config, s *spender) { c.NoEarlyBuy = true })
 }
 
 func TestBooksOfEarlierRunsCount(t *testing.T) {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"math"
 	"time"
 
 	"htlcdash/internal/dash"
@@ -14,7 +15,8 @@ type bound struct {
 	enough bool           // the money left carries it
 }
 
-// margin is what routes and switches of quality add to prices, in percent.
+// margin is what switches of quality add to prices, in percent, besides what
+// routes add.
 const margin = 3
 
 // slack is how much less than the budget a rung must cost, in percent, before a
@@ -23,13 +25,15 @@ const slack = 10
 
 // bound tells what the budget lets a player do from here on. It is where
 // quality and money meet until an agent decides per segment: the highest rung
-// whose remaining segments, and those of the sound, can all be paid. What is
-// owned already costs nothing.
+// whose remaining segments, and those of the sound, can all be paid, if routes
+// go on to take what they took so far. What is owned already costs nothing.
 func (f *film) bound() bound {
 	if !f.paid {
 		return bound{enough: true}
 	}
-	left, limited := f.proxy.buyer.Account(f.id).Left()
+	account := f.proxy.buyer.Account(f.id)
+	left, limited := account.Left()
+	fees := lightning.Msat(math.Ceil(100 * account.FeeShare())) // percent
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	at := f.position()
@@ -37,14 +41,14 @@ func (f *film) bound() bound {
 	if len(f.video) > 0 {
 		sound = f.remaining(f.sound(), at)
 	}
-	b := bound{toEnd: withMargin(f.cheapest(at)+sound, margin), enough: true}
+	b := bound{toEnd: withMargin(f.cheapest(at)+sound, fees), enough: true}
 	if !limited {
 		f.cap = 0
 		return b
 	}
 	costs := make([]lightning.Msat, len(f.ladder()))
 	for i, rep := range f.ladder() {
-		costs[i] = withMargin(f.remaining(rep, at)+sound, margin)
+		costs[i] = withMargin(f.remaining(rep, at)+sound, fees+margin)
 	}
 	rung := affordable(left, costs, f.rungBelow(f.cap))
 	rung = max(rung, f.ownedRung(at))
