@@ -255,7 +255,7 @@ func (b *Buyer) AddTitle(ctx context.Context, id htlcdash.TitleID, dearest light
 func (b *Buyer) peer(p *Provider) *peer {
 	known, ok := b.peers[p.URL()]
 	if !ok {
-		known = newPeer(p)
+		known = newPeer(p, b.c.Patience/10)
 		known.banned = b.bans[p.URL()]
 		for _, f := range b.past {
 			if f.Provider == p.URL() && !f.over {
@@ -417,12 +417,23 @@ func (b *Buyer) buy(ctx context.Context, seg htlcdash.Segment, d *download) (htl
 			return htlcdash.Key{}, errors.Join(append(errs, err)...)
 		}
 		tried[q.peer] = true
-		key, err := b.accept(ctx, t, seg, q, d)
+		key, err := b.accept(ctx, t, seg, q, d, b.patience(t, tried))
 		if err == nil || !anotherMayHelp(err) {
 			return key, err
 		}
 		errs = append(errs, err)
 	}
+}
+
+// patience is how long to wait until a provider may be paid more: not for long
+// if another could be paid instead.
+func (b *Buyer) patience(t *title, tried map[*peer]bool) time.Duration {
+	for _, p := range t.peers {
+		if !tried[p] && p.ok() {
+			return p.stall
+		}
+	}
+	return b.c.Patience
 }
 
 func anotherMayHelp(err error) bool {
@@ -431,14 +442,14 @@ func anotherMayHelp(err error) bool {
 
 // accept pays for q once the sealed bytes are in hand and the provider's
 // exposure allows it.
-func (b *Buyer) accept(ctx context.Context, t *title, seg htlcdash.Segment, q *quote, d *download) (htlcdash.Key, error) {
+func (b *Buyer) accept(ctx context.Context, t *title, seg htlcdash.Segment, q *quote, d *download, patience time.Duration) (htlcdash.Key, error) {
 	if !b.c.PayBeside || !q.peer.isProven() {
 		if _, err := d.wait(ctx); err != nil {
 			b.desk.put(seg, q) // not used
 			return htlcdash.Key{}, err
 		}
 	}
-	if err := q.peer.expose(ctx, q.inv.Amount, b.exposure(t), b.c.Patience); err != nil {
+	if err := q.peer.expose(ctx, q.inv.Amount, b.exposure(t), patience); err != nil {
 		b.desk.put(seg, q)
 		return htlcdash.Key{}, err
 	}

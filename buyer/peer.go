@@ -16,9 +16,12 @@ import (
 type peer struct {
 	*Provider
 
+	stall time.Duration // of payments, after which it gives way to others
+
 	mu       sync.Mutex
 	banned   string         // why; empty: not
 	exposed  lightning.Msat // sent, and not yet proved to have bought a key
+	moved    time.Time      // when exposed last shrank, or began
 	freed    chan struct{}  // closed when exposed shrinks, and replaced
 	latency  time.Duration  // of payments, smoothed
 	proven   bool           // has sold a key in this run
@@ -26,8 +29,8 @@ type peer struct {
 	benched  time.Time      // until then it is asked last
 }
 
-func newPeer(p *Provider) *peer {
-	return &peer{Provider: p, freed: make(chan struct{}), latency: guess}
+func newPeer(p *Provider, stall time.Duration) *peer {
+	return &peer{Provider: p, stall: stall, freed: make(chan struct{}), latency: guess}
 }
 
 // guess is the latency of a provider that was never tried: one that is slower
@@ -58,6 +61,9 @@ func (p *peer) tryExpose(amount, limit lightning.Msat) (freed chan struct{}, ok 
 	if p.exposed > 0 && amount > limit-p.exposed {
 		return p.freed, false
 	}
+	if p.exposed == 0 {
+		p.moved = time.Now()
+	}
 	p.exposed += amount
 	return nil, true
 }
@@ -67,6 +73,7 @@ func (p *peer) proved(amount lightning.Msat) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.exposed -= amount
+	p.moved = time.Now()
 	close(p.freed)
 	p.freed = make(chan struct{})
 }
@@ -104,7 +111,8 @@ func (p *peer) isProven() bool {
 	return p.proven
 }
 
-// rank orders peers: those not on the bench first, the quickest first.
+// rank orders peers: those not on the bench first, the quickest first. One that
+// holds a payment and lets it hang is as good as on the bench.
 func rank(peers []*peer) []*peer {
 	type standing struct {
 		*peer
@@ -116,7 +124,7 @@ func rank(peers []*peer) []*peer {
 	for _, p := range peers {
 		p.mu.Lock()
 		if p.banned == "" {
-			all = append(all, standing{p, now.Before(p.benched), p.latency})
+			all = append(all, standing{p, now.Before(p.benched) || p.exposed > 0 && now.Sub(p.moved) > p.stall, p.latency})
 		}
 		p.mu.Unlock()
 	}

@@ -49,6 +49,7 @@ func newClient() *http.Client {
 	t.MaxIdleConnsPerHost = 8
 	t.ResponseHeaderTimeout = 10 * time.Second
 	t.MaxResponseHeaderBytes = 64 << 10
+	t.DisableCompression = true // a few bytes must not become many
 	return &http.Client{Transport: t, Timeout: 30 * time.Second}
 }
 
@@ -84,10 +85,44 @@ type TitleInfo struct {
 	Max             lightning.Msat       `json:"max_msat"` // and on its dearest
 }
 
-// Titles asks what the provider sells.
+// Bounds on what a provider may claim to sell.
+const (
+	maxTitles = 4096
+	maxName   = 255 // bytes
+)
+
+// titleList is bounded while it is read: an entry takes a few bytes on the wire
+// and many here.
+type titleList []TitleInfo
+
+func (l *titleList) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		return nil
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	if t, err := d.Token(); err != nil || t != json.Delim('[') {
+		return errors.New("no list of titles")
+	}
+	for d.More() {
+		var info TitleInfo
+		if err := d.Decode(&info); err != nil {
+			return err
+		}
+		if len(*l) == maxTitles {
+			return fmt.Errorf("more than %d titles", maxTitles)
+		}
+		if n := info.Name; n == "" || len(n) > maxName || strings.Contains(n, "/") || n == "." || n == ".." {
+			return fmt.Errorf("title %s has no name that could stand in a path", info.ID)
+		}
+		*l = append(*l, info)
+	}
+	return nil
+}
+
+// Titles asks what the provider sells: at most 4096 titles.
 func (p *Provider) Titles(ctx context.Context) ([]TitleInfo, error) {
 	var list struct {
-		Titles []TitleInfo `json:"titles"`
+		Titles titleList `json:"titles"`
 	}
 	err := p.getJSON(ctx, "v1/titles", &list)
 	return list.Titles, err
@@ -102,7 +137,8 @@ func (p *Provider) Fetch(name string) func(ctx context.Context, file string, off
 		if limit <= 0 || offset < 0 || path.Clean("/"+file) != "/"+file {
 			return nil, fmt.Errorf("%s: %q from %d: %w", p, file, offset, htlcdash.ErrFormat)
 		}
-		r, err := p.request(ctx, http.MethodGet, "t/"+name+"/"+file, nil)
+		escaped := (&url.URL{Path: "t/" + name + "/" + file}).EscapedPath()
+		r, err := p.request(ctx, http.MethodGet, escaped, nil)
 		if err != nil {
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,18 +24,27 @@ const (
 	askLater = time.Minute
 )
 
+// Bounds on what one provider can make us do.
+const (
+	visitTime = 20 * time.Second // for all its new titles, at one refresh
+	maxKept   = 64 << 20         // bytes of its titles' MPDs, ever
+)
+
 // A market is the configured providers and what they sell. It tells the buyer
 // and the proxy of titles as they appear.
 type market struct {
-	providers []*buyer.Provider
-	sources   []source.Source
-	buyer     *buyer.Buyer
-	proxy     *proxy.Proxy
-	log       *slog.Logger
+	providers  []*buyer.Provider
+	publishers []htlcdash.PublisherID // whose titles are taken; none: all
+	sources    []source.Source
+	buyer      *buyer.Buyer
+	proxy      *proxy.Proxy
+	log        *slog.Logger
 
 	// Only refresh uses these, one call at a time.
 	titles map[htlcdash.TitleID]*listing
-	quiet  map[string]bool // providers whose silence was logged
+	quiet  map[string]bool            // providers whose silence was logged
+	kept   map[*buyer.Provider]int64  // bytes of MPDs
+	blamed map[*buyer.Provider]string // what was logged of its titles last
 }
 
 // A listing is a title on sale.
@@ -43,8 +53,16 @@ type listing struct {
 	sellers map[*buyer.Provider]bool
 }
 
-func newMarket(addresses []string, log *slog.Logger) (*market, error) {
-	m := &market{log: log, titles: map[htlcdash.TitleID]*listing{}, quiet: map[string]bool{}}
+func newMarket(addresses, publishers []string, log *slog.Logger) (*market, error) {
+	m := &market{log: log, titles: map[htlcdash.TitleID]*listing{}, quiet: map[string]bool{},
+		kept: map[*buyer.Provider]int64{}, blamed: map[*buyer.Provider]string{}}
+	for _, s := range publishers {
+		id, err := htlcdash.ParsePublisherID(s)
+		if err != nil {
+			return nil, fmt.Errorf("publisher %q: %w", s, err)
+		}
+		m.publishers = append(m.publishers, id)
+	}
 	for _, a := range addresses {
 		p, err := buyer.NewProvider(a, nil)
 		if err != nil {
@@ -83,26 +101,44 @@ func (m *market) follow(ctx context.Context) (stop func()) {
 	}
 }
 
-// refresh asks all providers what they sell.
+// A visit is what one provider showed.
+type visit struct {
+	err    error // it does not answer
+	titles []found
+	blame  error // why titles of it are left out
+}
+
+// A found title is open if it is new here.
+type found struct {
+	info buyer.TitleInfo
+	open *title.Title
+}
+
+// refresh asks all providers at once what they sell: none can hold up another.
 func (m *market) refresh(ctx context.Context) {
+	visits := make([]visit, len(m.providers))
+	var work sync.WaitGroup
+	for i, p := range m.providers {
+		work.Go(func() { visits[i] = m.visit(ctx, p) })
+	}
+	work.Wait()
+	if ctx.Err() != nil {
+		return
+	}
 	sellers := map[htlcdash.TitleID][]*buyer.Provider{}
-	for _, p := range m.providers {
-		list, err := p.Titles(ctx)
-		if err != nil {
-			if !m.quiet[p.URL()] && ctx.Err() == nil {
-				m.log.Warn("provider", "err", err)
-				m.quiet[p.URL()] = true
-			}
+	for i, p := range m.providers {
+		v := visits[i]
+		if m.hear(p, v.err); v.err != nil {
 			continue
 		}
-		delete(m.quiet, p.URL())
-		for _, info := range list {
-			if err := m.meet(ctx, p, info); err != nil && ctx.Err() == nil {
-				m.log.Warn("title left out", "provider", p, "title", info.Name, "err", err)
+		for _, f := range v.titles {
+			if err := m.meet(ctx, p, f); err != nil {
+				v.blame = fmt.Errorf("%.64q: %w", f.info.Name, err)
 				continue
 			}
-			sellers[info.ID] = append(sellers[info.ID], p)
+			sellers[f.info.ID] = append(sellers[f.info.ID], p)
 		}
+		m.complain(p, v.blame)
 	}
 	for id, by := range sellers {
 		if err := m.offer(ctx, id, by); err != nil && ctx.Err() == nil {
@@ -111,27 +147,93 @@ func (m *market) refresh(ctx context.Context) {
 	}
 }
 
-// meet opens a title that is new here and gives it to the proxy. It is known
-// by what was signed, not by what the provider says of it.
-func (m *market) meet(ctx context.Context, p *buyer.Provider, info buyer.TitleInfo) error {
-	if m.titles[info.ID] != nil {
-		return nil
+// hear logs the silence of a provider once.
+func (m *market) hear(p *buyer.Provider, err error) {
+	if err == nil {
+		delete(m.quiet, p.URL())
+	} else if !m.quiet[p.URL()] {
+		m.log.Warn("provider", "err", err)
+		m.quiet[p.URL()] = true
+	}
+}
+
+// complain logs why titles of a provider are left out, once for each reason.
+func (m *market) complain(p *buyer.Provider, blame error) {
+	if why := fmt.Sprint(blame); blame != nil && m.blamed[p] != why {
+		m.log.Warn("title left out", "provider", p, "err", blame)
+		m.blamed[p] = why
+	}
+}
+
+// visit asks a provider what it sells, and opens what is new. It changes
+// nothing in m.
+func (m *market) visit(ctx context.Context, p *buyer.Provider) (v visit) {
+	ctx, cancel := context.WithTimeout(ctx, visitTime)
+	defer cancel()
+	list, err := p.Titles(ctx)
+	if err != nil {
+		return visit{err: err}
+	}
+	room := maxKept - m.kept[p]
+	for _, info := range list {
+		if m.titles[info.ID] != nil {
+			v.titles = append(v.titles, found{info: info})
+			continue
+		}
+		t, err := m.open(ctx, p, info)
+		if err == nil && int64(len(t.MPD)) > room {
+			err = fmt.Errorf("this provider shows more titles than %d bytes of MPDs", int64(maxKept))
+		}
+		if err != nil {
+			v.blame = fmt.Errorf("%.64q: %w", info.Name, err)
+			if ctx.Err() != nil || room <= 0 {
+				return v
+			}
+			continue
+		}
+		room -= int64(len(t.MPD))
+		v.titles = append(v.titles, found{info, t})
+	}
+	return v
+}
+
+// open fetches a title. It is known by what was signed, not by what the
+// provider says of it.
+func (m *market) open(ctx context.Context, p *buyer.Provider, info buyer.TitleInfo) (*title.Title, error) {
+	if !m.trusts(info.Publisher) {
+		return nil, fmt.Errorf("publisher %s is not one of yours: %w", info.Publisher, htlcdash.ErrSignature)
 	}
 	t, err := title.Open(ctx, p.Fetch(info.Name))
-	if err != nil {
-		return err
+	switch {
+	case err != nil:
+		return nil, err
+	case t.ID != info.ID:
+		return nil, fmt.Errorf("it is title %s: %w", t.ID, htlcdash.ErrSignature)
+	case !m.trusts(t.Publisher):
+		return nil, fmt.Errorf("publisher %s is not one of yours: %w", t.Publisher, htlcdash.ErrSignature)
 	}
-	if t.ID != info.ID {
-		return fmt.Errorf("it is title %s: %w", t.ID, htlcdash.ErrSignature)
+	return t, nil
+}
+
+func (m *market) trusts(id htlcdash.PublisherID) bool {
+	return len(m.publishers) == 0 || slices.Contains(m.publishers, id)
+}
+
+// meet gives a title that is new here to the buyer and the proxy.
+func (m *market) meet(ctx context.Context, p *buyer.Provider, f found) error {
+	t := f.open
+	if m.titles[f.info.ID] != nil {
+		return nil
 	}
 	if err := m.buyer.AddTitle(ctx, t.ID, t.Dearest(), []*buyer.Provider{p}); err != nil {
 		return err
 	}
-	if err := m.proxy.Add(info.Name, t); err != nil {
+	if err := m.proxy.Add(f.info.Name, t); err != nil {
 		return err
 	}
 	m.titles[t.ID] = &listing{title: t, sellers: map[*buyer.Provider]bool{p: true}}
-	m.log.Info("title on sale", "title", t.ID, "name", info.Name, "publisher", t.Publisher, "provider", p)
+	m.kept[p] += int64(len(t.MPD))
+	m.log.Info("title on sale", "title", t.ID, "name", f.info.Name, "publisher", t.Publisher, "provider", p)
 	return nil
 }
 

@@ -69,7 +69,7 @@ func (c proxyCommand) play(ctx context.Context, door net.Listener, node wallet, 
 		return err
 	}
 	defer func() { err = errors.Join(err, books.Close()) }()
-	market, err := newMarket(c.Providers, log)
+	market, err := newMarket(c.Providers, c.Publishers, log)
 	if err != nil {
 		return usageError{err}
 	}

@@ -83,6 +83,7 @@ type Proxy struct {
 	ProxyProviders
 	ProxyBooks
 	ProxyMacaroon
+	Publishers    []string       `help:"Keys of the publishers whose titles are taken, 64 hexadecimal digits each. Empty: all that the providers sell."`
 	Cache         Path           `default:"~/.htlcdash/cache" help:"Folder for sealed bytes that were fetched."`
 	CacheSize     Bytes          `default:"2 GiB"     help:"Most that the cache may hold."`
 	BudgetSegment lightning.Msat `default:"50 sat"    help:"Most that one segment may cost, fees included. 0: nothing is bought."`
