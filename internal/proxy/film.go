@@ -3,11 +3,7 @@ package proxy
 import (
 	"cmp"
 	"context"
-	"net/url"
-	"path"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -134,19 +130,12 @@ func (f *film) ask(ctx context.Context, p piece, said dash.CMCD) ([]byte, error)
 	return data, err
 }
 
-// next finds the object that a player says it will ask for next. It is named
-// relative to the one it asks for now.
+// next finds the object that a player says it will ask for next.
 func (f *film) next(p piece, said dash.CMCD) *piece {
-	if said.NextObject == "" {
+	at, offset, ok := said.Next(p.rep.Segments[p.index].Path)
+	if !ok {
 		return nil
 	}
-	u, err := url.Parse(said.NextObject)
-	if err != nil || u.IsAbs() || u.Host != "" {
-		return nil
-	}
-	at := path.Join(path.Dir(p.rep.Segments[p.index].Path), u.Path)
-	first, _, _ := strings.Cut(said.NextRange, "-")
-	offset, _ := strconv.ParseInt(first, 10, 64) // 0 for a file of its own
 	rep, index, ok := f.manifest.Find(at, offset)
 	if !ok || index < 0 {
 		return nil

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"htlcdash"
@@ -132,6 +133,21 @@ func sealedFolder(t *testing.T, dir string) *titletest.Title {
 	opened, err := title.OpenDir(out)
 	check(t, err)
 	return &titletest.Title{Title: opened, Dir: out}
+}
+
+// A player of an on-demand title may name only a range: it is one of the same
+// file.
+func TestThePlayerNamesItsNextRange(t *testing.T) {
+	dir, file := onDemand(t)
+	made := sealedFolder(t, dir)
+	bubble(t, made, func(t *testing.T, h *house) {
+		segs := made.Manifest.Representations()[0].Segments
+		bytesOf := func(i int) string { return fmt.Sprintf("%d-%d", segs[i].Offset, segs[i].Offset+segs[i].Length-1) }
+		w := h.get("/t/film/v.mp4"+said(fmt.Sprintf("nrr=%q,sid=\"s\"", bytesOf(1))), "Range: bytes="+bytesOf(0))
+		want(t, "status", w.Code, http.StatusPartialContent)
+		synctest.Wait()
+		want(t, "bought", fmt.Sprint(h.take()), "[v/0 v/1]")
+	}, func(c *proxy.Config, s *spender) { c.Ahead.Segments, s.file = 1, file })
 }
 
 func TestACutOffPurchaseCutsTheConnection(t *testing.T) {
