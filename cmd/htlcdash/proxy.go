@@ -106,6 +106,7 @@ func (c proxyCommand) play(ctx context.Context, door net.Listener, node wallet, 
 	market.refresh(ctx)
 	stopFollowing := market.follow(ctx)
 	defer stopFollowing()
+	warnOpen(log, door, "whoever reaches the players' address spends your money", "--listen")
 	log.Info("playing", "page", "http://"+door.Addr().String()+"/")
 	return servePlayers(ctx, door, market.proxy, log)
 }
@@ -117,6 +118,7 @@ func servePlayers(ctx context.Context, door net.Listener, p *proxy.Proxy, log *s
 		Handler:           p.Handler(),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 1)

@@ -79,6 +79,9 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 			log.Error("titles", "err", err)
 		}
 	})
+	if operator != nil {
+		warnOpen(log, operator, "whoever reaches the operator's page sees your sales and channels", "--page")
+	}
 	log.Info("selling", "listen", public.Addr(), "page", c.Page, "node", id)
 	return s.Serve(ctx, public, operator)
 }
@@ -108,6 +111,13 @@ func listen(address, flag string) (net.Listener, error) {
 		return nil, fmt.Errorf("%s is in use by another program: stop that or choose another address with %s", address, flag)
 	}
 	return l, err
+}
+
+// warnOpen says what it means that others than this machine reach a door.
+func warnOpen(log *slog.Logger, l net.Listener, risk, flag string) {
+	if a, ok := l.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
+		log.Warn("open beyond this machine: "+risk, "listen", a, "mend", "give a loopback address with "+flag+", or let only those in whom you trust")
+	}
 }
 
 // onHangup calls do for each SIGHUP until ctx is done.

@@ -21,8 +21,9 @@ import (
 )
 
 const (
-	maxPost     = 4 << 10 // bytes of a request's body
-	maxRecent   = 400     // purchases that the page gets at once, and that are remembered
+	maxPost     = 4 << 10          // bytes of a request's body
+	postLimit   = 10 * time.Second // for a body to arrive
+	maxRecent   = 400              // purchases that the page gets at once, and that are remembered
 	eventGap    = 250 * time.Millisecond
 	eventBeat   = 15 * time.Second
 	maxWatchers = 32 // streams of events at once
@@ -343,6 +344,8 @@ func (p *Proxy) apiSwitch(do func(Buyer, htlcdash.TitleID)) http.HandlerFunc {
 // post reads the body of a change into q and finds the sealed title that it
 // names.
 func (p *Proxy) post(w http.ResponseWriter, r *http.Request, q any, name *string) (*film, bool) {
+	// Fails where the connection has no deadlines, in tests.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(postLimit))
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxPost))
 	d.DisallowUnknownFields()
 	if err := d.Decode(q); err != nil {

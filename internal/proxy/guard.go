@@ -96,8 +96,28 @@ func (g *guard) origin(r *http.Request) (own, allowed bool) {
 	}
 	// Browsers send no Origin with what a page embeds, but they say this
 	// (W3C Fetch Metadata). Players outside a browser say nothing.
-	site := r.Header.Get("Sec-Fetch-Site")
-	return site == "" || site == "same-origin" || site == "none", false
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "same-origin", "none":
+		return true, false
+	case "":
+		return !isBrowser(r) || isPage(r.URL.Path) || fromOwnPage(r), false
+	default:
+		return false, false
+	}
+}
+
+// isBrowser reports whether a browser sent r. Old ones, and all of them where
+// a name is reached over plain HTTP, say no more than the Referer of where a
+// request comes from, and foreign pages can keep that back.
+func isBrowser(r *http.Request) bool { return strings.HasPrefix(r.UserAgent(), "Mozilla/") }
+
+// isPage reports whether a path is what people type in, or its scripts: it
+// spends nothing and tells nothing.
+func isPage(path string) bool { return path == "/" || strings.HasPrefix(path, "/static/") }
+
+func fromOwnPage(r *http.Request) bool {
+	u, err := url.Parse(r.Referer())
+	return err == nil && u.Host != "" && u.Host == r.Host
 }
 
 func (g *guard) preflight(w http.ResponseWriter, r *http.Request) {

@@ -13,6 +13,7 @@ import (
 
 func TestWhoMaySpend(t *testing.T) {
 	const media, page, api, post = "/t/film/v0/1.m4s", "/", "/api/state?title=film", "/api/stop"
+	const mozilla = "User-Agent: Mozilla/5.0 (X11; Linux x86_64) Version/15.0 Safari/605.1.15"
 	tests := []struct {
 		name    string
 		host    string
@@ -46,6 +47,13 @@ func TestWhoMaySpend(t *testing.T) {
 		{"a page that is allowed", "localhost:8403", media, []string{"Origin: https://good.example", "Sec-Fetch-Site: cross-site"}, 200},
 		{"facts for a page that is allowed", "localhost:8403", api, []string{"Origin: https://good.example"}, 200},
 		{"the allowed one over http", "localhost:8403", media, []string{"Origin: http://good.example"}, 403},
+
+		{"an old browser, our page", "films.example", media, []string{mozilla, "Referer: http://films.example/"}, 200},
+		{"an old browser, typed in", "films.example", page, []string{mozilla}, 200},
+		{"an old browser, an image of who knows whom", "films.example", media, []string{mozilla}, 403},
+		{"an old browser, an image of a foreign page", "films.example", media, []string{mozilla, "Referer: http://evil.example/films.example"}, 403},
+		{"an old browser, facts for who knows whom", "films.example", api, []string{mozilla}, 403},
+		{"an old browser, a page that is allowed", "films.example", media, []string{mozilla, "Origin: https://good.example"}, 200},
 
 		{"our page stops", "localhost:8403", post, []string{"Origin: http://localhost:8403", "X-Htlcdash: 1"}, 200},
 		{"a program stops", "localhost:8403", post, []string{"X-Htlcdash: 1"}, 200},

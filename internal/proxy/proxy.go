@@ -142,7 +142,17 @@ func defaultClient() *http.Client {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.MaxIdleConnsPerHost = 16
 	t.ResponseHeaderTimeout = 30 * time.Second
-	return &http.Client{Transport: t}
+	t.MaxResponseHeaderBytes = 64 << 10
+	return &http.Client{Transport: t, CheckRedirect: stayAtHome}
+}
+
+// stayAtHome keeps a server from making us knock at doors of our own network.
+// One of them is this proxy, which spends money for who knocks.
+func stayAtHome(r *http.Request, via []*http.Request) error {
+	if len(via) > 3 || r.URL.Host != via[0].URL.Host {
+		return http.ErrUseLastResponse
+	}
+	return nil
 }
 
 // Handler serves players and the page. Give its server a ReadHeaderTimeout; it
