@@ -53,7 +53,7 @@ unit: web
 	go test -race -shuffle=on ./...
 	@$(MAKE) -C node test
 
-itest: film node build itest/browser/node_modules/.package-lock.json
+itest: film node build itest/browser/node_modules/.package-lock.json itest/foreign/node_modules/.package-lock.json
 	@echo "== integration tests: real nodes, real players"
 	go test -tags itest -count=1 -timeout 25m ./itest/... ./internal/devnet/...
 
@@ -87,4 +87,4 @@ release: web ## static binaries with checksums, in .build/release
 	@cd .build/release && sha256sum htlcdash-* > SHA256SUMS
 
 clean: ## remove all that was made, the demo's private network included
-	rm -rf .build .demo demo/node_modules itest/browser/node_modules internal/web/node_modules internal/web/static/lib
+	rm -rf .build .demo demo/node_modules itest/browser/node_modules itest/foreign/node_modules internal/web/node_modules internal/web/static/lib

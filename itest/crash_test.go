@@ -320,24 +320,28 @@ func (c *crashTable) awaitHTLC(t *testing.T, file string) {
 
 // fetchSegment is a player's request.
 func fetchSegment(ctx context.Context, proxy string, title *titletest.Title, seg htlcdash.Segment) ([]byte, error) {
-	for _, rep := range title.Manifest.Representations() {
-		if rep.ID != seg.Representation {
-			continue
-		}
-		address := fmt.Sprintf("%s/t/%s/%s", proxy, title.ID, rep.Segments[seg.Index].Path)
-		r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-		if err != nil {
-			return nil, err
-		}
-		resp, err := http.DefaultClient.Do(r)
-		if err != nil {
-			return nil, err
-		}
-		defer resp.Body.Close()
-		if resp.StatusCode != http.StatusOK {
-			return nil, fmt.Errorf("GET %s: %s", address, resp.Status)
-		}
-		return io.ReadAll(resp.Body)
+	address := fmt.Sprintf("%s/t/%s/%s", proxy, title.ID, mediaPath(title, seg))
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("no Representation %q", seg.Representation)
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("GET %s: %s", address, resp.Status)
+	}
+	return io.ReadAll(resp.Body)
+}
+
+// mediaPath is a segment's name in the MPD.
+func mediaPath(title *titletest.Title, seg htlcdash.Segment) string {
+	for _, rep := range title.Manifest.Representations() {
+		if rep.ID == seg.Representation {
+			return rep.Segments[seg.Index].Path
+		}
+	}
+	panic("itest: no Representation " + seg.Representation)
 }
