@@ -110,6 +110,7 @@ type visit struct {
 
 // A found title is open if it is new here.
 type found struct {
+	at   *buyer.Provider
 	info buyer.TitleInfo
 	open *title.Title
 }
@@ -125,18 +126,18 @@ func (m *market) refresh(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	sellers := map[htlcdash.TitleID][]*buyer.Provider{}
+	sellers := map[htlcdash.TitleID][]found{}
 	for i, p := range m.providers {
 		v := visits[i]
 		if m.hear(p, v.err); v.err != nil {
 			continue
 		}
 		for _, f := range v.titles {
-			if err := m.meet(ctx, p, f); err != nil {
+			if err := m.meet(ctx, f); err != nil {
 				v.blame = fmt.Errorf("%.64q: %w", f.info.Name, err)
 				continue
 			}
-			sellers[f.info.ID] = append(sellers[f.info.ID], p)
+			sellers[f.info.ID] = append(sellers[f.info.ID], f)
 		}
 		m.complain(p, v.blame)
 	}
@@ -177,7 +178,7 @@ func (m *market) visit(ctx context.Context, p *buyer.Provider) (v visit) {
 	room := maxKept - m.kept[p]
 	for _, info := range list {
 		if m.titles[info.ID] != nil {
-			v.titles = append(v.titles, found{info: info})
+			v.titles = append(v.titles, found{at: p, info: info})
 			continue
 		}
 		t, err := m.open(ctx, p, info)
@@ -192,7 +193,7 @@ func (m *market) visit(ctx context.Context, p *buyer.Provider) (v visit) {
 			continue
 		}
 		room -= int64(len(t.MPD))
-		v.titles = append(v.titles, found{info, t})
+		v.titles = append(v.titles, found{p, info, t})
 	}
 	return v
 }
@@ -220,8 +221,8 @@ func (m *market) trusts(id htlcdash.PublisherID) bool {
 }
 
 // meet gives a title that is new here to the buyer and the proxy.
-func (m *market) meet(ctx context.Context, p *buyer.Provider, f found) error {
-	t := f.open
+func (m *market) meet(ctx context.Context, f found) error {
+	t, p := f.open, f.at
 	if m.titles[f.info.ID] != nil {
 		return nil
 	}
@@ -239,11 +240,14 @@ func (m *market) meet(ctx context.Context, p *buyer.Provider, f found) error {
 
 // offer tells the buyer who sells a title, the preferred first. Who is silent
 // at the moment stays in: the buyer finds out by itself.
-func (m *market) offer(ctx context.Context, id htlcdash.TitleID, by []*buyer.Provider) error {
+func (m *market) offer(ctx context.Context, id htlcdash.TitleID, by []found) error {
 	l := m.titles[id]
 	known := len(l.sellers)
-	for _, p := range by {
-		l.sellers[p] = true
+	for _, f := range by {
+		if !l.sellers[f.at] {
+			l.sellers[f.at] = true
+			l.title.Also(f.at.Fetch(f.info.Name))
+		}
 	}
 	if len(l.sellers) == known {
 		return nil

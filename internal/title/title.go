@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"htlcdash"
@@ -59,10 +60,12 @@ type Title struct {
 	Signature []byte // as published, see [htlcdash.ParseSignature]
 	Manifest  *dash.Manifest
 
-	fetch Fetch
 	reps  map[string]*dash.Representation
 	lists shelf[[]htlcdash.Segment]
 	inits shelf[[]byte]
+
+	mu     sync.Mutex
+	places []Fetch // tried in order
 }
 
 // Open fetches and verifies a title: the signature over the MPD, that the MPD
@@ -72,21 +75,50 @@ type Title struct {
 // The error matches [htlcdash.ErrNotFound], [htlcdash.ErrSignature],
 // [htlcdash.ErrFormat] or [htlcdash.ErrCorrupt], or is that of fetch.
 func Open(ctx context.Context, fetch Fetch) (*Title, error) {
-	t := &Title{fetch: fetch}
+	t := &Title{places: []Fetch{fetch}}
 	var err error
-	if t.MPD, err = t.whole(ctx, MPDFile, MaxMPD); err != nil {
+	if t.MPD, err = fetch.whole(ctx, MPDFile, MaxMPD); err != nil {
 		return nil, err
 	}
-	if t.Signature, err = t.whole(ctx, SignatureFile, MaxSignature); err != nil {
+	if t.Signature, err = fetch.whole(ctx, SignatureFile, MaxSignature); err != nil {
 		return nil, err
 	}
 	if err := t.verify(); err != nil {
 		return nil, err
 	}
-	if err := t.resolve(ctx); err != nil {
+	if err := t.resolve(ctx, fetch); err != nil {
 		return nil, err
 	}
 	return t, nil
+}
+
+// Also names another place that has the files of t. It is asked for what the
+// places before it do not give, or give wrong.
+func (t *Title) Also(fetch Fetch) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.places = append(t.places, fetch)
+}
+
+// anywhere loads from one place after the other until one gives what the
+// publisher signed.
+func anywhere[V any](ctx context.Context, t *Title, load func(Fetch) (V, error)) (v V, err error) {
+	t.mu.Lock()
+	places := slices.Clone(t.places)
+	t.mu.Unlock()
+	var failures []error
+	for _, fetch := range places {
+		if v, err = load(fetch); err == nil || ctx.Err() != nil {
+			return v, err
+		}
+		if !errors.Is(err, htlcdash.ErrNotFound) {
+			failures = append(failures, err)
+		}
+	}
+	if len(failures) > 0 {
+		err = errors.Join(failures...)
+	}
+	return v, err
 }
 
 // OpenDir opens the title in the folder dir. Links that lead out of dir are
@@ -115,8 +147,8 @@ func Dir(dir string) Fetch {
 }
 
 // whole fetches a file that has at most limit bytes.
-func (t *Title) whole(ctx context.Context, path string, limit int64) ([]byte, error) {
-	b, err := t.fetch(ctx, path, 0, limit+1)
+func (fetch Fetch) whole(ctx context.Context, path string, limit int64) ([]byte, error) {
+	b, err := fetch(ctx, path, 0, limit+1)
 	if err != nil {
 		return nil, fmt.Errorf("fetch %s: %w", path, err)
 	}
@@ -127,14 +159,14 @@ func (t *Title) whole(ctx context.Context, path string, limit int64) ([]byte, er
 }
 
 // exactly fetches the bytes of r. A Length of 0 means the whole file.
-func (t *Title) exactly(ctx context.Context, r dash.Resource) ([]byte, error) {
+func (fetch Fetch) exactly(ctx context.Context, r dash.Resource) ([]byte, error) {
 	if r.Length == 0 {
-		return t.whole(ctx, r.Path, MaxInit)
+		return fetch.whole(ctx, r.Path, MaxInit)
 	}
 	if r.Length > MaxInit {
 		return nil, fmt.Errorf("%s: head of %d bytes: %w", r.Path, r.Length, htlcdash.ErrFormat)
 	}
-	b, err := t.fetch(ctx, r.Path, r.Offset, r.Length)
+	b, err := fetch(ctx, r.Path, r.Offset, r.Length)
 	if err != nil {
 		return nil, fmt.Errorf("fetch %s: %w", r.Path, err)
 	}
@@ -170,13 +202,13 @@ func (t *Title) verify() error {
 
 // resolve reads the heads of on-demand files for their sidx, then holds these
 // same heads against their digests.
-func (t *Title) resolve(ctx context.Context) error {
+func (t *Title) resolve(ctx context.Context, fetch Fetch) error {
 	heads := map[string][]byte{}
 	err := t.Manifest.Resolve(ctx, func(ctx context.Context, path string, offset, length int64) ([]byte, error) {
 		head, ok := heads[path]
 		if !ok {
 			var err error
-			if head, err = t.whole(ctx, path, MaxInit); err != nil {
+			if head, err = fetch.whole(ctx, path, MaxInit); err != nil {
 				return nil, err
 			}
 			heads[path] = head
@@ -304,19 +336,24 @@ func (t *Title) loadInit(ctx context.Context, rep *dash.Representation) ([]byte,
 	if rep.Init.Path == "" {
 		return nil, fmt.Errorf("init segment: %w", htlcdash.ErrNotFound)
 	}
-	b, err := t.exactly(ctx, rep.Init)
-	if err != nil {
-		return nil, err
-	}
-	return b, checkDigest(rep.Init.Path, b, rep.Pay.InitDigest)
+	return anywhere(ctx, t, func(fetch Fetch) ([]byte, error) {
+		b, err := fetch.exactly(ctx, rep.Init)
+		if err != nil {
+			return nil, err
+		}
+		return b, checkDigest(rep.Init.Path, b, rep.Pay.InitDigest)
+	})
 }
 
 func (t *Title) loadSegments(ctx context.Context, rep *dash.Representation) ([]htlcdash.Segment, error) {
-	b, err := t.whole(ctx, rep.Pay.List, htlcdash.SealListLength(rep.Pay.Count))
+	b, err := anywhere(ctx, t, func(fetch Fetch) ([]byte, error) {
+		b, err := fetch.whole(ctx, rep.Pay.List, htlcdash.SealListLength(rep.Pay.Count))
+		if err != nil {
+			return nil, err
+		}
+		return b, checkDigest(rep.Pay.List, b, rep.Pay.ListDigest)
+	})
 	if err != nil {
-		return nil, err
-	}
-	if err := checkDigest(rep.Pay.List, b, rep.Pay.ListDigest); err != nil {
 		return nil, err
 	}
 	list, err := htlcdash.ParseSealList(b)

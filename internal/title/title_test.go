@@ -6,6 +6,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -107,6 +109,102 @@ func TestRefuses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			if err := readAll(t.Context(), spoiled(made.Dir, tt.spoil)); !errors.Is(err, tt.want) {
 				t.Errorf("%v, want %v", err, tt.want)
+			}
+		})
+	}
+}
+
+// What one place does not give, or gives wrong, is asked for at the next.
+func TestAnotherPlace(t *testing.T) {
+	made := titletest.Make(t, titletest.Options{})
+	for _, tt := range []struct {
+		name  string
+		spoil func(b []byte) ([]byte, error)
+	}{
+		{"gone", func([]byte) ([]byte, error) { return nil, htlcdash.ErrNotFound }},
+		{"broken", func([]byte) ([]byte, error) { return nil, errors.New("no") }},
+		{"another", func(b []byte) ([]byte, error) { b[0] ^= 1; return b, nil }},
+		{"empty", func([]byte) ([]byte, error) { return nil, nil }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			film, err := title.Open(t.Context(), spoiled(made.Dir, func(path string, b []byte) ([]byte, error) {
+				if strings.HasPrefix(path, title.MPDFile) {
+					return b, nil
+				}
+				return tt.spoil(b)
+			}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := film.Segments(t.Context(), "v0"); err == nil {
+				t.Error("a list from nowhere")
+			}
+			film.Also(title.Dir(made.Dir))
+			if segs, err := film.Segments(t.Context(), "v0"); err != nil || len(segs) != 5 {
+				t.Errorf("%d segments, %v", len(segs), err)
+			}
+			if _, err := film.Init(t.Context(), "v0"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A title is all sealed and signed, or it is none: there is no plain or
+// half-plain title to fall back to.
+func TestNoDowngrade(t *testing.T) {
+	made := titletest.Make(t, titletest.Options{})
+	pay := regexp.MustCompile(`(?s)<SupplementalProperty [^>]*schemeIdUri="urn:htlcdash[^>]*>.*?</SupplementalProperty>`)
+	if len(pay.FindAll(made.MPD, -1)) < 3 {
+		t.Fatal("the MPD looks otherwise than this test thinks")
+	}
+	sign := func(t *testing.T, mpd []byte, key htlcdash.PublisherKey) []byte {
+		sig, err := key.Sign(htlcdash.IDOf(mpd))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sig.Encode()
+	}
+	thief, err := htlcdash.NewPublisherKey([32]byte{9})
+	if err != nil {
+		t.Fatal(err)
+	}
+	without := func(which int) []byte {
+		at := pay.FindAllIndex(made.MPD, -1)[which]
+		return slices.Concat(made.MPD[:at[0]], made.MPD[at[1]:])
+	}
+	last := len(pay.FindAll(made.MPD, -1)) - 1
+	for _, tt := range []struct {
+		name string
+		mpd  []byte
+		key  htlcdash.PublisherKey
+		sig  []byte // nil: a good one by key
+		want error
+		why  string
+	}{
+		{"all is well", made.MPD, made.Key, nil, nil, ""},
+		{"no extension", pay.ReplaceAll(made.MPD, nil), made.Key, nil, htlcdash.ErrFormat, "names no publisher"},
+		{"one Representation without it", without(last), made.Key, nil, htlcdash.ErrFormat, "at every Representation, or nowhere"},
+		{"signed by another", made.MPD, thief, nil, htlcdash.ErrSignature, "signed by"},
+		{"an empty signature", made.MPD, made.Key, []byte{}, htlcdash.ErrFormat, "title signature"},
+		{"a signature of a version to come", made.MPD, made.Key, bytes.Replace(made.Signature, []byte("v1"), []byte("v0"), 1), htlcdash.ErrFormat, "title signature"},
+		{"a signature over another title", made.MPD, made.Key, sign(t, without(last), made.Key), htlcdash.ErrSignature, "title " + made.ID.String()},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.sig == nil {
+				tt.sig = sign(t, tt.mpd, tt.key)
+			}
+			err := readAll(t.Context(), spoiled(made.Dir, func(path string, b []byte) ([]byte, error) {
+				switch path {
+				case title.MPDFile:
+					return tt.mpd, nil
+				case title.SignatureFile:
+					return tt.sig, nil
+				}
+				return b, nil
+			}))
+			if !errors.Is(err, tt.want) || err != nil && !strings.Contains(err.Error(), tt.why) {
+				t.Errorf("got %v, want %v that says %q", err, tt.want, tt.why)
 			}
 		})
 	}
