@@ -27,6 +27,16 @@ func ParseRoot(s string) (r Root, err error) {
 	return r, decodeHex(r[:], s, "root")
 }
 
+// SealedFolder is where sealed bytes lie in a title's folder, a cache, or a store.
+const SealedFolder = "sealed"
+
+// SealedPath is where the sealed bytes with root q lie below a folder or a URL,
+// with slashes: "sealed/ab/ab12..." (spec/02-title.md).
+func SealedPath(q Root) string {
+	name := q.String()
+	return SealedFolder + "/" + name[:2] + "/" + name
+}
+
 // RootOf returns the root of data. Empty data has the zero root.
 func RootOf(data []byte) Root {
 	if len(data) == 0 {

@@ -106,7 +106,7 @@ func openDisk(folder string, bound int64) (*disk, error) {
 	if bound == 0 {
 		bound = -1
 	}
-	if err := os.MkdirAll(filepath.Join(folder, "sealed"), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(folder, htlcdash.SealedFolder), 0o755); err != nil {
 		return nil, fmt.Errorf("cache: %w: choose another folder or make this one writable", err)
 	}
 	d := &disk{folder: folder, lru: newLRU(bound)}
@@ -121,7 +121,7 @@ func (d *disk) load() error {
 		used time.Time
 	}
 	var files []file
-	err := filepath.WalkDir(filepath.Join(d.folder, "sealed"), func(path string, e fs.DirEntry, err error) error {
+	err := filepath.WalkDir(filepath.Join(d.folder, htlcdash.SealedFolder), func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return err
 		}
@@ -151,7 +151,7 @@ func (d *disk) load() error {
 const tempPattern = "part-*"
 
 func (d *disk) path(b htlcdash.Blob) string {
-	return filepath.Join(d.folder, filepath.FromSlash(Path(b.Root)))
+	return filepath.Join(d.folder, filepath.FromSlash(htlcdash.SealedPath(b.Root)))
 }
 
 func (d *disk) get(b htlcdash.Blob) ([]byte, bool) {

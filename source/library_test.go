@@ -195,7 +195,7 @@ func TestFolder(t *testing.T) {
 		t.Errorf("a half written file is still there: %v", err)
 	}
 
-	rotten := filepath.Join(folder, filepath.FromSlash(source.Path(names[1].Root)))
+	rotten := filepath.Join(folder, filepath.FromSlash(htlcdash.SealedPath(names[1].Root)))
 	must(t, os.WriteFile(rotten, make([]byte, htlcdash.LeafSize), 0o600))
 	wantData(t, l, names[1], blobs[names[1]])
 	if m.Opens() != 3 {

@@ -27,10 +27,3 @@ type Source interface {
 	// after ctx is done. The caller closes the reader, perhaps before its end.
 	Open(ctx context.Context, b htlcdash.Blob) (io.ReadCloser, error)
 }
-
-// Path is where sealed bytes lie below a folder or a URL, with slashes:
-// "sealed/ab/ab12...".
-func Path(r htlcdash.Root) string {
-	name := r.String()
-	return "sealed/" + name[:2] + "/" + name
-}

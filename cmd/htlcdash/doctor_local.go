@@ -111,7 +111,7 @@ func inspectTitle(ctx context.Context, dir string) (segments int, err error) {
 }
 
 func inspectSealed(dir string, b htlcdash.Blob) error {
-	info, err := os.Stat(filepath.Join(dir, filepath.FromSlash(title.SealedPath(b.Root))))
+	info, err := os.Stat(filepath.Join(dir, filepath.FromSlash(htlcdash.SealedPath(b.Root))))
 	if err != nil {
 		return fmt.Errorf("sealed bytes: %w", err)
 	}

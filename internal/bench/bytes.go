@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"htlcdash"
 	"htlcdash/internal/title"
 )
 
@@ -58,7 +59,7 @@ func serveBytes(ctx context.Context, s *stage, r *Report) error {
 		var ours, theirs []string
 		for _, seg := range segs {
 			ours = append(ours, "/sealed/"+seg.Sealed.String())
-			theirs = append(theirs, "/"+title.SealedPath(seg.Sealed))
+			theirs = append(theirs, "/"+htlcdash.SealedPath(seg.Sealed))
 		}
 		for round := range r.Rounds {
 			for _, threads := range []int{1, 2} {

@@ -91,7 +91,7 @@ func (s *stage) plain(ctx context.Context, titles string) (dir string, err error
 }
 
 func opened(ctx context.Context, dir string, keys *title.Keys, seg htlcdash.Segment) ([]byte, error) {
-	sealed, err := os.ReadFile(filepath.Join(dir, title.SealedPath(seg.Sealed)))
+	sealed, err := os.ReadFile(filepath.Join(dir, htlcdash.SealedPath(seg.Sealed)))
 	if err != nil {
 		return nil, err
 	}

@@ -123,7 +123,7 @@ func open(t testing.TB, o publish.Options, opened *title.Title, rep string) (pla
 		t.Fatal(err)
 	}
 	for _, seg := range segs {
-		sealed, err := os.ReadFile(filepath.Join(o.Out, filepath.FromSlash(title.SealedPath(seg.Sealed))))
+		sealed, err := os.ReadFile(filepath.Join(o.Out, filepath.FromSlash(htlcdash.SealedPath(seg.Sealed))))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -98,7 +98,7 @@ func (s *sealer) segment(m dash.MediaSegment) (seal htlcdash.Seal, key htlcdash.
 // write puts the sealed bytes where their name says. Two equal segments are one
 // file, which another goroutine may be writing.
 func (s *sealer) write(q htlcdash.Root) error {
-	file := filepath.Join(s.dir, filepath.FromSlash(title.SealedPath(q)))
+	file := filepath.Join(s.dir, filepath.FromSlash(htlcdash.SealedPath(q)))
 	if err := os.MkdirAll(filepath.Dir(file), 0o777); err != nil {
 		return err
 	}

@@ -394,7 +394,7 @@ func TestNoMoneyForWhatCannotBeGiven(t *testing.T) {
 	seg := s.title.Segments(t, "v0")[0]
 	sealed := s.title.Sealed(t, seg)
 	sealed[5] ^= 1
-	if err := os.WriteFile(filepath.Join(s.title.Dir, title.SealedPath(seg.Sealed)), sealed, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(s.title.Dir, htlcdash.SealedPath(seg.Sealed)), sealed, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if a := s.get(t, "/t/title/v0/1.m4s"); a.StatusCode != http.StatusPaymentRequired || a.Header.Get("WWW-Authenticate") != "" {

@@ -100,7 +100,7 @@ func (s *Seller) mediaOffer(t *sealedTitle, seg htlcdash.Segment) *mediaOffer {
 		Representation: seg.Representation,
 		Segment:        seg.Index,
 		Sealed:         seg.Sealed,
-		SealedURL:      "/sealed/" + seg.Sealed.String(),
+		SealedURL:      "/" + htlcdash.SealedPath(seg.Sealed),
 		SealedLength:   htlcdash.SealedLength(seg.Length),
 		Length:         seg.Length,
 		Price:          s.price(seg),

@@ -14,7 +14,6 @@ import (
 
 	"htlcdash"
 	"htlcdash/internal/title"
-	"htlcdash/source"
 	"htlcdash/source/dir"
 )
 
@@ -220,7 +219,7 @@ func (t *sealedTitle) has(ctx context.Context, seg htlcdash.Segment) bool {
 	if _, err := t.keys.Key(ctx, seg); err != nil {
 		return false
 	}
-	info, err := os.Stat(filepath.Join(t.dir, filepath.FromSlash(source.Path(seg.Sealed))))
+	info, err := os.Stat(filepath.Join(t.dir, filepath.FromSlash(htlcdash.SealedPath(seg.Sealed))))
 	return err == nil && info.Size() == htlcdash.SealedLength(seg.Length)
 }
 

@@ -24,19 +24,12 @@ import (
 	"htlcdash/lightning"
 )
 
-// Names in a title's folder, relative to it.
+// Names in a title's folder, relative to it, besides htlcdash.SealedFolder.
 const (
 	MPDFile       = "manifest.mpd"
 	SignatureFile = "manifest.mpd.sig"
-	SealsDir      = "seals"  // seal lists
-	SealedDir     = "sealed" // sealed bytes by their root
+	SealsDir      = "seals" // seal lists
 )
-
-// SealedPath is where the sealed bytes with root q lie in a title's folder.
-func SealedPath(q htlcdash.Root) string {
-	name := q.String()
-	return SealedDir + "/" + name[:2] + "/" + name
-}
 
 // Bounds on what is fetched, in bytes. What is larger is refused unread.
 const (

@@ -1,5 +1,5 @@
 // Package dir is a source in a local folder: a publisher's output, a cache, a
-// mounted disk. Files lie where source.Path says.
+// mounted disk. Files lie where htlcdash.SealedPath says.
 package dir
 
 import (
@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 
 	"htlcdash"
-	"htlcdash/source"
 )
 
 // A Dir is a folder of sealed bytes. It implements source.Source.
@@ -58,7 +57,7 @@ func (d *Dir) Open(ctx context.Context, b htlcdash.Blob) (io.ReadCloser, error) 
 // through this program's memory, and closed by the caller. If there is no such
 // file the error matches htlcdash.ErrNotFound.
 func (d *Dir) File(r htlcdash.Root) (*os.File, error) {
-	f, err := d.root.Open(filepath.FromSlash(source.Path(r)))
+	f, err := d.root.Open(filepath.FromSlash(htlcdash.SealedPath(r)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", r, htlcdash.ErrNotFound)
 	}

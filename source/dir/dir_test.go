@@ -14,7 +14,7 @@ import (
 
 func place(t *testing.T, folder string, r htlcdash.Root) string {
 	t.Helper()
-	path := filepath.Join(folder, filepath.FromSlash(source.Path(r)))
+	path := filepath.Join(folder, filepath.FromSlash(htlcdash.SealedPath(r)))
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -1,5 +1,6 @@
 // Package web is a source behind HTTP: a provider, a CDN, a bucket. It asks
-// for BASE/sealed/Q, as spec/04-provider.md says.
+// for BASE/sealed/ab/ab..., as spec/04-provider.md says, so any copy of a
+// title's folder serves.
 //
 // Deadlines are the library's: a fetch ends when its context does.
 package web
@@ -102,7 +103,7 @@ func (w *Web) String() string { return strings.TrimSuffix(w.base.Redacted(), "/"
 // Open implements source.Source. An answer without the exact length, or with
 // any encoding, matches htlcdash.ErrCorrupt before a byte of it is read.
 func (w *Web) Open(ctx context.Context, b htlcdash.Blob) (io.ReadCloser, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, w.base.JoinPath("sealed", b.Root.String()).String(), nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, w.base.JoinPath(htlcdash.SealedPath(b.Root)).String(), nil)
 	if err != nil {
 		return nil, err
 	}

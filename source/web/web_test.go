@@ -31,7 +31,7 @@ func TestSuite(t *testing.T) {
 	sourcetest.Run(t, func(t *testing.T, blobs map[htlcdash.Blob][]byte) source.Source {
 		files := make(map[string][]byte)
 		for b, data := range blobs {
-			files["/base/sealed/"+b.Root.String()] = data
+			files["/base/"+htlcdash.SealedPath(b.Root)] = data
 		}
 		return serve(t, func(w http.ResponseWriter, r *http.Request) {
 			data, ok := files[r.URL.Path]

@@ -100,7 +100,7 @@ func (t *Title) Segments(tb testing.TB, rep string) []htlcdash.Segment {
 // Sealed returns the sealed bytes of a segment.
 func (t *Title) Sealed(tb testing.TB, seg htlcdash.Segment) []byte {
 	tb.Helper()
-	b, err := os.ReadFile(filepath.Join(t.Dir, filepath.FromSlash(title.SealedPath(seg.Sealed))))
+	b, err := os.ReadFile(filepath.Join(t.Dir, filepath.FromSlash(htlcdash.SealedPath(seg.Sealed))))
 	check(tb, err)
 	return b
 }
