@@ -43,6 +43,7 @@ func (s *Seller) serveSealed(w http.ResponseWriter, r *http.Request) error {
 	h.Set("Cache-Control", cacheSealed)
 	h.Set("ETag", `"`+q.String()+`"`)
 	patience(w, htlcdash.SealedLength(t.segments[q].Length))
+	defer cork(r)()
 	http.ServeContent(w, r, "", time.Time{}, f)
 	return nil
 }

@@ -221,6 +221,7 @@ func (s *Seller) listen(ctx context.Context, l net.Listener, h http.Handler) err
 		WriteTimeout:      time.Minute,      // patience gives more
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    48 << 10,
+		ConnContext:       withConn,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 1)

@@ -15,7 +15,10 @@ import (
 )
 
 // A Dir is a folder of sealed bytes. It implements source.Source.
-type Dir struct{ root *os.Root }
+type Dir struct {
+	root   *os.Root
+	folder *os.File // the same
+}
 
 // New returns the source in folder, which must exist. Nothing outside of it is
 // ever opened, whatever links it holds.
@@ -24,13 +27,17 @@ func New(folder string) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("source folder: %w", err)
 	}
-	return &Dir{root}, nil
+	self, err := root.Open(".")
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("source folder: %w", err), root.Close())
+	}
+	return &Dir{root, self}, nil
 }
 
 func (d *Dir) String() string { return d.root.Name() }
 
 // Close lets go of the folder. Files that are open stay so.
-func (d *Dir) Close() error { return d.root.Close() }
+func (d *Dir) Close() error { return errors.Join(d.folder.Close(), d.root.Close()) }
 
 // Open implements source.Source. A file of another length than b's is not b:
 // the error matches htlcdash.ErrCorrupt.
@@ -57,7 +64,7 @@ func (d *Dir) Open(ctx context.Context, b htlcdash.Blob) (io.ReadCloser, error) 
 // through this program's memory, and closed by the caller. If there is no such
 // file the error matches htlcdash.ErrNotFound.
 func (d *Dir) File(r htlcdash.Root) (*os.File, error) {
-	f, err := d.root.Open(filepath.FromSlash(htlcdash.SealedPath(r)))
+	f, err := d.open(filepath.FromSlash(htlcdash.SealedPath(r)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", r, htlcdash.ErrNotFound)
 	}

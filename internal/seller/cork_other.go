@@ -1,0 +1,7 @@
+//go:build !linux
+
+package seller
+
+import "syscall"
+
+func setCork(syscall.RawConn, bool) {}
