@@ -1,4 +1,4 @@
-# Targets for people: make, demo, test, check, fuzz, bench, release, clean.
+# Targets for people: make, demo, test, check, fuzz, bench, parts, release, clean.
 # All that is made lies in .build, .demo and node_modules folders.
 
 SHELL := bash
@@ -17,7 +17,7 @@ TEST_NEEDS := ffmpeg=ffmpeg chromium=chromium mpv=mpv gst-launch-1.0=gstreamer1.
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav \
 	xmllint=libxml2-utils nginx=nginx-light
 
-.PHONY: build web node demo film test unit itest check fuzz bench release clean
+.PHONY: build web node demo film test unit itest check fuzz bench parts release clean
 
 build: web ## the program, with the pages' assets in it
 	@echo "== building $(BIN)/htlcdash"
@@ -74,7 +74,11 @@ fuzz: ## each fuzz target for FUZZTIME
 		done; \
 	done
 
-bench: build ## speed, beside plain baselines
+bench: film node build itest/browser/node_modules/.package-lock.json ## what is promised, beside plain baselines: doc/bench.md
+	@.ci/need ffmpeg=ffmpeg chromium=chromium nginx=nginx-light wrk=wrk openssl=openssl
+	@$(BIN)/htlcdash bench $(BENCHFLAGS)
+
+parts: web ## the speed of single parts
 	go test -run '^$$' -bench . -benchmem ./...
 
 release: web ## static binaries with checksums, in .build/release
