@@ -124,10 +124,11 @@ type Buyer struct {
 	mu      sync.Mutex
 	closed  bool
 	titles  map[htlcdash.TitleID]*title
-	peers   map[string]*peer     // by URL
-	bans    map[string]string    // why, by URL
-	flights map[[32]byte]*flight // by hash of the key that is bought
-	past    []*flight            // of an earlier run
+	peers   map[string]*peer      // by URL
+	bans    map[string]string     // why, by URL
+	flights map[[32]byte]*flight  // by hash of the key that is bought
+	past    []*flight             // that were taken up, most of an earlier run
+	doubts  map[[32]byte][]*doubt // by hash of the key
 }
 
 // A title is what a segment's title adds to it. It does not change.
@@ -158,6 +159,7 @@ func New(c Config) (*Buyer, error) {
 	b := &Buyer{
 		c: c, desk: newDesk(), news: newNews(),
 		titles: make(map[htlcdash.TitleID]*title), peers: make(map[string]*peer), flights: make(map[[32]byte]*flight),
+		doubts: make(map[[32]byte][]*doubt),
 	}
 	b.alive, b.close = context.WithCancel(context.Background())
 	if err := b.restore(b.alive); err != nil {
@@ -181,11 +183,17 @@ func (b *Buyer) restore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, p := range open {
+	doubted, err := b.doubted(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range append(open, doubted...) {
 		if err := b.openAccount(ctx, p.Title); err != nil {
 			return err
 		}
-		b.resume(p)
+		b.mu.Lock()
+		b.takeUp(p)
+		b.mu.Unlock()
 	}
 	return nil
 }
@@ -409,6 +417,9 @@ func (b *Buyer) buy(ctx context.Context, seg htlcdash.Segment, d *download) (htl
 	}
 	var errs []error
 	for tried := make(map[*peer]bool); ; {
+		if err := b.reconsiderAll(ctx, seg); err != nil {
+			return htlcdash.Key{}, err
+		}
 		if f := b.flight(seg); f != nil {
 			return f.wait(ctx)
 		}

@@ -203,6 +203,9 @@ func (b *Buyer) check(p *peer, o exchange.Offer, seg htlcdash.Segment) (*quote, 
 		return nil, err
 	}
 	q := &quote{peer: p, offer: o, inv: inv, salt: salt}
+	if inv.Expiry > maxLife {
+		return nil, fmt.Errorf("invoice for more than %v: %w", maxLife, exchange.ErrTerms)
+	}
 	if !q.usable(time.Now(), nil) {
 		return nil, fmt.Errorf("expires within %v: %w", margin, exchange.ErrTerms)
 	}

@@ -119,11 +119,10 @@ func (b *Buyer) tryBegin(seg htlcdash.Segment, q *quote, d *download) (f *flight
 	return f, true, nil
 }
 
-// resume takes up a payment of an earlier run.
-func (b *Buyer) resume(p ledger.Purchase) {
+// takeUp asks for the outcome of a payment that was ordered before, by an
+// earlier run or so that it seemed to have failed. It needs b.mu.
+func (b *Buyer) takeUp(p ledger.Purchase) {
 	f := &flight{Purchase: p, began: p.Created, hold: b.till.restore(p.Title, p.Amount, p.MaxFee)}
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	b.past = append(b.past, f)
 	b.launch(f, func() { b.watch(f, time.Now()) })
 }
@@ -133,7 +132,9 @@ func (b *Buyer) launch(f *flight, run func()) {
 	f.asked, f.late, f.done = make(chan struct{}), make(chan struct{}), make(chan struct{})
 	f.looked = sync.OnceFunc(func() { close(f.asked) })
 	f.giveUp = sync.OnceFunc(func() { close(f.late) })
-	b.flights[f.KeyHash] = f
+	if b.flights[f.KeyHash] == nil { // else another payment for the key is older or surer
+		b.flights[f.KeyHash] = f
+	}
 	late := time.AfterFunc(b.c.Patience, f.giveUp)
 	b.work.Go(func() {
 		defer f.giveUp() // the buyer may be closed before the outcome is known
@@ -215,7 +216,7 @@ func (b *Buyer) look(f *flight, sent time.Time) (known bool) {
 	switch {
 	case errors.Is(err, lightning.ErrNoPayment):
 		if time.Since(sent) >= b.c.Grace {
-			out, err = lightning.Payment{State: lightning.Failed, Reason: "never reached the node"}, nil
+			out, err = lightning.Payment{State: lightning.Failed, Reason: neverReached}, nil
 		}
 	case err != nil:
 		b.c.Log.Debug("payment not looked up", "hash", f.Hash, "err", err)
@@ -345,6 +346,7 @@ func (b *Buyer) forget(f *flight) {
 }
 
 func (b *Buyer) end(f *flight, out lightning.Payment, key htlcdash.Key, err error) {
+	b.doubt(f.Purchase)
 	if out.State == lightning.Paid {
 		f.hold.commit(out, key.IsZero())
 	} else {
