@@ -108,7 +108,7 @@ func TestLateOrderInFlight(t *testing.T) {
 	w := newWorld(t, 1)
 	s, conf := w.shop(t, "shop"), w.config(t)
 	p := &latePayer{Payer: w.viewer}
-	conf.Payer, conf.Patience = p, 50*time.Millisecond
+	conf.Payer, conf.Patience = p, 2*time.Second
 	b := w.open(t, conf, s)
 	_, err := b.Segment(t.Context(), w.segs[0])
 	wantErr(t, err, lightning.ErrFailed)

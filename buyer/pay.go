@@ -250,7 +250,8 @@ func (b *Buyer) settle(f *flight, out lightning.Payment) {
 		// The outcome is known, whether or not it is booked: who waits gets
 		// it, and the flight keeps the key until the books do.
 		b.c.Log.Error("outcome of a payment not booked", "hash", f.Hash, "err", booked)
-		b.end(f, out, key, err)
+		b.free(f, out, key)
+		b.tell(f, out, key, err)
 		b.book(f, out, key)
 		b.forget(f)
 		return
@@ -331,10 +332,12 @@ func (b *Buyer) book(f *flight, out lightning.Payment, key htlcdash.Key) {
 	}
 }
 
-// finish ends f for all who wait, and forgets it.
+// finish forgets f and ends it for all who wait, in this order: who is told
+// that it failed may buy anew.
 func (b *Buyer) finish(f *flight, out lightning.Payment, key htlcdash.Key, err error) {
-	b.end(f, out, key, err)
+	b.free(f, out, key)
 	b.forget(f)
+	b.tell(f, out, key, err)
 }
 
 func (b *Buyer) forget(f *flight) {
@@ -345,15 +348,14 @@ func (b *Buyer) forget(f *flight) {
 	}
 }
 
-func (b *Buyer) end(f *flight, out lightning.Payment, key htlcdash.Key, err error) {
+// free ends what f holds of budget and exposure.
+func (b *Buyer) free(f *flight, out lightning.Payment, key htlcdash.Key) {
 	b.doubt(f.Purchase)
 	if out.State == lightning.Paid {
 		f.hold.commit(out, key.IsZero())
 	} else {
 		f.hold.release()
 	}
-	f.key, f.err = key, err
-	close(f.done)
 	b.mu.Lock()
 	p := f.peer
 	f.over = true
@@ -361,6 +363,12 @@ func (b *Buyer) end(f *flight, out lightning.Payment, key htlcdash.Key, err erro
 	if p != nil {
 		p.proved(f.Amount)
 	}
+}
+
+// tell ends the wait for f.
+func (b *Buyer) tell(f *flight, out lightning.Payment, key htlcdash.Key, err error) {
+	f.key, f.err = key, err
+	close(f.done)
 	if out.State != lightning.Unknown {
 		b.news.tell(f.view(out.State.String()))
 	} else {
