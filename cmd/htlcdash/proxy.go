@@ -52,6 +52,7 @@ func (c proxyCommand) Run(ctx context.Context, t terminal, log *slog.Logger) err
 	if err != nil {
 		return err
 	}
+	collect(viewersGarbage)
 	log.Info("buying", "node", info.ID, "network", info.Network)
 	return errors.Join(c.play(ctx, door, node, log), node.Close())
 }
