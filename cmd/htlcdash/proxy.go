@@ -15,6 +15,7 @@ import (
 	"htlcdash/buyer"
 	"htlcdash/internal/config"
 	"htlcdash/internal/ledger"
+	"htlcdash/internal/porter"
 	"htlcdash/internal/proxy"
 	"htlcdash/lightning"
 	"htlcdash/source"
@@ -114,7 +115,7 @@ func (c proxyCommand) play(ctx context.Context, door net.Listener, node wallet, 
 
 // servePlayers ends when ctx does. Streams of events end with the proxy, so it
 // is closed first.
-func servePlayers(ctx context.Context, door net.Listener, p *proxy.Proxy, log *slog.Logger) error {
+func servePlayers(ctx context.Context, l net.Listener, p *proxy.Proxy, log *slog.Logger) error {
 	server := &http.Server{
 		Handler:           p.Handler(),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -122,20 +123,16 @@ func servePlayers(ctx context.Context, door net.Listener, p *proxy.Proxy, log *s
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(door) }()
-	select {
-	case err := <-failed:
+	open, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var closed error
+	context.AfterFunc(ctx, func() {
+		closed = p.Close()
+		stop()
+	})
+	if err := porter.Serve(open, l, server, stopGrace/2); err != nil {
 		return err
-	case <-ctx.Done():
 	}
-	closed := p.Close()
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace/2)
-	defer cancel()
-	if server.Shutdown(grace) != nil {
-		_ = server.Close()
-	}
-	<-failed
 	return closed
 }
 

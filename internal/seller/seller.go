@@ -36,6 +36,7 @@ import (
 	"htlcdash"
 	"htlcdash/internal/exchange"
 	"htlcdash/internal/ledger"
+	"htlcdash/internal/porter"
 	"htlcdash/lightning"
 )
 
@@ -224,20 +225,7 @@ func (s *Seller) listen(ctx context.Context, l net.Listener, h http.Handler) err
 		ConnContext:       withConn,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(l) }() // ends with Shutdown or Close
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
-	defer cancel()
-	if err := server.Shutdown(grace); err != nil {
-		server.Close()
-	}
-	<-failed
-	return nil
+	return porter.Serve(ctx, l, server, shutdownTimeout)
 }
 
 // nodeFailed notes, for the log and the operator's page, that the node does
