@@ -161,7 +161,7 @@ func (m *market) hear(p *buyer.Provider, err error) {
 // complain logs why titles of a provider are left out, once for each reason.
 func (m *market) complain(p *buyer.Provider, blame error) {
 	if why := fmt.Sprint(blame); blame != nil && m.blamed[p] != why {
-		m.log.Warn("title left out", "provider", p, "err", blame)
+		m.log.Warn("title left out", "provider", p.URL(), "err", blame)
 		m.blamed[p] = why
 	}
 }
@@ -234,7 +234,7 @@ func (m *market) meet(ctx context.Context, f found) error {
 	}
 	m.titles[t.ID] = &listing{title: t, sellers: map[*buyer.Provider]bool{p: true}}
 	m.kept[p] += int64(len(t.MPD))
-	m.log.Info("title on sale", "title", t.ID, "name", f.info.Name, "publisher", t.Publisher, "provider", p)
+	m.log.Info("title on sale", "title", t.ID, "name", f.info.Name, "publisher", t.Publisher, "provider", p.URL())
 	return nil
 }
 

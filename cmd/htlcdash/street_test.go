@@ -60,7 +60,12 @@ func (s *syncBuffer) String() string {
 
 func newStreet(t *testing.T) *street {
 	t.Helper()
-	s := &street{title: titletest.Make(t, titletest.Options{}), network: sim.New(sim.Config{}), folder: t.TempDir(), logged: &syncBuffer{}}
+	return streetFor(t, titletest.Make(t, titletest.Options{}))
+}
+
+func streetFor(t *testing.T, film *titletest.Title) *street {
+	t.Helper()
+	s := &street{title: film, network: sim.New(sim.Config{}), folder: t.TempDir(), logged: &syncBuffer{}}
 	s.viewer, s.provider = s.network.Node("viewer"), s.network.Node("provider")
 	s.network.Connect(s.viewer, s.provider, 1_000_000*lightning.Sat, 0)
 	s.log = slog.New(slog.NewJSONHandler(s.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))

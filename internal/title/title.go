@@ -15,8 +15,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
+	"time"
 
 	"htlcdash"
 	"htlcdash/internal/dash"
@@ -59,6 +59,8 @@ type Title struct {
 
 	mu     sync.Mutex
 	places []Fetch // tried in order
+
+	patience time.Duration
 }
 
 // Open fetches and verifies a title: the signature over the MPD, that the MPD
@@ -68,7 +70,7 @@ type Title struct {
 // The error matches [htlcdash.ErrNotFound], [htlcdash.ErrSignature],
 // [htlcdash.ErrFormat] or [htlcdash.ErrCorrupt], or is that of fetch.
 func Open(ctx context.Context, fetch Fetch) (*Title, error) {
-	t := &Title{places: []Fetch{fetch}}
+	t := &Title{places: []Fetch{fetch}, patience: firstPatience}
 	var err error
 	if t.MPD, err = fetch.whole(ctx, MPDFile, MaxMPD); err != nil {
 		return nil, err
@@ -93,25 +95,67 @@ func (t *Title) Also(fetch Fetch) {
 	t.places = append(t.places, fetch)
 }
 
+// How long a place may take while another could be asked: twice as long each
+// time that all were too slow.
+const (
+	firstPatience = 2 * time.Second
+	lastPatience  = time.Minute
+)
+
 // anywhere loads from one place after the other until one gives what the
-// publisher signed.
-func anywhere[V any](ctx context.Context, t *Title, load func(Fetch) (V, error)) (v V, err error) {
-	t.mu.Lock()
-	places := slices.Clone(t.places)
-	t.mu.Unlock()
+// publisher signed. One that fails is asked last from then on, also if it was
+// the caller who lost patience: players ask again, and must not meet the same
+// silence each time.
+func anywhere[V any](ctx context.Context, t *Title, load func(context.Context, Fetch) (V, error)) (v V, err error) {
 	var failures []error
-	for _, fetch := range places {
-		if v, err = load(fetch); err == nil || ctx.Err() != nil {
-			return v, err
+	for range t.count() {
+		if v, err = loadFirst(ctx, t, load); err == nil {
+			return v, nil
+		}
+		t.demote()
+		if ctx.Err() != nil {
+			break
 		}
 		if !errors.Is(err, htlcdash.ErrNotFound) {
 			failures = append(failures, err)
 		}
 	}
-	if len(failures) > 0 {
+	t.wait()
+	if ctx.Err() == nil && len(failures) > 0 {
 		err = errors.Join(failures...)
 	}
 	return v, err
+}
+
+func loadFirst[V any](ctx context.Context, t *Title, load func(context.Context, Fetch) (V, error)) (V, error) {
+	t.mu.Lock()
+	first, others, patience := t.places[0], len(t.places) > 1, t.patience
+	t.mu.Unlock()
+	if others {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, patience)
+		defer cancel()
+	}
+	return load(ctx, first)
+}
+
+func (t *Title) wait() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.patience = min(2*t.patience, lastPatience)
+}
+
+func (t *Title) count() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.places)
+}
+
+// demote makes the first place the last.
+func (t *Title) demote() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.places = append(t.places[1:len(t.places):len(t.places)], t.places[0])
 }
 
 // OpenDir opens the title in the folder dir. Links that lead out of dir are
@@ -329,7 +373,7 @@ func (t *Title) loadInit(ctx context.Context, rep *dash.Representation) ([]byte,
 	if rep.Init.Path == "" {
 		return nil, fmt.Errorf("init segment: %w", htlcdash.ErrNotFound)
 	}
-	return anywhere(ctx, t, func(fetch Fetch) ([]byte, error) {
+	return anywhere(ctx, t, func(ctx context.Context, fetch Fetch) ([]byte, error) {
 		b, err := fetch.exactly(ctx, rep.Init)
 		if err != nil {
 			return nil, err
@@ -339,7 +383,7 @@ func (t *Title) loadInit(ctx context.Context, rep *dash.Representation) ([]byte,
 }
 
 func (t *Title) loadSegments(ctx context.Context, rep *dash.Representation) ([]htlcdash.Segment, error) {
-	b, err := anywhere(ctx, t, func(fetch Fetch) ([]byte, error) {
+	b, err := anywhere(ctx, t, func(ctx context.Context, fetch Fetch) ([]byte, error) {
 		b, err := fetch.whole(ctx, rep.Pay.List, htlcdash.SealListLength(rep.Pay.Count))
 		if err != nil {
 			return nil, err

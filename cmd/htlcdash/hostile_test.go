@@ -1,0 +1,529 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/btcsuite/btcd/btcec/v2"
+
+	"htlcdash/internal/exchange"
+	"htlcdash/internal/ledger"
+	"htlcdash/internal/seller"
+	"htlcdash/internal/title/titletest"
+	"htlcdash/lightning"
+	"htlcdash/lightning/sim"
+)
+
+// A hostile provider has the title, its keys and a node, and does one thing
+// wrong. It is the first that the viewer asks; a good one is the second.
+type hostile struct {
+	title  *titletest.Title
+	other  *titletest.Title // of another publisher
+	node   *sim.Node
+	far    *sim.Node    // behind a dear router
+	honest http.Handler // what it does otherwise
+	inside string       // a server that only the viewer's machine reaches
+	done   chan struct{}
+}
+
+// An attack answers a request, or returns false to leave it to the honest part.
+type attack func(h *hostile, w http.ResponseWriter, r *http.Request) bool
+
+// at is an attack on the paths that begin so.
+func at(prefix string, do func(h *hostile, w http.ResponseWriter, r *http.Request)) attack {
+	return func(h *hostile, w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(r.URL.Path, prefix) {
+			return false
+		}
+		do(h, w, r)
+		return true
+	}
+}
+
+func hang(h *hostile, _ http.ResponseWriter, r *http.Request) {
+	select {
+	case <-r.Context().Done():
+	case <-h.done:
+	}
+}
+
+func gone(_ *hostile, w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) }
+
+func inward(h *hostile, w http.ResponseWriter, r *http.Request) {
+	http.Redirect(w, r, h.inside+r.URL.Path, http.StatusTemporaryRedirect)
+}
+
+func endless(text string) func(*hostile, http.ResponseWriter, *http.Request) {
+	return func(_ *hostile, w http.ResponseWriter, _ *http.Request) {
+		for chunk := bytes.Repeat([]byte(text), 1000); ; {
+			if _, err := w.Write(chunk); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// honestly is what the provider would have said.
+func (h *hostile) honestly(r *http.Request) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	h.honest.ServeHTTP(w, r)
+	return w
+}
+
+// halfway says how much comes and closes after half of it.
+func halfway(h *hostile, w http.ResponseWriter, r *http.Request) {
+	b := h.honestly(r).Body.Bytes()
+	w.Header().Set("Content-Length", fmt.Sprint(len(b)))
+	_, _ = w.Write(b[:len(b)/2])
+	_ = http.NewResponseController(w).Flush()
+	panic(http.ErrAbortHandler)
+}
+
+func spoilt(h *hostile, w http.ResponseWriter, r *http.Request) {
+	b := h.honestly(r).Body.Bytes()
+	b[len(b)/2] ^= 1
+	_, _ = w.Write(b)
+}
+
+// offers changes what an honest provider would offer.
+func offers(change func(h *hostile, all []exchange.Offer) []exchange.Offer) attack {
+	return at("/v1/offers", func(h *hostile, w http.ResponseWriter, r *http.Request) {
+		var resp exchange.OfferResponse
+		if err := json.Unmarshal(h.honestly(r).Body.Bytes(), &resp); err != nil {
+			panic(err)
+		}
+		resp.Offers = change(h, resp.Offers)
+		_ = json.NewEncoder(w).Encode(resp)
+	})
+}
+
+// offer changes the first of them.
+func offer(change func(h *hostile, o *exchange.Offer)) attack {
+	return offers(func(h *hostile, all []exchange.Offer) []exchange.Offer {
+		change(h, &all[0])
+		return all
+	})
+}
+
+// invoice changes the invoice of an offer, which it signs with a key of its own.
+func invoice(change func(*lightning.Invoice)) attack {
+	return offer(func(_ *hostile, o *exchange.Offer) {
+		inv, err := lightning.DecodeInvoice(o.Invoice)
+		if err != nil {
+			panic(err)
+		}
+		change(&inv)
+		key, _ := btcec.PrivKeyFromBytes([]byte{7})
+		if inv, err = lightning.EncodeInvoice(inv, [32]byte{1}, key); err != nil {
+			panic(err)
+		}
+		o.Invoice, o.Hash = inv.Bolt11, inv.Hash
+	})
+}
+
+// sells offers the payment hash of p at a node.
+func sells(o *exchange.Offer, node *sim.Node, p lightning.Preimage) {
+	inv, err := node.Invoice(context.Background(), p, lightning.Terms{Amount: o.Price})
+	if err != nil {
+		panic(err)
+	}
+	o.Hash, o.Invoice = inv.Hash, inv.Bolt11
+}
+
+// attacks are what a provider may try, and what comes of it. The player gets
+// the film whatever the provider does.
+var attacks = []struct {
+	name   string
+	attack attack
+	why    string // what the viewer's log or books say
+	taken  lightning.Msat
+	paid   lightning.Msat // to the good one
+	banned bool
+}{
+	// The list of titles.
+	{name: "endless list of titles", attack: at("/v1/titles", endless(" ")), why: "answer above 4194304 bytes", paid: tick},
+	{name: "a million titles", attack: at("/v1/titles", func(_ *hostile, w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"titles":[%s{"name":"a"}]}`, strings.Repeat(`{"name":"a"},`, 300_000))
+	}), why: "more than 4096 titles", paid: tick},
+	{name: "list of titles that never comes", attack: at("/v1/titles", hang), why: "does not answer", paid: tick},
+	{name: "list of titles in a bomb", attack: at("/v1/titles", func(_ *hostile, w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		_, _ = w.Write([]byte{0x1f, 0x8b, 8, 0})
+	}), why: "invalid character", paid: tick},
+	{name: "list of titles elsewhere", attack: at("/v1/titles", inward), why: "moved to another address", paid: tick},
+	{name: "header bomb", attack: at("/v1/titles", func(_ *hostile, w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Bomb", strings.Repeat("x", 1<<20))
+	}), why: "response headers exceeded", paid: tick},
+
+	// The title.
+	{name: "another publisher's MPD under this name", attack: at("/t/title/manifest.mpd", func(h *hostile, w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, ".sig") {
+			_, _ = w.Write(h.other.Signature)
+			return
+		}
+		_, _ = w.Write(h.other.MPD)
+	}), why: "it is title", paid: tick},
+	{name: "MPD swapped before the signature is read", attack: at("/t/title/manifest.mpd.sig", func(h *hostile, w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write(h.other.Signature)
+	}), why: "signature does not verify", paid: tick},
+	{name: "no signature", attack: at("/t/title/manifest.mpd.sig", gone), why: "manifest.mpd.sig: not found", paid: tick},
+	{name: "MPD changed by a bit", attack: at("/t/title/manifest.mpd", spoilt), why: "signature does not verify", paid: tick},
+	{name: "endless MPD", attack: at("/t/title/manifest.mpd", endless("<MPD>")), why: "more than 8388608 bytes", paid: tick},
+	{name: "MPD that closes half way", attack: at("/t/title/manifest.mpd", halfway), why: "unexpected EOF", paid: tick},
+	{name: "MPD elsewhere", attack: at("/t/title/manifest.mpd", inward), why: "moved to another address", paid: tick},
+	{name: "another seal list", attack: at("/t/title/seals/", spoilt), taken: tick},
+	{name: "no seal list", attack: at("/t/title/seals/", gone), taken: tick},
+	{name: "endless seal list", attack: at("/t/title/seals/", endless("htlcseal")), taken: tick},
+	{name: "seal list that never comes", attack: at("/t/title/seals/", hang), taken: tick},
+
+	// Offers.
+	{name: "offers that never come", attack: at("/v1/offers", hang), why: "context deadline exceeded", paid: tick},
+	{name: "offers that close half way", attack: at("/v1/offers", halfway), why: "unexpected EOF", paid: tick},
+	{name: "endless offers", attack: at("/v1/offers", endless(" ")), why: "answer above 262144 bytes", paid: tick},
+	{name: "offers elsewhere", attack: at("/v1/offers", inward), why: "moved to another address", paid: tick},
+	{name: "no offer at all", attack: offers(func(*hostile, []exchange.Offer) []exchange.Offer { return nil }), why: "0 offers for 1 segments", paid: tick},
+	{name: "one offer too many", attack: offers(func(_ *hostile, all []exchange.Offer) []exchange.Offer { return append(all, all[0]) }), why: "2 offers for 1 segments", paid: tick},
+	{name: "offer for another segment", attack: offer(func(_ *hostile, o *exchange.Offer) { o.Sealed[0] ^= 1 }), why: "offer 0 is for another segment", paid: tick},
+	{name: "price above the ceiling", attack: offer(func(_ *hostile, o *exchange.Offer) { o.Price++ }), why: "price above the ceiling", paid: tick},
+	{name: "invoice over more than the price", attack: invoice(func(i *lightning.Invoice) { i.Amount *= 10 }), why: "invoice over 10 sat, price 1 sat", paid: tick},
+	{name: "invoice over any sum", attack: invoice(func(i *lightning.Invoice) { i.Amount = 0 }), why: "invoice over 0 msat, price 1 sat", paid: tick},
+	{name: "invoice for another hash", attack: offer(func(_ *hostile, o *exchange.Offer) { o.Hash[0] ^= 1 }), why: "invoice has another payment hash", paid: tick},
+	{name: "no invoice", attack: offer(func(_ *hostile, o *exchange.Offer) { o.Invoice = "lnsb1" }), why: "malformed invoice", paid: tick},
+	{name: "expired invoice", attack: invoice(func(i *lightning.Invoice) { i.Created = time.Now().Add(-48 * time.Hour) }), why: "expired: offer breaks the terms", paid: tick},
+	{name: "expired offer", attack: offer(func(_ *hostile, o *exchange.Offer) { o.Expires = time.Now().Add(-time.Second) }), why: "expired: offer breaks the terms", paid: tick},
+	{name: "offer that expires at once", attack: offer(func(_ *hostile, o *exchange.Offer) { o.Expires = time.Now().Add(3 * time.Second) }), why: "expires within", paid: tick},
+	{name: "invoice that may lock the money for months", attack: invoice(func(i *lightning.Invoice) { i.FinalDelta = 10_000 }), why: "may be held for 10000 blocks", paid: tick},
+	{name: "hash of the key itself", attack: bareKey, why: "payment hash is not salted", paid: tick},
+
+	// Payments.
+	{name: "invoice of a node that nobody reaches", attack: invoice(func(*lightning.Invoice) {}), why: "no route to the payee", paid: tick},
+	{name: "route that costs more than the limit", attack: offer(func(h *hostile, o *exchange.Offer) { sells(o, h.far, lightning.RandomPreimage()) }), why: "the cheapest route costs", paid: tick},
+	{name: "salt that leads to another key", attack: offer(func(_ *hostile, o *exchange.Offer) { o.Salt[0] ^= 1 }), why: "payment did not buy the key", taken: tick, paid: tick, banned: true},
+	{name: "preimage that is no key", attack: offer(func(h *hostile, o *exchange.Offer) { sells(o, h.node, lightning.RandomPreimage()) }), why: "payment did not buy the key", taken: tick, paid: tick, banned: true},
+
+	// Sealed bytes. The provider sells the right key, so it is paid.
+	{name: "wrong sealed bytes", attack: at("/sealed/", spoilt), why: "bytes do not match their root", taken: tick},
+	{name: "no sealed bytes", attack: at("/sealed/", gone), taken: tick},
+	{name: "sealed bytes that close half way", attack: at("/sealed/", halfway), why: "unexpected EOF", taken: tick},
+	{name: "sealed bytes that never come", attack: at("/sealed/", hang), why: "source stalled", taken: tick},
+	{name: "sealed bytes of another length", attack: at("/sealed/", func(_ *hostile, w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "1000000000000")
+		w.WriteHeader(http.StatusOK)
+	}), why: "content length 1000000000000", taken: tick},
+	{name: "endless sealed bytes", attack: at("/sealed/", endless("x")), why: "content length -1", taken: tick},
+	{name: "sealed bytes in a bomb", attack: at("/sealed/", func(_ *hostile, w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		_, _ = w.Write([]byte{0x1f, 0x8b})
+	}), why: "content encoding", taken: tick},
+	{name: "sealed bytes elsewhere", attack: at("/sealed/", inward), why: "redirect into a private network", taken: tick},
+}
+
+// tick is the price of the segment that the attacks are about.
+const tick = lightning.Sat
+
+// bareKey sells the key without salt: each router on the way would get it.
+func bareKey(h *hostile, w http.ResponseWriter, r *http.Request) bool {
+	segs, err := h.title.Title.Segments(r.Context(), "v0")
+	if err != nil {
+		panic(err)
+	}
+	return invoice(func(i *lightning.Invoice) { i.Hash = segs[0].KeyHash })(h, w, r)
+}
+
+func TestHostileProvider(t *testing.T) {
+	film, other := titletest.Make(t, titletest.Options{}), titletest.Make(t, titletest.Options{Seed: 1})
+	for _, a := range attacks {
+		t.Run(a.name, func(t *testing.T) {
+			t.Parallel()
+			s, h := besiege(t, film, other)
+			tried, knocked := h.serve(t, s, a.attack)
+			stop := s.play(t, "--providers", s.shop)
+			if got := s.insist(t, "/t/"+film.ID.String()+"/v0/1.m4s"); !bytes.Equal(got, film.Plain("v0", 0)) {
+				t.Errorf("the player got %d bytes that are not the segment", len(got))
+			}
+			if err := stop(); err != nil {
+				t.Error(err)
+			}
+			if tried.Load() == 0 {
+				t.Error("nothing was tried")
+			}
+			if n := knocked.Load(); n > 0 {
+				t.Errorf("%d requests were sent where only this machine can", n)
+			}
+			s.wantTaken(t, h.node, a.taken)
+			s.wantTaken(t, s.provider, a.paid)
+			booked := s.wantBought(t, a.taken+a.paid, a.banned)
+			if said := s.logged.String() + booked; !strings.Contains(said, a.why) {
+				t.Errorf("neither log nor books say %q:\n%s", a.why, said)
+			}
+		})
+	}
+}
+
+// besiege makes a street with a good provider and a hostile one.
+func besiege(t *testing.T, film, other *titletest.Title) (*street, *hostile) {
+	t.Helper()
+	s := streetFor(t, film)
+	h := &hostile{title: film, other: other, node: s.network.Node("hostile"), far: s.network.Node("far"), done: make(chan struct{})}
+	router := s.network.Node("router")
+	router.SetFees(sim.Fees{Base: 1000 * lightning.Sat})
+	s.network.Connect(s.viewer, h.node, 1_000_000*lightning.Sat, 0)
+	s.network.Connect(s.viewer, router, 1_000_000*lightning.Sat, 0)
+	s.network.Connect(router, h.far, 1_000_000*lightning.Sat, 0)
+	return s, h
+}
+
+// serve opens the hostile provider, the good one behind it in the viewer's
+// list, and the server inside. It counts what was tried and who knocked there.
+func (h *hostile) serve(t *testing.T, s *street, a attack) (tried, knocked *atomic.Int64) {
+	t.Helper()
+	tried, knocked = new(atomic.Int64), new(atomic.Int64)
+	books, err := ledger.Open(filepath.Join(t.TempDir(), "hostile.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { books.Close() })
+	shop, err := seller.New(t.Context(), seller.Config{
+		Titles: []string{h.title.Dir}, Payee: h.node, Node: h.node.ID(), Books: books, Secret: exchange.NewSecret([32]byte{9}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.honest = shop.Handler()
+	inside := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		knocked.Add(1)
+		h.honest.ServeHTTP(w, r)
+	}))
+	t.Cleanup(inside.Close)
+	h.inside = inside.URL
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		tried.Add(1) // before an attack that ends in a panic
+		if !a(h, w, r) {
+			tried.Add(-1)
+			h.honest.ServeHTTP(w, r)
+		}
+	}))
+	t.Cleanup(server.Close)
+	t.Cleanup(func() { close(h.done) })
+	s.sell(t)
+	s.shop = server.URL + "," + s.shop
+	return tried, knocked
+}
+
+// insist asks for a path as a player does: again when it is told to wait.
+func (s *street) insist(t *testing.T, path string) []byte {
+	t.Helper()
+	for range 60 {
+		code, b := s.get(t, path)
+		switch code {
+		case http.StatusOK:
+			return b
+		case http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+			time.Sleep(200 * time.Millisecond) // Retry-After says more
+		default:
+			t.Fatalf("status %d: %s\n%s", code, b, s.logged)
+		}
+	}
+	t.Fatalf("the player never gets %s\n%s", path, s.logged)
+	return nil
+}
+
+// wantTaken holds what a node received, all of it from the viewer.
+func (s *street) wantTaken(t *testing.T, node *sim.Node, want lightning.Msat) {
+	t.Helper()
+	s.network.Wait()
+	balance, err := node.Balance(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if balance.Outbound != want {
+		t.Errorf("%v has %v, want %v", node, balance.Outbound, want)
+	}
+	if err := s.network.Check(); err != nil {
+		t.Error(err)
+	}
+}
+
+// wantBought holds what the viewer's books say, and returns the reasons in them.
+func (s *street) wantBought(t *testing.T, want lightning.Msat, banned bool) (reasons string) {
+	t.Helper()
+	books, err := ledger.OpenReader(filepath.Join(s.folder, "viewer.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer books.Close()
+	spent, reserved, err := books.Spent(t.Context(), nil, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bans, err := books.Banned(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p, err := range books.Purchases(t.Context(), ledger.Filter{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		reasons += p.Reason + "\n"
+	}
+	first, _, _ := strings.Cut(s.shop, ",")
+	if _, is := bans[first]; spent != want || reserved != 0 || is != banned || len(bans) > 1 {
+		t.Errorf("the books say %v spent, %v reserved, banned %v; want %v spent, banned: %v", spent, reserved, bans, want, banned)
+	}
+	return reasons + bans[first]
+}
+
+// Who is paid does not matter, since the key is what is paid for: a provider may
+// have its invoices made by a node other than the one that it names.
+func TestInvoiceOfAnotherNode(t *testing.T) {
+	film := titletest.Make(t, titletest.Options{})
+	s, h := besiege(t, film, film)
+	friend := s.network.Node("friend")
+	s.network.Connect(s.viewer, friend, 1_000_000*lightning.Sat, 0)
+	h.serve(t, s, offer(func(h *hostile, o *exchange.Offer) {
+		for _, seg := range film.Segments(t, "v0") {
+			if key, err := film.Keys.Key(t.Context(), seg); err == nil && seg.Sealed == o.Sealed {
+				o.Salt[0] ^= 1
+				sells(o, friend, o.Salt.Preimage(key))
+			}
+		}
+	}))
+	stop := s.play(t, "--providers", s.shop)
+	if got := s.insist(t, "/t/"+film.ID.String()+"/v0/1.m4s"); !bytes.Equal(got, film.Plain("v0", 0)) {
+		t.Error("not the segment")
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	s.wantTaken(t, friend, tick)
+	s.wantTaken(t, h.node, 0)
+	s.wantBought(t, tick, false)
+}
+
+// A provider that takes a payment into its hands and lets it hang locks one
+// segment's price. The player is told, the page shows it, and the rest of the
+// film comes from another.
+func TestProviderThatHoldsAPayment(t *testing.T) {
+	film := titletest.Make(t, titletest.Options{})
+	s, h := besiege(t, film, film)
+	h.serve(t, s, offer(func(h *hostile, o *exchange.Offer) {
+		hash := lightning.RandomPreimage().Hash()
+		inv, err := h.node.HoldInvoice(context.Background(), hash, lightning.Terms{Amount: o.Price})
+		if err != nil {
+			panic(err)
+		}
+		o.Hash, o.Invoice = inv.Hash, inv.Bolt11
+	}))
+	s.play(t, "--providers", s.shop)
+	path := "/t/" + film.ID.String() + "/v0/"
+	if code, _ := s.get(t, path+"1.m4s"); code != http.StatusGatewayTimeout {
+		t.Errorf("status %d, want %d", code, http.StatusGatewayTimeout)
+	}
+	if got := s.insist(t, path+"2.m4s"); !bytes.Equal(got, film.Plain("v0", 1)) {
+		t.Error("the next segment does not come from another provider")
+	}
+	code, b := s.get(t, "/api/state?title="+film.ID.String())
+	var state struct {
+		Title struct {
+			Reserved lightning.Msat `json:"reserved_msat"`
+			InFlight int            `json:"in_flight"`
+			Spent    lightning.Msat `json:"spent_msat"`
+		} `json:"title"`
+	}
+	if err := json.Unmarshal(b, &state); err != nil || code != http.StatusOK {
+		t.Fatalf("status %d, %v", code, err)
+	}
+	if got := state.Title; got.Reserved < tick || got.InFlight < 1 || got.Spent < tick {
+		t.Errorf("the page is told %+v\n%s", got, b)
+	}
+	s.wantTaken(t, h.node, 0)
+	if code, b := s.get(t, path+"1.m4s"); code == http.StatusOK {
+		t.Errorf("status %d, %d bytes: bought twice?", code, len(b))
+	}
+}
+
+// With publishers of one's own, nobody else's titles are taken, whatever a
+// provider says of them.
+func TestOnlyTrustedPublishers(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		trust  func(film, other *titletest.Title) string
+		claims bool // the provider lies about who the publisher is
+		titles int
+		why    string
+	}{
+		{"the one that it is", func(film, _ *titletest.Title) string { return film.Publisher.String() }, false, 1, "title on sale"},
+		{"another", func(_, other *titletest.Title) string { return other.Publisher.String() }, false, 0, "is not one of yours"},
+		{"another, and a lie", func(_, other *titletest.Title) string { return other.Publisher.String() }, true, 0, "is not one of yours"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			film, other := titletest.Make(t, titletest.Options{}), titletest.Make(t, titletest.Options{Seed: 1})
+			s, h := besiege(t, film, other)
+			h.serve(t, s, func(h *hostile, w http.ResponseWriter, r *http.Request) bool {
+				if r.URL.Path != "/v1/titles" || !test.claims {
+					return false
+				}
+				list := h.honestly(r).Body.String()
+				_, _ = w.Write([]byte(strings.ReplaceAll(list, film.Publisher.String(), other.Publisher.String())))
+				return true
+			})
+			first, _, _ := strings.Cut(s.shop, ",")
+			s.play(t, "--providers", first, "--publishers", test.trust(film, other))
+			_, b := s.get(t, "/api/titles")
+			var titles []json.RawMessage
+			if err := json.Unmarshal(b, &titles); err != nil || len(titles) != test.titles {
+				t.Errorf("%d titles, want %d: %v", len(titles), test.titles, err)
+			}
+			if !strings.Contains(s.logged.String(), test.why) {
+				t.Errorf("the log does not say %q:\n%s", test.why, s.logged)
+			}
+		})
+	}
+}
+
+// Doors of the proxy: what is too large or too slow goes, and costs nothing.
+func TestSlowAndLargeRequests(t *testing.T) {
+	s := newStreet(t)
+	s.sell(t)
+	s.play(t)
+	s.get(t, "/api/titles") // until it is ready
+	address := strings.TrimPrefix(s.player, "http://")
+	for _, test := range []struct {
+		name, request, want string
+	}{
+		{"headers without end", "GET / HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("x", 1<<20), "431"},
+		{"a request that never ends", "GET / HTTP/1.1\r\nHost: localhost\r\n", ""},
+		{"a body that never comes", "POST /api/stop HTTP/1.1\r\nHost: localhost\r\nX-Htlcdash: 1\r\nContent-Length: 100\r\n\r\n{", "400"},
+		{"two lengths", "POST /api/stop HTTP/1.1\r\nHost: localhost\r\nX-Htlcdash: 1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}", "400"},
+		{"a length and chunks, another request behind", "POST /api/stop HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "421"},
+		{"a name with a null byte", "GET /t/%00/v0/1.m4s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "404"},
+		{"a path that leads out", "GET /t/title/..%2f..%2f..%2fetc%2fpasswd HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "404"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			conn, err := net.Dial("tcp", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			_, _ = io.WriteString(conn, test.request)
+			answer := make([]byte, 12)
+			n, _ := io.ReadFull(conn, answer) // ends when the proxy has had enough
+			if got := strings.TrimSpace(strings.TrimPrefix(string(answer[:n]), "HTTP/1.1")); got != test.want {
+				t.Errorf("answered %q, want %q", got, test.want)
+			}
+		})
+	}
+	t.Cleanup(func() { s.wantTaken(t, s.provider, 0) })
+}
