@@ -17,7 +17,7 @@ import (
 var mayEnter = map[string][]string{
 	".":                        {"lightning"},
 	"lightning":                {},
-	"lightning/lnd":            {"lightning"},
+	"lightning/lnd":            {"lightning", "internal/lock"},
 	"lightning/sim":            {"lightning"},
 	"lightning/nodetest":       {"lightning"},
 	"source":                   {".", "internal/join"},
@@ -33,7 +33,8 @@ var mayEnter = map[string][]string{
 	"internal/publish":         {".", "lightning", "internal/dash", "internal/title"},
 	"internal/exchange":        {".", "lightning"},
 	"internal/join":            {},
-	"internal/ledger":          {".", "lightning"},
+	"internal/ledger":          {".", "lightning", "internal/lock"},
+	"internal/lock":            {},
 	"internal/seller":          {".", "lightning", "source", "source/dir", "internal/porter", "internal/exchange", "internal/ledger", "internal/title", "internal/web"},
 	"internal/proxy":           {".", "lightning", "source", "buyer", "internal/dash", "internal/title", "internal/web"},
 	"internal/web":             {},

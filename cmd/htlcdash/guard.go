@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -32,12 +31,6 @@ func (c walletGuard) Run(ctx context.Context, w *walletCommands, log *slog.Logge
 	if err := os.MkdirAll(filepath.Dir(string(c.Tally)), 0o700); err != nil {
 		return err
 	}
-	// A second guard would write the tally anew under the first one's hands.
-	unlock, err := lockFile(string(c.Tally) + ".lock")
-	if err != nil {
-		return err
-	}
-	defer unlock()
 	tally, err := lnd.OpenTally(string(c.Tally))
 	if err != nil {
 		return err
@@ -65,19 +58,4 @@ func standGuard(ctx context.Context, node *lnd.Node, tally lnd.Tally, log *slog.
 			return nil
 		}
 	}
-}
-
-// errLocked means that another process does the same work.
-var errLocked = errors.New("another process of this program has it open")
-
-// lockFile holds a file for this process until unlock is called.
-func lockFile(name string) (unlock func(), err error) {
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := lock(f); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", name, err), f.Close())
-	}
-	return func() { _ = f.Close() }, nil
 }

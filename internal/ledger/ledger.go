@@ -23,6 +23,8 @@ import (
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"htlcdash/internal/lock"
 )
 
 // Errors that callers decide on. Not found is htlcdash.ErrNotFound.
@@ -54,11 +56,14 @@ func Open(path string) (*Ledger, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("ledger: %w: choose another place or make the folder writable", err)
 	}
-	lock, err := lockFile(path + ".lock")
+	held, err := lock.File(path + ".lock")
+	if errors.Is(err, lock.ErrHeld) {
+		return nil, fmt.Errorf("%s: %w: stop the other program, or give this one a ledger of its own", path, ErrLocked)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	l := &Ledger{path: path, lock: lock}
+	l := &Ledger{path: path, lock: held}
 	if err := l.open(); err != nil {
 		l.Close()
 		return nil, explain(path, err)

@@ -1,6 +1,7 @@
 package lnd
 
 import (
+	"errors"
 	"time"
 
 	"htlcdash/lightning"
@@ -15,3 +16,9 @@ func Final(body []byte) (lightning.Payment, bool) { return final(body) }
 // SetSure shortens the time after which the guard asks lnd about a payment
 // whose outcome nobody saw.
 func (n *Node) SetSure(d time.Duration) { n.sure = d }
+
+// Tear makes the next write of a tally fail in the middle of its line.
+func (t *FileTally) Tear() error {
+	_, err := t.file.WriteString(`[{"account":"x","ha`)
+	return errors.Join(err, t.file.Close())
+}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"htlcdash/internal/lock"
 	"htlcdash/lightning"
 	"htlcdash/lightning/lnd"
 )
@@ -322,5 +323,38 @@ func TestFileTally(t *testing.T) {
 	}
 	if _, err := lnd.OpenTally(file); err == nil || !strings.Contains(err.Error(), "line 1 is damaged") {
 		t.Errorf("a damaged tally: %v", err)
+	}
+}
+
+// What follows a write that failed is not lost behind its torn line.
+func TestFileTallyAfterAFailedWrite(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "tally")
+	a, b, c := newSale(t, 1).Hash, newSale(t, 1).Hash, newSale(t, 1).Hash
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	tally, err := lnd.OpenTally(file)
+	must(err)
+	must(tally.Save(t.Context(), []lnd.Charge{{Account: "x", Hash: a, Amount: 5}}))
+	must(tally.Tear())
+	if err := tally.Save(t.Context(), []lnd.Charge{{Account: "x", Hash: b, Amount: 6}}); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("a write that failed: %v", err)
+	}
+	must(tally.Save(t.Context(), []lnd.Charge{{Account: "x", Hash: c, Amount: 7}}))
+	must(tally.Close())
+	tally, err = lnd.OpenTally(file)
+	must(err)
+	defer tally.Close()
+	got, err := tally.Load(t.Context())
+	slices.SortFunc(got, func(a, b lnd.Charge) int { return int(a.Amount - b.Amount) })
+	want := []lnd.Charge{{Account: "x", Hash: a, Amount: 5}, {Account: "x", Hash: c, Amount: 7}}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	}
+	if _, err := lnd.OpenTally(file); !errors.Is(err, lock.ErrHeld) {
+		t.Errorf("a second guard: %v", err)
 	}
 }

@@ -10,9 +10,11 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 
+	"htlcdash/internal/lock"
 	"htlcdash/lightning"
 )
 
@@ -20,8 +22,11 @@ import (
 // that were saved together. A line that a crash cut off at the end does not
 // count: what it charged was never let do.
 type FileTally struct {
+	name string
+	lock *os.File
+
 	mu   sync.Mutex
-	file *os.File
+	file *os.File // nil after a write that failed: its end may be torn
 	all  map[tallyKey]Charge
 }
 
@@ -38,16 +43,20 @@ type tallyKey struct {
 	hash    lightning.Hash
 }
 
-// OpenTally opens or makes a tally. Only its owner may read it. One process at
-// a time may have it open.
+// OpenTally opens or makes a tally for this process alone: a second guard would
+// write it anew under the first one's hands. Only its owner may read it.
 func OpenTally(name string) (*FileTally, error) {
-	t := &FileTally{all: make(map[tallyKey]Charge)}
-	if err := t.read(name); err != nil {
+	held, err := lock.File(name + ".lock")
+	if err != nil {
 		return nil, fmt.Errorf("tally %s: %w", name, err)
 	}
-	// written anew, so that it holds each charge once
-	if err := t.rewrite(name); err != nil {
-		return nil, fmt.Errorf("tally %s: %w", name, err)
+	t := &FileTally{name: name, lock: held, all: make(map[tallyKey]Charge)}
+	err = t.read(name)
+	if err == nil {
+		err = t.rewrite() // so that it holds each charge once
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("tally %s: %w", name, err), held.Close())
 	}
 	return t, nil
 }
@@ -88,27 +97,39 @@ func (t *FileTally) put(c Charge) {
 	}
 }
 
-func (t *FileTally) rewrite(name string) error {
-	fresh, err := os.OpenFile(name+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+// rewrite puts a file of all charges in the place of the old one, and goes on
+// with it.
+func (t *FileTally) rewrite() error {
+	fresh, err := os.OpenFile(t.name+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	t.file = fresh
-	err = t.write(slices.Collect(maps.Values(t.all)))
+	err = write(fresh, slices.Collect(maps.Values(t.all)))
 	if err == nil {
-		err = os.Rename(name+".new", name)
+		err = os.Rename(t.name+".new", t.name)
+	}
+	if err == nil {
+		err = syncFolder(filepath.Dir(t.name))
 	}
 	if err != nil {
 		return errors.Join(err, fresh.Close())
 	}
+	t.file = fresh
 	return nil
 }
 
-func (t *FileTally) write(charges []Charge) error {
-	if len(charges) == 0 {
-		return nil
+// syncFolder makes a rename in a folder durable.
+func syncFolder(name string) error {
+	folder, err := os.Open(name)
+	if err != nil {
+		return err
 	}
-	var entries []entry
+	return errors.Join(folder.Sync(), folder.Close())
+}
+
+// write appends a line, durably.
+func write(f *os.File, charges []Charge) error {
+	entries := []entry{}
 	for _, c := range charges {
 		entries = append(entries, entry{c.Account, c.Hash, int64(c.Amount), c.Paid})
 	}
@@ -116,10 +137,10 @@ func (t *FileTally) write(charges []Charge) error {
 	if err != nil {
 		return err
 	}
-	if _, err := t.file.Write(append(line, '\n')); err != nil {
+	if _, err := f.Write(append(line, '\n')); err != nil {
 		return err
 	}
-	return t.file.Sync()
+	return f.Sync()
 }
 
 // Load returns all charges.
@@ -129,11 +150,13 @@ func (t *FileTally) Load(context.Context) ([]Charge, error) {
 	return slices.Collect(maps.Values(t.all)), nil
 }
 
-// Save appends charges and waits for the disk.
+// Save appends charges and waits for the disk. After an error they do not
+// count, and the next Save begins with a file written anew, since nothing may
+// follow a torn line.
 func (t *FileTally) Save(_ context.Context, charges []Charge) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err := t.write(charges); err != nil {
+	if err := t.save(charges); err != nil {
 		return fmt.Errorf("tally: %w", err)
 	}
 	for _, c := range charges {
@@ -142,5 +165,30 @@ func (t *FileTally) Save(_ context.Context, charges []Charge) error {
 	return nil
 }
 
-// Close closes the file.
-func (t *FileTally) Close() error { return t.file.Close() }
+func (t *FileTally) save(charges []Charge) error {
+	if len(charges) == 0 {
+		return nil
+	}
+	if t.file == nil {
+		if err := t.rewrite(); err != nil {
+			return err
+		}
+	}
+	err := write(t.file, charges)
+	if err != nil {
+		err = errors.Join(err, t.file.Close())
+		t.file = nil
+	}
+	return err
+}
+
+// Close closes the file and lets others open it.
+func (t *FileTally) Close() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var err error
+	if t.file != nil {
+		err = t.file.Close()
+	}
+	return errors.Join(err, t.lock.Close())
+}
