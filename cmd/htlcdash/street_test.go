@@ -256,6 +256,35 @@ func TestTightBudgetLastsToTheEnd(t *testing.T) {
 	}
 }
 
+// A title of several Periods plays to its end, also where they call their
+// Representations alike.
+func TestPeriods(t *testing.T) {
+	for name, ids := range map[string]func(string, int) string{
+		"ids of their own": func(id string, period int) string { return fmt.Sprintf("%s-%d", id, period) },
+		"the same ids":     nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := streetFor(t, titletest.Make(t, titletest.Options{Segments: 3, Periods: 2, IDs: ids}))
+			s.sell(t)
+			cheapest, dearest := s.title.PriceRange()
+			s.play(t, "--budget-title", fmt.Sprintf("%d msat", dearest))
+			if code, _ := s.get(t, "/t/"+s.title.ID.String()+"/manifest.mpd?all=1&t=4"); code != http.StatusOK {
+				t.Fatal("no MPD", code)
+			}
+			played := map[int]bool{}
+			for _, r := range s.title.Manifest.Representations() {
+				if r.Height != 240 {
+					s.watch(t, r.ID)
+					played[r.Period] = true
+				}
+			}
+			if bought, paid := s.sum(t, "bought", "amount_msat"); len(played) != 2 || bought != 12 || paid != dearest {
+				t.Errorf("%d Periods, %d segments for %v, want 2, 12 and %v (the cheapest way costs %v)", len(played), bought, paid, dearest, cheapest)
+			}
+		})
+	}
+}
+
 func TestSilentProvider(t *testing.T) {
 	s := newStreet(t)
 	s.shop = "http://127.0.0.1:1" // nobody

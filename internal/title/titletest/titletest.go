@@ -23,6 +23,8 @@ import (
 // one second, in two rungs of video ("v0", "v1") and one of audio ("a0").
 type Options struct {
 	Segments  int   // of each Representation; 0: 5
+	Periods   int   // 0: 1; of the later ones the Representations are called as IDs say
+	IDs       func(id string, period int) string
 	Reps      []Rep // nil: those of [Ladder]
 	Providers []string
 	Seed      byte // other seeds give other publishers and other bytes
@@ -77,7 +79,7 @@ func Make(t testing.TB, o Options) *Title {
 		Source:    filepath.Join(dir, "dash"),
 		Out:       made.Dir,
 		Key:       made.Key,
-		Price:     policy(o.Reps),
+		Price:     o.policy(),
 		Providers: o.Providers,
 	}, nil)
 	check(t, err)
@@ -113,12 +115,34 @@ func key(t testing.TB, seed byte) htlcdash.PublisherKey {
 }
 
 // policy gives each Representation a price for a second, which is a segment.
-func policy(reps []Rep) publish.Policy {
+func (o Options) policy() publish.Policy {
 	p := publish.Policy{Rungs: map[string]publish.Rung{}}
-	for _, r := range reps {
-		p.Rungs[r.ID] = publish.Rung{PerSecond: r.Price}
+	for period := range max(o.Periods, 1) {
+		for _, r := range o.Reps {
+			p.Rungs[o.known(r.ID, period)] = publish.Rung{PerSecond: r.Price}
+		}
 	}
 	return p
+}
+
+// id is what a Representation is called in the MPD.
+func (o Options) id(id string, period int) string {
+	if period == 0 || o.IDs == nil {
+		return id
+	}
+	return o.IDs(id, period)
+}
+
+// known is what it is called by those who read the MPD, where an id that an
+// earlier Period has is made another.
+func (o Options) known(id string, period int) string {
+	named := o.id(id, period)
+	for earlier := range period {
+		if o.id(id, earlier) == named {
+			return fmt.Sprintf("%s@%d", named, period+1)
+		}
+	}
+	return named
 }
 
 func (t *Title) writeDASH(tb testing.TB, o Options, dir string) {
@@ -126,16 +150,24 @@ func (t *Title) writeDASH(tb testing.TB, o Options, dir string) {
 	var mpd bytes.Buffer
 	fmt.Fprintf(&mpd, `<?xml version="1.0" encoding="UTF-8"?>
 <MPD xmlns="urn:mpeg:dash:schema:mpd:2011" profiles="urn:mpeg:dash:profile:isoff-live:2011" type="static" mediaPresentationDuration="PT%dS" minBufferTime="PT2S">
-  <Period id="p0" start="PT0S">
-`, o.Segments)
-	for _, kind := range []string{"video", "audio"} {
-		t.writeSet(tb, &mpd, o, kind, dir)
+`, o.Segments*max(o.Periods, 1))
+	for period := range max(o.Periods, 1) {
+		fmt.Fprintf(&mpd, "  <Period id=\"p%d\" start=\"PT%dS\">\n", period, period*o.Segments)
+		folder := dir
+		if period > 0 {
+			folder = filepath.Join(dir, fmt.Sprintf("p%d", period))
+			fmt.Fprintf(&mpd, "    <BaseURL>p%d/</BaseURL>\n", period)
+		}
+		for _, kind := range []string{"video", "audio"} {
+			t.writeSet(tb, &mpd, o, kind, folder, period)
+		}
+		mpd.WriteString("  </Period>\n")
 	}
-	mpd.WriteString("  </Period>\n</MPD>\n")
+	mpd.WriteString("</MPD>\n")
 	check(tb, os.WriteFile(filepath.Join(dir, title.MPDFile), mpd.Bytes(), 0o666))
 }
 
-func (t *Title) writeSet(tb testing.TB, mpd *bytes.Buffer, o Options, kind, dir string) {
+func (t *Title) writeSet(tb testing.TB, mpd *bytes.Buffer, o Options, kind, dir string, period int) {
 	tb.Helper()
 	open := false
 	for _, r := range o.Reps {
@@ -147,12 +179,12 @@ func (t *Title) writeSet(tb testing.TB, mpd *bytes.Buffer, o Options, kind, dir 
 			fmt.Fprintln(mpd, `      <SegmentTemplate timescale="1" duration="1" startNumber="1" initialization="$RepresentationID$/init.mp4" media="$RepresentationID$/$Number$.m4s"/>`)
 			open = true
 		}
-		t.writeRep(tb, o, r, filepath.Join(dir, r.ID))
+		t.writeRep(tb, o, r, filepath.Join(dir, o.id(r.ID, period)), o.known(r.ID, period))
 		shape := ""
 		if r.Height > 0 {
 			shape = fmt.Sprintf(" width=\"%d\" height=\"%d\"", r.Height*16/9, r.Height)
 		}
-		fmt.Fprintf(mpd, "      <Representation id=%q bandwidth=\"%d\" codecs=%q%s/>\n", r.ID, r.bandwidth(), codecs(kind), shape)
+		fmt.Fprintf(mpd, "      <Representation id=%q bandwidth=\"%d\" codecs=%q%s/>\n", o.id(r.ID, period), r.bandwidth(), codecs(kind), shape)
 	}
 	if open {
 		mpd.WriteString("    </AdaptationSet>\n")
@@ -177,13 +209,13 @@ func (r Rep) bandwidth() int64 {
 	return int64(8 * most)
 }
 
-func (t *Title) writeRep(tb testing.TB, o Options, r Rep, dir string) {
+func (t *Title) writeRep(tb testing.TB, o Options, r Rep, dir, known string) {
 	tb.Helper()
 	check(tb, os.MkdirAll(dir, 0o777))
-	check(tb, os.WriteFile(filepath.Join(dir, "init.mp4"), noise(o.Seed, r.ID, 0, 700), 0o666))
+	check(tb, os.WriteFile(filepath.Join(dir, "init.mp4"), noise(o.Seed, known, 0, 700), 0o666))
 	for i := range o.Segments {
-		b := noise(o.Seed, r.ID, i+1, r.Sizes[i%len(r.Sizes)])
-		t.plain[r.ID] = append(t.plain[r.ID], b)
+		b := noise(o.Seed, known, i+1, r.Sizes[i%len(r.Sizes)])
+		t.plain[known] = append(t.plain[known], b)
 		check(tb, os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d.m4s", i+1)), b, 0o666))
 	}
 }
