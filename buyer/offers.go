@@ -16,11 +16,10 @@ import (
 // A quote is an offer that was checked against its seal. It is paid at most
 // once.
 type quote struct {
-	peer  *peer
-	offer exchange.Offer
-	inv   lightning.Invoice
-	salt  htlcdash.Salt
-	took  time.Duration // to ask for it
+	peer           *peer
+	exchange.Offer // by this name, so that its salt does not print
+	inv            lightning.Invoice
+	took           time.Duration // to ask for it
 }
 
 // A desk keeps quotes until they are used or too old, and knows which are
@@ -41,7 +40,7 @@ const margin = 20 * time.Second
 
 func (q *quote) usable(now time.Time, tried map[*peer]bool) bool {
 	then := now.Add(margin)
-	return then.Before(q.offer.Expires) && !q.inv.Expired(then) && q.peer.ok() && !tried[q.peer]
+	return then.Before(q.Expires) && !q.inv.Expired(then) && q.peer.ok() && !tried[q.peer]
 }
 
 // take removes and returns a usable quote. If there is none it returns a
@@ -198,11 +197,11 @@ func (b *Buyer) check(p *peer, o exchange.Offer, seg htlcdash.Segment) (*quote, 
 	if o.Error == "" && o.Price > seg.Price {
 		return nil, fmt.Errorf("%w: %v, publisher's price %v: %w", ErrPrice, o.Price, seg.Price, exchange.ErrTerms)
 	}
-	inv, salt, err := exchange.Salted{}.Check(o, seg.Seal, time.Now())
+	inv, _, err := exchange.Salted{}.Check(o, seg.Seal, time.Now())
 	if err != nil {
 		return nil, err
 	}
-	q := &quote{peer: p, offer: o, inv: inv, salt: salt}
+	q := &quote{peer: p, Offer: o, inv: inv}
 	if inv.Expiry > maxLife {
 		return nil, fmt.Errorf("invoice for more than %v: %w", maxLife, exchange.ErrTerms)
 	}

@@ -102,7 +102,7 @@ func (b *Buyer) tryBegin(seg htlcdash.Segment, q *quote, d *download) (f *flight
 		Purchase: ledger.Purchase{
 			Hash: q.inv.Hash, Title: seg.Title, Representation: seg.Representation, Index: seg.Index,
 			Sealed: seg.Sealed, KeyHash: seg.KeyHash, Provider: q.peer.URL(), Payee: q.inv.Payee,
-			Amount: q.inv.Amount, Salt: q.salt, Bolt11: q.inv.Bolt11, Created: time.Now(),
+			Amount: q.inv.Amount, Salt: q.Salt, Bolt11: q.inv.Bolt11, Created: time.Now(),
 		},
 		inv: q.inv, offer: q.took, began: time.Now(), peer: q.peer,
 	}

@@ -73,7 +73,7 @@ func (d *Dir) File(r htlcdash.Root) (*os.File, error) {
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a file: %w", f.Name(), htlcdash.ErrNotFound)
+		err = fmt.Errorf("%s is not a file: %w", r, htlcdash.ErrNotFound)
 	}
 	if err != nil {
 		f.Close()
