@@ -946,3 +946,20 @@ func TestProviderFetch(t *testing.T) {
 	_, err = fetch(t.Context(), "../../v1/provider", 0, 1)
 	wantErr(t, err, htlcdash.ErrFormat)
 }
+
+func FuzzTitles(f *testing.F) {
+	for _, s := range []string{`[]`, `null`, `[{"name":"a"}]`, `[{"id":"` + strings.Repeat("ab", 32) + `","name":"film","min_msat":1,"max_msat":"2 sat"}]`, `[{"name":".."}]`, `{}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		titles, err := buyer.ParseTitles(b)
+		if err != nil {
+			return
+		}
+		for _, title := range titles {
+			if n := title.Name; n == "" || len(n) > 255 || n == "." || n == ".." || strings.Contains(n, "/") {
+				t.Errorf("name %q", n)
+			}
+		}
+	})
+}

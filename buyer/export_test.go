@@ -1,6 +1,7 @@
 package buyer
 
 import (
+	"encoding/json"
 	"time"
 
 	"htlcdash"
@@ -28,3 +29,10 @@ func (t Till) Spend(id htlcdash.TitleID, amount lightning.Msat) error {
 
 // Account is how the money of a title stands.
 func (t Till) Account(id htlcdash.TitleID) Account { return t.t.account(id) }
+
+// ParseTitles reads what a provider answers for its list of titles.
+func ParseTitles(b []byte) (titles []TitleInfo, err error) {
+	var l titleList
+	err = json.Unmarshal(b, &l)
+	return l, err
+}

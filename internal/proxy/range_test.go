@@ -235,6 +235,34 @@ func TestAnOpenTitleOfManyFiles(t *testing.T) {
 	}
 }
 
+// A server of an open title must not make us knock at doors that it cannot
+// reach itself: the next may be this proxy, which spends money.
+func TestAnOpenTitleThatLeadsElsewhere(t *testing.T) {
+	made := titletest.Make(t, titletest.Options{})
+	var knocked atomic.Int64
+	files := http.FileServer(http.Dir(filepath.Join(filepath.Dir(made.Dir), "dash")))
+	inside := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		knocked.Add(1)
+		files.ServeHTTP(w, r)
+	}))
+	defer inside.Close()
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if filepath.Ext(r.URL.Path) == ".m4s" {
+			http.Redirect(w, r, inside.URL+r.URL.Path, http.StatusFound)
+			return
+		}
+		files.ServeHTTP(w, r)
+	}))
+	defer origin.Close()
+	p, err := proxy.New(proxy.Config{})
+	check(t, err)
+	defer p.Close()
+	check(t, p.AddOpen(t.Context(), "film", origin.URL+"/manifest.mpd"))
+	h := &house{Proxy: p}
+	want(t, "status", h.get("/t/film/v0/1.m4s").Code, http.StatusServiceUnavailable)
+	want(t, "requests elsewhere", knocked.Load(), int64(0))
+}
+
 // The proxy gives up on an origin that does not answer, and the player is told
 // in time.
 func TestAnOpenTitleWhoseServerHangs(t *testing.T) {
