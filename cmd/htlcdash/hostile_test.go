@@ -527,3 +527,17 @@ func TestSlowAndLargeRequests(t *testing.T) {
 	}
 	t.Cleanup(func() { s.wantTaken(t, s.provider, 0) })
 }
+
+// A publisher names Representations and a provider gives reasons: none of that
+// becomes a formula in a spreadsheet.
+func TestExportHoldsNoFormulas(t *testing.T) {
+	var out bytes.Buffer
+	write := csvRows(&out)
+	row := []cell{{"a", `=HYPERLINK("http://evil.example")`}, {"b", "@x"}, {"c", int64(-5)}, {"d", "film"}}
+	if err := write(row); err != nil {
+		t.Fatal(err)
+	}
+	if want := "a,b,c,d\n\"'=HYPERLINK(\"\"http://evil.example\"\")\",'@x,-5,film\n"; out.String() != want {
+		t.Errorf("got %q, want %q", out.String(), want)
+	}
+}

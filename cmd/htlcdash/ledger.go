@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"htlcdash/internal/config"
@@ -133,7 +134,7 @@ func csvRows(w io.Writer) func([]cell) error {
 	return func(cells []cell) error {
 		var names, values []string
 		for _, c := range cells {
-			names, values = append(names, c.name), append(values, fmt.Sprint(c.value))
+			names, values = append(names, c.name), append(values, harmless(c.value))
 		}
 		if first {
 			_ = table.Write(names) // the flush below tells of its error
@@ -143,6 +144,16 @@ func csvRows(w io.Writer) func([]cell) error {
 		table.Flush()
 		return table.Error()
 	}
+}
+
+// harmless keeps a spreadsheet from taking a stranger's words, such as the name
+// of a Representation, for a formula.
+func harmless(value any) string {
+	s, ok := value.(string)
+	if ok && s != "" && strings.ContainsRune("=+-@\t\r", rune(s[0])) {
+		return "'" + s
+	}
+	return fmt.Sprint(value)
 }
 
 func jsonRows(w io.Writer) func([]cell) error {
