@@ -192,7 +192,7 @@ func (d *demo) publish(ctx context.Context, film string) error {
 	}
 	d.begin("publishing " + filepath.Base(film))
 	result, err := publish.Run(ctx, publish.Options{
-		Source: film, Out: out, Key: key, Force: true, SegmentSeconds: 2,
+		Source: film, Out: out, Key: key, Force: true, SegmentSeconds: 2, Title: d.title(),
 		Price: publish.Policy{PerMB: 10 * lightning.Sat, Floor: lightning.Sat},
 	}, func(p publish.Progress) { d.at("%3.0f %%, %s", 100*p.Fraction, p.Text) })
 	if err != nil {
@@ -200,6 +200,14 @@ func (d *demo) publish(ctx context.Context, film string) error {
 	}
 	d.end(fmt.Sprintf("%d representations", len(result.Representations)))
 	return os.WriteFile(markFile, []byte(mark), 0o600)
+}
+
+// title is what people call the film: empty if that is left to its file's name.
+func (d *demo) title() string {
+	if d.Media == "" {
+		return "Big Buck Bunny"
+	}
+	return ""
 }
 
 // fileMark tells one film from another without reading it.

@@ -19,6 +19,8 @@ type publishCommand struct {
 	Source string `arg:"" help:"Film, folder with an MPD, or MPD."`
 	Name   string `help:"Name of the title, a folder's name; by default that of the source." placeholder:"NAME"`
 
+	Title string `help:"What people call it; by default what the MPD says, or else the file's name made readable." placeholder:"TEXT"`
+
 	Reference   string `help:"Film to measure the quality of a ready DASH folder against." placeholder:"FILE"`
 	SkipQuality bool   `help:"Do not measure the quality of the rungs: faster."`
 	Force       bool   `help:"Replace another title of this name."`
@@ -75,6 +77,7 @@ func (c publishCommand) options() (publish.Options, error) {
 	}
 	return publish.Options{
 		Source: c.Source,
+		Title:  c.Title,
 		Out:    filepath.Join(string(c.Titles.Folder), name),
 		Price: publish.Policy{
 			PerMB: c.PerMegabyte, PerSecond: c.PerSecond, Floor: c.Floor, Rungs: rungs,

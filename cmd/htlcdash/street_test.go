@@ -239,6 +239,23 @@ func TestBudgetEndsBuying(t *testing.T) {
 	}
 }
 
+// Both faces call a title what its publisher calls it.
+func TestTitlesHaveNamesForPeople(t *testing.T) {
+	s := newStreet(t)
+	s.sell(t)
+	s.play(t)
+	_, viewers := s.get(t, "/api/titles")
+	s.player = s.shop
+	_, sellers := s.get(t, "/v1/titles")
+	for face, b := range map[string][]byte{"viewer's": viewers, "provider's": sellers} {
+		for _, want := range []string{`"title":"Dash"`, fmt.Sprintf(`"publisher":%q`, s.title.Publisher)} {
+			if !strings.Contains(string(b), want) {
+				t.Errorf("the %s face does not say %s: %s", face, want, b)
+			}
+		}
+	}
+}
+
 // A budget of what the film costs at its lowest quality, and not a msat more,
 // plays it to its last segment.
 func TestTightBudgetLastsToTheEnd(t *testing.T) {

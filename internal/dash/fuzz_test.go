@@ -43,6 +43,10 @@ func FuzzMPD(f *testing.F) {
 		if got, want := describe(again), describe(m); got != want {
 			t.Fatalf("the copy names\n%s\nthe MPD\n%s", got, want)
 		}
+		named, err := m.WithTitle("a & b")
+		if err != nil || named.Title() != "a & b" || describe(named) != describe(m) {
+			t.Fatalf("with a title: %v", err)
+		}
 		extended, err := m.Extend(htlcdash.PublisherID{1}, nil, short(pays(m)))
 		if err != nil {
 			return // not publishable

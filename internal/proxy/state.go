@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -14,7 +15,9 @@ import (
 type TitleReport struct {
 	ID       htlcdash.TitleID `json:"id"`
 	Name     string           `json:"name"`
-	Paid     bool             `json:"paid"` // false: an open title, free of charge
+	Title    string           `json:"title"`               // for people
+	By       string           `json:"publisher,omitempty"` // its key; empty for an open title
+	Paid     bool             `json:"paid"`                // false: an open title, free of charge
 	Duration int64            `json:"duration_ms"`
 	MPD      string           `json:"mpd"`
 	Cheapest lightning.Msat   `json:"cheapest_msat"` // the whole title on its lowest rungs
@@ -94,9 +97,12 @@ type PieceState struct {
 }
 
 func (f *film) report() TitleReport {
-	r := TitleReport{ID: f.id, Name: f.name, Paid: f.paid, Duration: f.manifest.Duration().Milliseconds(), MPD: "/t/" + f.id.String() + "/manifest.mpd"}
+	r := TitleReport{ID: f.id, Name: f.name, Title: cmp.Or(f.manifest.Title(), f.name), Paid: f.paid, Duration: f.manifest.Duration().Milliseconds(), MPD: "/t/" + f.id.String() + "/manifest.mpd"}
 	if !f.paid {
 		return r
+	}
+	if publisher, ok := f.manifest.Publisher(); ok {
+		r.By = publisher.String()
 	}
 	low, high := map[track]lightning.Msat{}, map[track]lightning.Msat{}
 	for _, rep := range f.manifest.Representations() {

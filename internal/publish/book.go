@@ -24,27 +24,31 @@ type book struct {
 	bytes    int64 // of all segments
 }
 
-// openBook reads the MPD and looks for all that it names. The error matches
+// openBook reads the MPD, gives it a name for people, and looks for all that it
+// names. The error matches
 // [ErrSource]. The caller closes root.
-func openBook(ctx context.Context, src source) (*book, error) {
+func openBook(ctx context.Context, src source, name func(*dash.Manifest) string) (*book, error) {
 	root, err := os.OpenRoot(src.dir)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSource, err)
 	}
 	b := &book{root: root, mpd: src.mpd}
-	if err := b.open(ctx); err != nil {
+	if err := b.open(ctx, name); err != nil {
 		root.Close()
 		return nil, fmt.Errorf("%w: %s: %w", ErrSource, filepath.Join(src.dir, src.mpd), err)
 	}
 	return b, nil
 }
 
-func (b *book) open(ctx context.Context) error {
+func (b *book) open(ctx context.Context, name func(*dash.Manifest) string) error {
 	mpd, err := b.read(dash.Resource{Path: b.mpd}, title.MaxMPD, nil)
 	if err != nil {
 		return err
 	}
 	if b.manifest, err = dash.Parse(mpd); err != nil {
+		return err
+	}
+	if b.manifest, err = b.manifest.WithTitle(name(b.manifest)); err != nil {
 		return err
 	}
 	if err := b.manifest.Publishable(); err != nil {

@@ -154,6 +154,35 @@ func onDemand(t testing.TB) string {
 	return dir
 }
 
+// What people call a title: what the publisher says, else what the MPD says,
+// else what the source is called.
+func TestTitle(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "big-buck_bunny (2008)")
+	if err := os.Rename(noiseFolder(t, 2, 100), folder); err != nil {
+		t.Fatal(err)
+	}
+	mpd := filepath.Join(folder, "manifest.mpd")
+	check := func(source, option, want string) {
+		t.Helper()
+		o := options(t, source)
+		o.Title = option
+		if _, opened := run(t, o); opened.Manifest.Title() != want {
+			t.Errorf("%s, title %q: got %q, want %q", filepath.Base(source), option, opened.Manifest.Title(), want)
+		}
+	}
+	check(folder, "", "Big buck bunny 2008")
+	check(mpd, "", "Big buck bunny 2008")
+	check(folder, "Big Buck Bunny", "Big Buck Bunny")
+	b, err := os.ReadFile(mpd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := strings.Replace(string(b), "<Period", "<ProgramInformation><Title>Bunny</Title></ProgramInformation><Period", 1)
+	put(t, folder, "manifest.mpd", []byte(named))
+	check(folder, "", "Bunny")
+	check(folder, "Big Buck Bunny", "Big Buck Bunny")
+}
+
 func TestReadyFolderByReference(t *testing.T) {
 	dir := ready(t, slices.Concat(h264, []string{"-use_template", "1", "-use_timeline", "1", "x.mpd"})...)
 	o := options(t, filepath.Join(dir, "x.mpd"))

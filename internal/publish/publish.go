@@ -11,6 +11,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,8 +20,10 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"unicode"
 
 	"htlcdash"
+	"htlcdash/internal/dash"
 	"htlcdash/internal/title"
 	"htlcdash/lightning"
 )
@@ -44,6 +47,9 @@ type Options struct {
 	Key       htlcdash.PublisherKey
 	Price     Policy
 	Providers []string // first addresses where the title is sold
+	// Title is what people call it; empty: what the MPD says, or else the name
+	// of the source made readable.
+	Title string
 
 	// SegmentSeconds is the length of a segment, 1 to 10; 0: 4. It is for
 	// media files only.
@@ -177,7 +183,7 @@ func (w *work) run(ctx context.Context, src source) (*Result, error) {
 		src = source{dir: w.stage.media(), mpd: title.MPDFile}
 		sealFrom = measuredAt
 	}
-	b, err := openBook(ctx, src)
+	b, err := openBook(ctx, src, w.name)
 	if err != nil {
 		return nil, err
 	}
@@ -202,6 +208,29 @@ func (w *work) run(ctx context.Context, src source) (*Result, error) {
 type source struct {
 	media    string
 	dir, mpd string
+}
+
+// name tells what people are to call what m describes.
+func (w *work) name(m *dash.Manifest) string {
+	return cmp.Or(w.Title, m.Title(), readable(w.Source))
+}
+
+// readable makes a name for people of a file's: "big-buck_bunny.mp4" gives "Big
+// buck bunny".
+func readable(source string) string {
+	if path, err := filepath.Abs(source); err == nil {
+		source = path
+	}
+	if strings.EqualFold(filepath.Ext(source), ".mpd") {
+		source = filepath.Dir(source)
+	}
+	base := strings.TrimSuffix(filepath.Base(source), filepath.Ext(source))
+	words := strings.FieldsFunc(base, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '\'' })
+	name := []rune(strings.Join(words, " "))
+	if len(name) > 0 {
+		name[0] = unicode.ToUpper(name[0])
+	}
+	return string(name)
 }
 
 // locate tells what path is.

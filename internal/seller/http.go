@@ -181,6 +181,7 @@ type titlesInfo struct {
 type titleInfo struct {
 	ID              htlcdash.TitleID     `json:"id"`
 	Name            string               `json:"name"`
+	Title           string               `json:"title"` // for people; empty if the MPD has none
 	Publisher       htlcdash.PublisherID `json:"publisher"`
 	MPD             string               `json:"mpd"`
 	Duration        int64                `json:"duration_ms"`
@@ -198,6 +199,7 @@ func (s *Seller) serveTitles(w http.ResponseWriter, r *http.Request) error {
 		info.Titles = append(info.Titles, titleInfo{
 			ID:              t.ID,
 			Name:            name,
+			Title:           t.Manifest.Title(),
 			Publisher:       t.Publisher,
 			MPD:             mpdPath(name),
 			Duration:        t.Manifest.Duration().Milliseconds(),

@@ -43,6 +43,7 @@ type NodeReport struct {
 // A TitleReport tells of one title.
 type TitleReport struct {
 	Name            string                 `json:"name"`
+	Title           string                 `json:"title"` // for people; empty if the MPD has none
 	ID              htlcdash.TitleID       `json:"id"`
 	Publisher       htlcdash.PublisherID   `json:"publisher"`
 	MPD             string                 `json:"mpd"` // path on the public listener
@@ -153,6 +154,7 @@ func (s *Seller) earned(ctx context.Context, since time.Time) (earnings, error) 
 
 func (s *Seller) titleReport(t *sealedTitle, total, today earnings) TitleReport {
 	r := TitleReport{
+		Title:           t.Manifest.Title(),
 		Name:            t.name,
 		ID:              t.ID,
 		Publisher:       t.Publisher,

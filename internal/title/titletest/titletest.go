@@ -22,8 +22,8 @@ import (
 // Options say what title to make. The zero value is a title of 5 segments of
 // one second, in two rungs of video ("v0", "v1") and one of audio ("a0").
 type Options struct {
-	Segments  int   // of each Representation; 0: 5
-	Periods   int   // 0: 1; of the later ones the Representations are called as IDs say
+	Segments  int // of each Representation; 0: 5
+	Periods   int // 0: 1; of the later ones the Representations are called as IDs say
 	IDs       func(id string, period int) string
 	Reps      []Rep // nil: those of [Ladder]
 	Providers []string

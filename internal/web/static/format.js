@@ -49,6 +49,9 @@ export const rungName = r => r.height ? `${r.height}p` : rate(r.bandwidth);
 // shortName is for narrow columns.
 export const shortName = r => r.height ? `${r.height}p` : `${whole.format(r.bandwidth / 1000)}k`;
 
+// shortKey tells one key from another at a glance.
+export const shortKey = key => key ? `${key.slice(0, 10)}…${key.slice(-6)}` : '';
+
 // element makes an HTML element; strings become text, never markup.
 export function element(tag, attributes, ...children) {
   const e = document.createElement(tag);

@@ -1,7 +1,7 @@
 // The provider's page: what is on sale, what was earned, which segments sell,
 // and which channels can still take money.
 import { watch } from './api.js';
-import { sat, sats, satColumn, clock, time, bytes, count, plural, rungName, shortName, element } from './format.js';
+import { sat, sats, satColumn, clock, time, bytes, count, plural, rungName, shortName, shortKey as short, element } from './format.js';
 
 const $ = id => document.getElementById(id);
 const rows = 15; // sales shown
@@ -35,7 +35,6 @@ function fill(id, main, small) {
 }
 
 const label = r => r.content_type === 'video' ? rungName(r) : `${r.content_type === 'audio' ? 'sound' : r.content_type} ${shortName(r)}`;
-const short = id => id ? `${id.slice(0, 10)}…${id.slice(-6)}` : '';
 
 // --- titles: the cards stay, so that reading and focus are not disturbed
 
@@ -59,7 +58,7 @@ function card(t) {
   });
   strips.append(element('div', { class: 'axis', 'aria-hidden': 'true' }, element('span', {}, '0:00'), element('span', {}, clock(t.duration_ms / 1000))));
   const box = element('article', { class: 'card title' },
-    element('div', { class: 'head' }, element('h3', {}, t.name), head), missing, strips);
+    element('div', { class: 'head' }, element('h3', {}, t.title || t.name, ' ', element('code', { title: `publisher ${t.publisher}` }, short(t.publisher))), head), missing, strips);
   return { box, head, missing, lines, title: t };
 }
 
@@ -111,7 +110,7 @@ function sale(s) {
   const r = t?.representations.find(r => r.id === s.representation);
   return element('tr', {},
     element('td', {}, time(s.at)),
-    element('td', {}, t ? s.title : short(s.title)),
+    element('td', {}, t ? t.title || t.name : short(s.title)),
     element('td', {}, r ? (label(r)) : s.representation, ' ', element('small', {}, `no. ${s.segment + 1}`)),
     element('td', { class: 'wide-only' }, s.scheme),
     element('td', { class: 'num' }, satColumn(s.amount_msat)));

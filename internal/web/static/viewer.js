@@ -3,7 +3,7 @@
 import { get, post, watch } from './api.js';
 import { Player } from './player.js';
 import { Plots } from './plot.js';
-import { sat, sats, satColumn, rate, time, plural, rungName, shortName, element } from './format.js';
+import { sat, sats, satColumn, rate, time, plural, rungName, shortName, shortKey, element } from './format.js';
 
 const $ = id => document.getElementById(id);
 const retryAfter = 5000; // ms, for trouble that may pass by itself
@@ -24,10 +24,10 @@ async function main() {
     await new Promise(done => setTimeout(done, retryAfter / 2));
     titles = await get('/api/titles').catch(() => []);
   }
-  $('title').append(...titles.map(t => element('option', { value: t.id }, t.name)));
+  $('title').append(...titles.map(t => element('option', { value: t.id }, called(t))));
   $('title').hidden = titles.length < 2;
   $('only').hidden = titles.length > 1;
-  $('only').textContent = titles[0].name;
+  $('only').textContent = called(titles[0]);
   $('title').addEventListener('change', () => choose(titles.find(t => t.id === $('title').value)));
   const wanted = decodeURIComponent(location.hash.slice(1));
   const first = titles.find(t => t.id === wanted || t.name === wanted) ?? titles.find(t => t.paid) ?? titles[0];
@@ -36,11 +36,14 @@ async function main() {
   setInterval(showBuffer, 500);
 }
 
+// called names a film and who published it: a name alone is anybody's.
+const called = t => t.publisher ? `${t.title} · by ${shortKey(t.publisher)}` : t.title;
+
 async function choose(t) {
   unwatch();
   title = t;
   purchases = new Map();
-  document.title = `${t.name} · htlcdash`;
+  document.title = `${t.title} · htlcdash`;
   history.replaceState(null, '', `#${encodeURIComponent(t.id)}`);
   $('csv').href = `/api/ledger.csv?title=${t.id}`;
   state = (await get(`/api/state?title=${t.id}`)).title;
