@@ -108,6 +108,7 @@ func (m Measurement) Run(ctx context.Context, c Config) (_ *Report, err error) {
 	if err := m.run(ctx, s, r); err != nil {
 		return nil, fmt.Errorf("%s: %w", m.Name, err)
 	}
+	s.disturbance(r)
 	r.Seconds = time.Since(r.Began).Round(time.Second).Seconds()
 	r.Machine.LoadAfter = load()
 	return r, nil

@@ -201,3 +201,24 @@ func TestCPU(t *testing.T) {
 		t.Errorf("%v s, %v", v, err)
 	}
 }
+
+func TestBusyShare(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		before, now string
+		want        float64
+		ok          bool
+	}{
+		{"half", "cpu  10 0 10 100 0 0 0 0 0 0\n", "cpu  15 1 12 107 1 0 0 0 0 0\ncpu0 1", 0.5, true},
+		{"waiting for a disk is idle", "cpu 0 0 0 0 0 0 0 0", "cpu 0 0 0 5 5 0 0 0", 0, true},
+		{"the same moment", "cpu 1 0 0 5 5 0 0 0", "cpu 1 0 0 5 5 0 0 0", 0, true},
+		{"another file", "intr 1 0 0 5 5 0 0 0", "cpu 1 0 0 5 5 0 0 0", 1.0 / 11, false},
+		{"no numbers", "cpu 1 0 0 5 5 0 0 0", "cpu a b c d e f g h", 0, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got, ok := bench.BusyShare(c.before, c.now); ok != c.ok || got != c.want {
+				t.Errorf("%v, %v; want %v, %v", got, ok, c.want, c.ok)
+			}
+		})
+	}
+}

@@ -112,6 +112,9 @@ func (s *stage) wrk(ctx context.Context, r *Report, name string, p *process, pat
 	if err := os.WriteFile(file, []byte(strings.Replace(script, "PATHS", `"`+strings.Join(paths, `", "`)+`"`, 1)), 0o600); err != nil {
 		return err
 	}
+	if err := s.quiet(ctx); err != nil {
+		return err
+	}
 	before, err := p.cpu()
 	if err != nil {
 		return err

@@ -19,3 +19,10 @@ func (r *Report) Beside(what, unit, ours, baseline, of string, least float64) {
 }
 func (r *Report) AtMost(what, unit string, ours, most float64) { r.atMost(what, unit, ours, most) }
 func (r *Report) Growth(now, before float64)                   { r.growth("grown", now, before, "before") }
+
+// BusyShare is how much of the processors two readings of /proc/stat tell.
+func BusyShare(before, now string) (float64, bool) {
+	a, ok := parseProcessor(before)
+	b, also := parseProcessor(now)
+	return b.busyShare(a), ok && also
+}

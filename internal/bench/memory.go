@@ -88,39 +88,81 @@ func viewing(ctx context.Context, s *stage, r *Report, titles string) error {
 	return nil
 }
 
-// walking takes all of the long title through the proxy, as a player with no
-// eyes does.
+// walking takes the best picture and sound of the long title through the proxy,
+// as a player with no eyes does.
 func walking(ctx context.Context, s *stage, r *Report, sold *process) error {
 	p, err := s.proxy(ctx, viewer, sold, "--exposure", "1000 sat")
 	if err != nil {
 		return err
 	}
 	defer p.stop()
-	m, err := manifest(ctx, p.url+"/t/"+filmName+"/manifest.mpd")
+	base := p.url + "/t/" + filmName + "/"
+	m, err := manifest(ctx, base+"manifest.mpd")
 	if err != nil {
 		return err
 	}
-	var walks []*dash.Representation // the best of each kind
+	w := &walk{}
 	best := map[string]*dash.Representation{}
 	for _, rep := range m.Representations() {
 		if b := best[rep.ContentType]; b == nil || b.Bandwidth < rep.Bandwidth {
 			best[rep.ContentType] = rep
 		}
 	}
-	total := 0
-	for _, kind := range names(best) {
-		walks = append(walks, best[kind])
-		total += len(best[kind].Segments)
+	for _, rep := range best {
+		w.total += len(rep.Segments)
 	}
-	var done, bytes atomic.Int64
 	began := time.Now()
 	g := p.gauge()
-	marks := map[int]float64{} // MB by percent
-	watch, stop := context.WithCancel(ctx)
-	var watching sync.WaitGroup
-	watching.Go(func() {
-		for watch.Err() == nil {
-			percent := int(100 * done.Load() / int64(total))
+	marks := w.follow(s, g)
+	group, each := errgroup.WithContext(ctx)
+	for _, rep := range best {
+		group.Go(func() error { return w.take(each, base, rep) })
+	}
+	err = group.Wait()
+	at := marks()
+	g.stop()
+	if err != nil {
+		return err
+	}
+	r.Samples["proxy, two hours, MB"] = g.samples
+	r.atMost(fmt.Sprintf("proxy, two hours of film (%d segments bought, %.1f GB) in %.0f s, peak",
+		w.total, float64(w.bytes.Load())/gigabyte, time.Since(began).Seconds()), "MB", g.peak(), proxyMemory)
+	r.fact("  at 10 %", "MB", at[10])
+	r.fact("  at 50 %", "MB", at[50])
+	r.growth("  at 100 %", at[100], at[50], "at 50 %")
+	return nil
+}
+
+// A walk is how far walking is.
+type walk struct {
+	total       int // segments
+	done, bytes atomic.Int64
+}
+
+// take asks for all segments of rep, one after another.
+func (w *walk) take(ctx context.Context, base string, rep *dash.Representation) error {
+	for _, seg := range rep.Segments {
+		n, err := patiently(ctx, base+seg.Path)
+		if err != nil {
+			return err
+		}
+		w.bytes.Add(n)
+		w.done.Add(1)
+	}
+	return nil
+}
+
+// follow notes what a gauge says at 10 and 50 percent of the way. The function
+// that it returns ends that, and gives the notes, in MB by percent.
+func (w *walk) follow(s *stage, g *gauge) func() map[int]float64 {
+	marks := map[int]float64{}
+	end := make(chan struct{})
+	var work sync.WaitGroup
+	work.Go(func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			percent := int(100 * w.done.Load() / int64(w.total))
 			s.Progress(fmt.Sprintf("two hours of film at full speed: %d %%", percent))
 			for _, at := range []int{10, 50} {
 				if _, ok := marks[at]; percent >= at && !ok {
@@ -128,40 +170,18 @@ func walking(ctx context.Context, s *stage, r *Report, sold *process) error {
 				}
 			}
 			select {
-			case <-time.After(time.Second):
-			case <-watch.Done():
+			case <-tick.C:
+			case <-end:
+				return
 			}
 		}
 	})
-	group, each := errgroup.WithContext(ctx)
-	for _, rep := range walks {
-		group.Go(func() error {
-			for _, seg := range rep.Segments {
-				n, err := patiently(each, p.url+"/t/"+filmName+"/"+seg.Path)
-				if err != nil {
-					return err
-				}
-				bytes.Add(n)
-				done.Add(1)
-			}
-			return nil
-		})
+	return func() map[int]float64 {
+		close(end)
+		work.Wait()
+		marks[100] = g.recent()
+		return marks
 	}
-	err = group.Wait()
-	stop()
-	watching.Wait()
-	marks[100] = g.recent()
-	g.stop()
-	if err != nil {
-		return err
-	}
-	r.Samples["proxy, two hours, MB"] = g.samples
-	took := time.Since(began)
-	r.atMost(fmt.Sprintf("proxy, two hours of film (%d segments bought, %.1f GB) in %.0f s, peak", total, float64(bytes.Load())/gigabyte, took.Seconds()), "MB", g.peak(), proxyMemory)
-	r.fact("  at 10 %", "MB", marks[10])
-	r.fact("  at 50 %", "MB", marks[50])
-	r.growth("  at 100 %", marks[100], marks[50], "at 50 %")
-	return nil
 }
 
 // growth adds a row that says whether memory grew.

@@ -27,6 +27,9 @@ func publishing(ctx context.Context, s *stage, r *Report) error {
 	}
 	r.Rounds = s.rounds(5)
 	for round := range r.Rounds {
+		if err := s.quiet(ctx); err != nil {
+			return err
+		}
 		s.Progress(fmt.Sprintf("round %d of %d: sealing, openssl", round+1, r.Rounds))
 		aes, err := openssl(ctx, "aes-256-ctr")
 		if err != nil {
@@ -89,6 +92,9 @@ func (s *stage) publishFolder(ctx context.Context, r *Report) error {
 		return err
 	}
 	for range r.Rounds {
+		if err := s.quiet(ctx); err != nil {
+			return err
+		}
 		s.Progress("publishing a ready folder of 256 MiB")
 		out := filepath.Join(s.dir, "ready-title")
 		began := time.Now()
@@ -110,6 +116,9 @@ func (s *stage) publishFilm(ctx context.Context, r *Report) error {
 	var mu sync.Mutex
 	var order []string
 	began := map[string]time.Time{}
+	if err := s.quiet(ctx); err != nil {
+		return err
+	}
 	s.Progress("publishing the film")
 	start := time.Now()
 	result, err := s.publish(ctx, s.Film, filepath.Join(s.dir, "film-title"), func(p publish.Progress) {

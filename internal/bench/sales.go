@@ -22,7 +22,7 @@ import (
 
 // sales sells small segments of a made-up title, and has the same two nodes
 // pay each other plainly, in turns.
-func sales(ctx context.Context, s *stage, r *Report) error {
+func sales(ctx context.Context, s *stage, r *Report) (err error) {
 	loads := []struct{ inFlight, count int }{{1, 40}, {10, 200}, {50, 500}, {200, 1000}}
 	r.Rounds = s.rounds(3)
 	total := 0
@@ -65,7 +65,7 @@ func sales(ctx context.Context, s *stage, r *Report) error {
 				slices.Reverse(turns)
 			}
 			for _, turn := range turns {
-				if err := turn(); err != nil {
+				if err := errors.Join(s.quiet(ctx), turn()); err != nil {
 					return err
 				}
 			}

@@ -29,6 +29,8 @@ type stage struct {
 	running []*process
 	network *devnet.Network
 	nodes   map[string]*lnd.Node // with all rights
+
+	disturbed int // times that no quiet moment came
 }
 
 // million satoshi, what channels here hold about.

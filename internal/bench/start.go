@@ -95,6 +95,9 @@ func startRows(r *Report, paid []visit) {
 // visit watches the film once in a fresh browser through a fresh proxy, and
 // pays a few raw payments before it.
 func (s *stage) visit(ctx context.Context, r *Report, v visit, sold *process, plain string, whole bool) error {
+	if err := s.quiet(ctx); err != nil {
+		return err
+	}
 	if !v.free {
 		for range 3 {
 			took, err := s.rawPayment(ctx, v.node)
@@ -115,6 +118,9 @@ func (s *stage) visit(ctx context.Context, r *Report, v visit, sold *process, pl
 	}
 	if whole {
 		until = "1000"
+	}
+	if err := s.quiet(ctx); err != nil { // the proxy has started
+		return err
 	}
 	w, err := s.watch(ctx, page, "--until", until)
 	if err != nil {
