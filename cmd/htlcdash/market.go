@@ -54,8 +54,10 @@ type listing struct {
 }
 
 func newMarket(addresses, publishers []string, log *slog.Logger) (*market, error) {
-	m := &market{log: log, titles: map[htlcdash.TitleID]*listing{}, quiet: map[string]bool{},
-		kept: map[*buyer.Provider]int64{}, blamed: map[*buyer.Provider]string{}}
+	m := &market{
+		log: log, titles: map[htlcdash.TitleID]*listing{}, quiet: map[string]bool{},
+		kept: map[*buyer.Provider]int64{}, blamed: map[*buyer.Provider]string{},
+	}
 	for _, s := range publishers {
 		id, err := htlcdash.ParsePublisherID(s)
 		if err != nil {
