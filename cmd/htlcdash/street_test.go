@@ -261,7 +261,7 @@ func TestTitlesHaveNamesForPeople(t *testing.T) {
 func TestTightBudgetLastsToTheEnd(t *testing.T) {
 	s := newStreet(t)
 	s.sell(t)
-	cheapest, _ := s.title.PriceRange()
+	cheapest, _ := s.title.Manifest.PriceRange()
 	s.play(t, "--budget-title", fmt.Sprintf("%d msat", cheapest))
 	if code, _ := s.get(t, "/t/"+s.title.ID.String()+"/manifest.mpd?all=1"); code != http.StatusOK {
 		t.Fatal("no MPD", code)
@@ -283,7 +283,7 @@ func TestPeriods(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := streetFor(t, titletest.Make(t, titletest.Options{Segments: 3, Periods: 2, IDs: ids}))
 			s.sell(t)
-			cheapest, dearest := s.title.PriceRange()
+			cheapest, dearest := s.title.Manifest.PriceRange()
 			s.play(t, "--budget-title", fmt.Sprintf("%d msat", dearest))
 			if code, _ := s.get(t, "/t/"+s.title.ID.String()+"/manifest.mpd?all=1&t=4"); code != http.StatusOK {
 				t.Fatal("no MPD", code)

@@ -62,6 +62,32 @@ func (m *Manifest) Publisher() (htlcdash.PublisherID, bool) {
 // Providers returns the first addresses where the title is sold.
 func (m *Manifest) Providers() []string { return m.pay.providers }
 
+// PriceRange returns what the whole title costs on its cheapest and on its
+// dearest Representations, one of each kind (video, audio, text) a Period;
+// nothing without our extension.
+func (m *Manifest) PriceRange() (cheapest, dearest lightning.Msat) {
+	type kind struct {
+		period  int
+		content string
+	}
+	low, high := map[kind]lightning.Msat{}, map[kind]lightning.Msat{}
+	for _, rep := range m.reps {
+		if rep.Pay == nil {
+			continue
+		}
+		k := kind{rep.Period, rep.ContentType}
+		if p, ok := low[k]; !ok || rep.Pay.Total < p {
+			low[k] = rep.Pay.Total
+		}
+		high[k] = max(high[k], rep.Pay.Total)
+	}
+	for k := range low {
+		cheapest += low[k]
+		dearest += high[k]
+	}
+	return cheapest, dearest
+}
+
 // payments reads our extension: all of it, or none.
 func (p *parser) payments() error {
 	own, err := p.property(p.root)

@@ -104,18 +104,7 @@ func (f *film) report() TitleReport {
 	if publisher, ok := f.manifest.Publisher(); ok {
 		r.By = publisher.String()
 	}
-	low, high := map[track]lightning.Msat{}, map[track]lightning.Msat{}
-	for _, rep := range f.manifest.Representations() {
-		t, total := trackOf(rep), rep.Pay.Total
-		if old, ok := low[t]; !ok || total < old {
-			low[t] = total
-		}
-		high[t] = max(high[t], total)
-	}
-	for t := range low {
-		r.Cheapest += low[t]
-		r.Dearest += high[t]
-	}
+	r.Cheapest, r.Dearest = f.manifest.PriceRange()
 	return r
 }
 

@@ -195,7 +195,7 @@ func (s *Seller) serveTitles(w http.ResponseWriter, r *http.Request) error {
 	info := titlesInfo{Titles: []titleInfo{}}
 	for _, name := range shelf.names() {
 		t := shelf.byName[name]
-		low, high := t.PriceRange()
+		low, high := t.Manifest.PriceRange()
 		info.Titles = append(info.Titles, titleInfo{
 			ID:              t.ID,
 			Name:            name,

@@ -446,25 +446,3 @@ func (t *Title) Price(rep string) (lightning.Msat, error) {
 	}
 	return r.Pay.Total, nil
 }
-
-// PriceRange returns what the whole title costs on its cheapest and on its
-// dearest Representations, one of each kind (video, audio, text) a Period.
-func (t *Title) PriceRange() (cheapest, dearest lightning.Msat) {
-	type kind struct {
-		period  int
-		content string
-	}
-	low, high := map[kind]lightning.Msat{}, map[kind]lightning.Msat{}
-	for _, rep := range t.reps {
-		k := kind{rep.Period, rep.ContentType}
-		if p, ok := low[k]; !ok || rep.Pay.Total < p {
-			low[k] = rep.Pay.Total
-		}
-		high[k] = max(high[k], rep.Pay.Total)
-	}
-	for k := range low {
-		cheapest += low[k]
-		dearest += high[k]
-	}
-	return cheapest, dearest
-}

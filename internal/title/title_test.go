@@ -58,7 +58,7 @@ func TestPrices(t *testing.T) {
 	if _, err := made.Price("v9"); !errors.Is(err, htlcdash.ErrNotFound) {
 		t.Errorf("v9: %v", err)
 	}
-	if low, high := made.PriceRange(); low != 5*1_500 || high != 5*3_500 {
+	if low, high := made.Manifest.PriceRange(); low != 5*1_500 || high != 5*3_500 {
 		t.Errorf("the title costs %v to %v", low, high)
 	}
 }
