@@ -12,7 +12,7 @@ import (
 const (
 	quietShare = 0.2 // of all cores, at work
 	quietLook  = time.Second
-	quietWait  = 2 * time.Minute
+	quietWait  = 20 * time.Second
 )
 
 // quiet waits until the machine has little else to do, since what others do at

@@ -93,8 +93,13 @@ func startRows(r *Report, paid []visit) {
 }
 
 // visit watches the film once in a fresh browser through a fresh proxy, and
-// pays a few raw payments before it.
+// pays a few raw payments right before.
 func (s *stage) visit(ctx context.Context, r *Report, v visit, sold *process, plain string, whole bool) error {
+	p, err := s.proxy(ctx, v.node, sold, "--free", "plain="+plain)
+	if err != nil {
+		return err
+	}
+	defer p.stop()
 	if err := s.quiet(ctx); err != nil {
 		return err
 	}
@@ -107,20 +112,12 @@ func (s *stage) visit(ctx context.Context, r *Report, v visit, sold *process, pl
 			r.sample("raw payment, "+v.name, ms(took))
 		}
 	}
-	p, err := s.proxy(ctx, v.node, sold, "--free", "plain="+plain)
-	if err != nil {
-		return err
-	}
-	defer p.stop()
 	page, until := p.url+"/#"+filmName, "1"
 	if v.free {
 		page = p.url + "/#plain"
 	}
 	if whole {
 		until = "1000"
-	}
-	if err := s.quiet(ctx); err != nil { // the proxy has started
-		return err
 	}
 	w, err := s.watch(ctx, page, "--until", until)
 	if err != nil {
