@@ -26,7 +26,7 @@ var mayEnter = map[string][]string{
 	"source/sourcetest":        {".", "source"},
 	"buyer":                    {".", "lightning", "internal/exchange", "internal/join", "internal/ledger"},
 	"internal/config":          {"lightning"},
-	"internal/porter":            {},
+	"internal/porter":          {},
 	"internal/dash":            {".", "lightning"},
 	"internal/title":           {".", "lightning", "internal/dash", "internal/join"},
 	"internal/title/titletest": {".", "lightning", "internal/publish", "internal/title"},

@@ -276,13 +276,13 @@ func (d *demo) configure(context.Context) (err error) {
 	d.serve.listen, d.serve.page, d.proxy = ports[0], ports[1], ports[2]
 	for name, node := range map[string]devnet.Node{"provider": d.nodes.provider, "viewer": d.nodes.viewer} {
 		sample := config.Sample(d.folder, map[string]string{
-			"node.address":    node.REST,
-			"node.tls_cert":   node.CertFile,
-			"node.macaroon":   node.MacaroonFile,
-			"serve.listen":    d.serve.listen,
-			"serve.page":      d.serve.page,
-			"proxy.listen":    d.proxy,
-			"proxy.providers": "http://" + d.serve.listen,
+			"node.address":       node.REST,
+			"node.tls_cert":      node.CertFile,
+			"node.macaroon":      node.MacaroonFile,
+			"serve.listen":       d.serve.listen,
+			"serve.page":         d.serve.page,
+			"proxy.listen":       d.proxy,
+			"proxy.providers":    "http://" + d.serve.listen,
 			"proxy.budget_title": demoFilmBudget.String(),
 		})
 		if err := os.WriteFile(d.path(name+".toml"), sample, 0o600); err != nil {
