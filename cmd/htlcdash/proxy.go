@@ -53,7 +53,7 @@ func (c proxyCommand) Run(ctx context.Context, t terminal, log *slog.Logger) err
 	if err != nil {
 		return err
 	}
-	collect(viewersGarbage)
+	cleanUpEarly()
 	log.Info("buying", "node", info.ID, "network", info.Network)
 	return errors.Join(c.play(ctx, door, node, log), node.Close())
 }

@@ -39,7 +39,6 @@ func (c serveCommand) Run(ctx context.Context, t terminal, log *slog.Logger) err
 	if err != nil {
 		return err
 	}
-	collect(providersGarbage)
 	return errors.Join(c.sell(ctx, public, operator, node, info.ID, log), node.Close())
 }
 
