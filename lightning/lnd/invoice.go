@@ -236,6 +236,9 @@ func (n *Node) AwaitHeld(ctx context.Context, h lightning.Hash) error {
 	for {
 		var i invoice
 		if err := s.next(&i); err != nil {
+			if ctx.Err() != nil { // lnd may say so before our own client does
+				err = context.Cause(ctx)
+			}
 			return invoiceError(h, err)
 		}
 		switch i.State {
