@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -24,7 +23,7 @@ const (
 )
 
 // serveSealed answers GET /sealed/{root} without the bytes passing through this
-// program: the file is handed to the kernel.
+// program: ServeContent hands the file to the kernel.
 func (s *Seller) serveSealed(w http.ResponseWriter, r *http.Request) error {
 	q, err := htlcdash.ParseRoot(r.PathValue("root"))
 	if err != nil {
@@ -43,34 +42,10 @@ func (s *Seller) serveSealed(w http.ResponseWriter, r *http.Request) error {
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Cache-Control", cacheSealed)
 	h.Set("ETag", `"`+q.String()+`"`)
-	n := htlcdash.SealedLength(t.segments[q].Length)
-	patience(w, n)
-	if n <= corkable {
-		defer cork(r)()
-	}
-	if r.Method != http.MethodGet || r.Header.Get("Range") != "" || r.Header.Get("If-None-Match") != "" || r.Header.Get("If-Match") != "" {
-		http.ServeContent(w, r, "", time.Time{}, f)
-		return nil
-	}
-	sendWhole(w, f, n)
+	patience(w, htlcdash.SealedLength(t.segments[q].Length))
+	defer cork(r)()
+	http.ServeContent(w, r, "", time.Time{}, f)
 	return nil
-}
-
-// corkable is the most bytes that are held back until they are all there. More
-// would only cost processor time: 1 MiB takes twice as much with a cork as
-// without one, and comes no sooner.
-const corkable = 256 << 10
-
-// sendWhole is ServeContent for the common case, without its questions to the
-// file: where it ends, and what its first 512 bytes are. They cost a tenth of
-// the rate at 100 kB. A file that is too short breaks the connection.
-func sendWhole(w http.ResponseWriter, f *os.File, n int64) {
-	h := w.Header()
-	h.Set("Accept-Ranges", "bytes")
-	h.Set("Content-Length", strconv.FormatInt(n, 10))
-	w.WriteHeader(http.StatusOK)
-	_ = http.NewResponseController(w).Flush() // or else net/http reads ahead
-	_, _ = io.CopyN(w, f, n)                  // the client is gone
 }
 
 // serveTitle answers GET /t/{name}/{path}.
