@@ -39,6 +39,7 @@ const (
 	MaxRequestBytes  = 8 << 10   // of the JSON of an [OfferRequest]
 	MaxResponseBytes = 256 << 10 // of the JSON of an [OfferResponse]
 	maxInvoiceBytes  = 2 << 10   // of one BOLT 11 invoice
+	maxExpires       = 1 << 33   // Unix seconds: in the year 2242
 )
 
 // MaxLock is for how many blocks a provider's node may hold a payment before it

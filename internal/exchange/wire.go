@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"math"
 	"time"
 
 	"htlcdash"
@@ -101,7 +100,7 @@ func (o *Offer) UnmarshalJSON(b []byte) error {
 		return malformed("offer with a price of %d msat", w.Price)
 	case w.Invoice == "" || len(w.Invoice) > maxInvoiceBytes:
 		return malformed("offer with an invoice of %d bytes", len(w.Invoice))
-	case w.Expires <= 0 || w.Expires > math.MaxInt32*int64(4):
+	case w.Expires <= 0 || w.Expires > maxExpires:
 		return malformed("offer that expires at %d", w.Expires)
 	}
 	*o = Offer{
