@@ -162,6 +162,21 @@ func (r *Keyring) Published(now time.Time) (keys []PublishedKey, err error) {
 	return keys, nil
 }
 
+// Expired returns the id of the key whose tokens ceased to be good last: what is
+// known of them can be forgotten. The error matches [ErrKey] in the first two
+// epochs of all.
+func (r *Keyring) Expired(now time.Time) (KeyID, error) {
+	e := r.epoch(now)
+	if e < 2 {
+		return KeyID{}, ErrKey
+	}
+	k, err := NewIssuerKey(*r.secret, e-2)
+	if err != nil {
+		return KeyID{}, err
+	}
+	return k.ID(), nil
+}
+
 func (r *Keyring) epoch(now time.Time) Epoch {
 	return Epoch(max(now.Unix(), 0) / int64(r.length/time.Second))
 }

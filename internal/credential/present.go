@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// scheme is the HTTP authentication scheme of RFC 9577.
-const scheme = "PrivateToken"
+// Scheme is the HTTP authentication scheme of RFC 9577.
+const Scheme = "PrivateToken"
 
 // MaxSkew is by how much the clocks of client and provider may differ.
 const MaxSkew = 2 * time.Minute
@@ -36,7 +36,7 @@ type Presented struct {
 func (c Credential) Authorization(method, path string, body []byte, at time.Time) string {
 	seconds := at.Unix()
 	tag := c.Shared.requestMAC(method, path, body, seconds)
-	return fmt.Sprintf(`%s token="%s", time="%d", mac="%s"`, scheme,
+	return fmt.Sprintf(`%s token="%s", time="%d", mac="%s"`, Scheme,
 		base64.URLEncoding.EncodeToString(c.input()), seconds, base64.URLEncoding.EncodeToString(tag[:]))
 }
 
@@ -54,8 +54,8 @@ func (s Shared) requestMAC(method, path string, body []byte, seconds int64) [32]
 // scheme's name. The error matches htlcdash.ErrFormat.
 func ParseAuthorization(header string) (p Presented, err error) {
 	name, rest, _ := strings.Cut(header, " ")
-	if !strings.EqualFold(name, scheme) {
-		return p, malformed("not the scheme %s", scheme)
+	if !strings.EqualFold(name, Scheme) {
+		return p, malformed("not the scheme %s", Scheme)
 	}
 	var token [inputBytes]byte
 	if rest, err = cutBase64(rest, `token="`, token[:], `", `); err != nil {

@@ -34,6 +34,12 @@ const (
 // be reached under many names, and is known by its keys.
 const issuerName = "htlcdash"
 
+// Media types of the messages (RFC 9578, 8.2; the draft's for batches).
+const (
+	RequestType  = "application/private-token-amortized-batch-request"
+	ResponseType = "application/private-token-amortized-batch-response"
+)
+
 var suite = oprf.SuiteRistretto255
 
 // challenge is the TokenChallenge of RFC 9577, 2.1.1, the same for all: no
@@ -48,7 +54,7 @@ func challenge() []byte {
 
 // Challenge is the value of WWW-Authenticate in a 401 (RFC 9577, 2.1).
 func (k PublicKey) Challenge() string {
-	return scheme + ` challenge="` + base64.URLEncoding.EncodeToString(challenge()) +
+	return Scheme + ` challenge="` + base64.URLEncoding.EncodeToString(challenge()) +
 		`", token-key="` + base64.URLEncoding.EncodeToString(k[:]) + `"`
 }
 

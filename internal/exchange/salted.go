@@ -112,6 +112,14 @@ func (o Offer) check(seal htlcdash.Seal, now time.Time) (lightning.Invoice, erro
 	if o.Price <= 0 || o.Price > seal.Price {
 		return lightning.Invoice{}, broken("price of %v, ceiling %v", o.Price, seal.Price)
 	}
+	if o.Hash == lightning.Hash(seal.KeyHash) {
+		return lightning.Invoice{}, broken("payment hash is not salted")
+	}
+	return o.invoice(now)
+}
+
+// invoice decodes the invoice of o and holds it against the rest of o.
+func (o Offer) invoice(now time.Time) (lightning.Invoice, error) {
 	inv, err := lightning.DecodeInvoice(o.Invoice)
 	switch {
 	case err != nil:
@@ -122,8 +130,6 @@ func (o Offer) check(seal htlcdash.Seal, now time.Time) (lightning.Invoice, erro
 		return inv, broken("invoice over %v, price %v", inv.Amount, o.Price)
 	case inv.FinalDelta > MaxLock:
 		return inv, broken("payment may be held for %d blocks, at most %d", inv.FinalDelta, MaxLock)
-	case o.Hash == lightning.Hash(seal.KeyHash):
-		return inv, broken("payment hash is not salted")
 	case inv.Expired(now) || !now.Before(o.Expires):
 		return inv, broken("expired")
 	}
