@@ -84,6 +84,24 @@ func (l *Ledger) TakeCredential(ctx context.Context, provider string) (blob []by
 	return blob, nil
 }
 
+// UsedCredentials returns the credentials for a provider that were handed out
+// last, the newest first, at most n.
+func (l *Ledger) UsedCredentials(ctx context.Context, provider string, n int) (blobs [][]byte, err error) {
+	rows, err := l.read.QueryContext(ctx, "SELECT blob FROM credentials WHERE provider = ? AND used = 1 ORDER BY id DESC LIMIT ?", provider, n)
+	if err != nil {
+		return nil, explain(l.path, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var b []byte
+		if err := rows.Scan(&b); err != nil {
+			return nil, explain(l.path, err)
+		}
+		blobs = append(blobs, b)
+	}
+	return blobs, explain(l.path, rows.Err())
+}
+
 // CountCredentials returns how many credentials there are for a provider.
 func (l *Ledger) CountCredentials(ctx context.Context, provider string) (n int, err error) {
 	err = l.read.QueryRowContext(ctx, "SELECT count(*) FROM credentials WHERE provider = ? AND used = 0", provider).Scan(&n)
