@@ -284,6 +284,7 @@ func (b *Buyer) peer(p *Provider) *peer {
 		for _, f := range b.past {
 			if f.Provider == p.URL() && !f.over {
 				f.peer = known
+				known.underway++
 				known.exposed += f.risk()
 			}
 		}
