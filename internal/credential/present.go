@@ -37,7 +37,7 @@ func (p Presented) LogValue() slog.Value { return slog.StringValue(p.String()) }
 // Authorization is the header value that authorizes one request and shows the
 // token, not its secret: method, request target (path and query as they are
 // sent), body, and the time within [MaxSkew]. Who overhears it can repeat the
-// same request for that long and can do nothing else. It panics if c holds no
+// same request until then and can do nothing else. It panics if c holds no
 // secret.
 func (c Credential) Authorization(method, path string, body []byte, at time.Time) string {
 	seconds := at.Unix()
