@@ -1,10 +1,7 @@
 package vole
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/binary"
 )
 
@@ -22,6 +19,26 @@ type tree struct {
 	salt  [16]byte
 	nodes []seed // 2^(k+1), node 0 unused
 	com   []byte // 32 bytes a leaf
+
+	// counters are the counter blocks of the streams before a node goes in.
+	counters []byte
+}
+
+// maxDepth is the greatest k.
+const maxDepth = 8
+
+func newTree(k, stride int) tree {
+	return tree{k: k, nodes: make([]seed, 2<<k), com: make([]byte, comLen<<k), counters: make([]byte, stride)}
+}
+
+// setSalt makes t one of a new proof.
+func (t *tree) setSalt(salt [16]byte) {
+	t.salt = salt
+	clear(t.salt[12:])
+	for i := 0; i < len(t.counters); i += 16 {
+		copy(t.counters[i:], t.salt[:12])
+		binary.BigEndian.PutUint32(t.counters[i+12:], uint32(i/16)+comLen/16)
+	}
 }
 
 // counter is the initial counter block of a node: no two nodes of a proof, and
@@ -30,7 +47,6 @@ type tree struct {
 func (t *tree) counter(node int) (b [16]byte) {
 	b = t.salt
 	binary.BigEndian.PutUint32(b[8:], binary.BigEndian.Uint32(b[8:])^uint32(t.index)<<16^uint32(node))
-	clear(b[12:])
 	return b
 }
 
@@ -98,80 +114,6 @@ func (t *tree) foldNode(kr kernel, sh *share, hidden, height, first int, dst []b
 		t.foldNode(kr, sh, hidden, height-2, first+i<<(height-2), parts[i])
 	}
 	kr.fold4(&parts, dst, low, high)
-}
-
-// A kernel is the part of the work that has a faster twin in assembly. Both
-// give the same bytes.
-type kernel interface {
-	// double makes the children of the width nodes from node width on.
-	double(t *tree, width int)
-
-	// commit makes the commitments to all leaves.
-	commit(t *tree)
-
-	// expand4 sets sum to the sum of the streams of four leaves, and adds those
-	// of the second and the fourth to low, of the third and the fourth to high.
-	expand4(t *tree, leaves *[4]int, sum, low, high []byte)
-
-	// fold4 does the same with streams that were expanded before.
-	fold4(parts *[4][]byte, sum, low, high []byte)
-}
-
-// portable is the kernel in Go alone.
-type portable struct{}
-
-func (t *tree) stream(node int) cipher.Stream {
-	b, err := aes.NewCipher(t.nodes[node][:])
-	if err != nil {
-		panic("vole: " + err.Error())
-	}
-	iv := t.counter(node)
-	return cipher.NewCTR(b, iv[:])
-}
-
-func (portable) double(t *tree, width int) {
-	for n := width; n < 2*width; n++ {
-		var two [32]byte
-		t.stream(n).XORKeyStream(two[:], two[:])
-		copy(t.nodes[2*n][:], two[:16])
-		copy(t.nodes[2*n+1][:], two[16:])
-	}
-}
-
-func (portable) commit(t *tree) {
-	clear(t.com)
-	for i := range 1 << t.k {
-		c := t.com[32*i:][:32]
-		t.stream(1<<t.k+i).XORKeyStream(c, c)
-	}
-}
-
-func (portable) expand4(t *tree, leaves *[4]int, sum, low, high []byte) {
-	clear(sum)
-	x := make([]byte, 32+len(sum))
-	for i, leaf := range leaves {
-		clear(x)
-		t.stream(leaf).XORKeyStream(x, x)
-		subtle.XORBytes(sum, sum, x[32:])
-		if i&1 != 0 {
-			subtle.XORBytes(low, low, x[32:])
-		}
-		if i&2 != 0 {
-			subtle.XORBytes(high, high, x[32:])
-		}
-	}
-}
-
-func (portable) fold4(parts *[4][]byte, sum, low, high []byte) {
-	subtle.XORBytes(sum, parts[0], parts[1])
-	subtle.XORBytes(sum, sum, parts[2])
-	subtle.XORBytes(sum, sum, parts[3])
-	for _, i := range []int{1, 3} {
-		subtle.XORBytes(low, low, parts[i])
-	}
-	for _, i := range []int{2, 3} {
-		subtle.XORBytes(high, high, parts[i])
-	}
 }
 
 // root commits to all leaves at once.

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"htlcdash/internal/proof"
@@ -112,7 +113,7 @@ type shape struct {
 }
 
 func newShape(p parameters, header [headerLen]byte, name string, c *circuit) *shape {
-	sh := &shape{parameters: p, kernel: portable{}, header: header, circuit: c}
+	sh := &shape{parameters: p, kernel: kernels()[0], header: header, circuit: c}
 	sh.blocks = c.committed() / 4
 	sh.column = 16*sh.blocks + digestLen
 	sh.stride = (sh.column + 63) / 64 * 64
@@ -147,7 +148,7 @@ func (sh *shape) newRoom() *room {
 		r.sums = append(r.sums, memory[:sh.stride])
 		memory = memory[sh.stride:]
 	}
-	r.tree = tree{k: sh.depth, nodes: make([]seed, 2<<sh.depth), com: make([]byte, comLen<<sh.depth)}
+	r.tree = newTree(sh.depth, sh.stride)
 	r.table = make(table, sh.circuit.words())
 	r.bits = make([]uint32, sh.circuit.words())
 	return r
@@ -182,7 +183,7 @@ func (sh *shape) commit(r *room, rand io.Reader) (*commitment, error) {
 		return nil, fmt.Errorf("randomness for a proof: %w", err)
 	}
 	c := &commitment{sh: sh, salt: [saltLen]byte(random), roots: make([]seed, sh.trees)}
-	r.tree.salt = c.salt
+	r.tree.setSalt(c.salt)
 	var hashes []byte
 	for i := range c.roots {
 		c.roots[i] = seed(random[saltLen+16*i:])
@@ -200,11 +201,11 @@ func (sh *shape) commit(r *room, rand io.Reader) (*commitment, error) {
 		c.head = append(c.head, r.sums[i][:sh.column]...)
 	}
 	c.first = sh.firstChallenge(hashes, c.head)
-	h := newVOLEHash(c.first, sh.blocks)
-	d := h.sum(c.u)
+	h := newVOLEHash(sh.kernel, c.first, sh.blocks)
+	d := h.sum(sh.kernel, c.u)
 	c.head = append(c.head, d[:]...)
 	for _, col := range r.columns {
-		d := h.sum(col)
+		d := h.sum(sh.kernel, col)
 		c.digests = append(c.digests, d[:]...)
 	}
 	r.transpose(sh)
@@ -257,7 +258,7 @@ func (c *commitment) answer(r *room, st proof.Statement, w [32]byte, context []b
 	}
 	subtle.XORBytes(masked, masked, c.u)
 	second := secondChallenge(c.first, c.head[len(c.head)-digestLen:], c.digests, st, context, masked)
-	a := cir.prove(r.table, r.bits, weights(second, len(cir.steps)))
+	a := cir.prove(c.sh.kernel, r.table, r.bits, weights(c.sh.kernel, second, len(cir.steps)))
 	v, u := r.table.maskTags(cir), c.u[4*cir.masks():]
 	a[0] = a[0].add(v[0])
 	a[1] = a[1].add(v[1]).add(loadElem(u))
@@ -293,7 +294,8 @@ func (a *answer) open(dst []byte) []byte {
 }
 
 func (a *answer) openings(dst []byte, hidden []int) []byte {
-	t := tree{k: a.sh.depth, salt: a.salt, nodes: make([]seed, 2<<a.sh.depth), com: make([]byte, comLen<<a.sh.depth)}
+	t := newTree(a.sh.depth, 0)
+	t.setSalt(a.salt)
 	for i, root := range a.roots {
 		t.index, t.nodes[1] = i, root
 		t.grow(a.sh.kernel, -1, nil)
@@ -342,7 +344,7 @@ func (sh *shape) reconstruct(st proof.Statement, context, p []byte, hidden []int
 	digest, masked := in.next(digestLen), in.next(4*cir.witness)
 	a := [3]elem{1: loadElem(in.next(elemLen)), 2: loadElem(in.next(elemLen))}
 
-	r.tree.salt = [saltLen]byte(head[headerLen:])
+	r.tree.setSalt([saltLen]byte(head[headerLen:]))
 	corrections := reader{head[headerLen+saltLen:]}
 	var hashes []byte
 	for i, leaf := range hidden {
@@ -363,10 +365,10 @@ func (sh *shape) reconstruct(st proof.Statement, context, p []byte, hidden []int
 		}
 	}
 	first := sh.firstChallenge(hashes, head)
-	h := newVOLEHash(first, sh.blocks)
+	h := newVOLEHash(sh.kernel, first, sh.blocks)
 	var digests []byte
 	for b, col := range r.columns {
-		d := h.sum(col)
+		d := h.sum(sh.kernel, col)
 		if hidden[b/sh.depth]>>(b%sh.depth)&1 == 1 {
 			subtle.XORBytes(d[:], d[:], digest)
 			subtle.XORBytes(col, col[:len(masked)], masked)
@@ -379,7 +381,7 @@ func (sh *shape) reconstruct(st proof.Statement, context, p []byte, hidden []int
 	for i, w := range publicWordsOf(st) {
 		r.table[cir.committed()+i].addConstant(w, delta)
 	}
-	b := cir.verify(r.table, delta, weights(second, len(cir.steps)))
+	b := cir.verify(sh.kernel, r.table, delta, weights(sh.kernel, second, len(cir.steps)))
 	q := r.table.maskTags(cir)
 	b = b.add(q[0]).add(q[1].mul(delta))
 	a[0] = b.add(delta.mul(a[1].add(delta.mul(a[2]))))
@@ -389,32 +391,5 @@ func (sh *shape) reconstruct(st proof.Statement, context, p []byte, hidden []int
 // transpose turns the columns, without the digest's masks, into the tags or
 // keys of the committed words.
 func (r *room) transpose(sh *shape) {
-	for w := 0; w < sh.circuit.committed(); w += 2 {
-		for half := range 2 {
-			var m [64]uint64
-			for b := 64 * half; b < min(64*half+64, len(r.columns)); b++ {
-				m[b-64*half] = binary.LittleEndian.Uint64(r.columns[b][4*w:])
-			}
-			transpose64(&m)
-			for i, v := range m {
-				r.table[w+i/32][i%32][half] = v
-			}
-		}
-	}
-}
-
-// transpose64 turns bit j of word i into bit i of word j: at each of six scales
-// it swaps the two blocks beside the diagonal of each square.
-func transpose64(a *[64]uint64) {
-	left := ^uint64(0)
-	for w := 32; w > 0; w /= 2 {
-		left ^= left << w
-		for top := 0; top < 64; top += 2 * w {
-			for i := top; i < top+w; i++ {
-				diff := (a[i]>>w ^ a[i+w]) & left
-				a[i] ^= diff << w
-				a[i+w] ^= diff
-			}
-		}
-	}
+	sh.kernel.transpose(slices.Clone(r.columns), r.table[:sh.circuit.committed()])
 }
