@@ -51,6 +51,8 @@ type Options struct {
 	// of the source made readable.
 	Title string
 
+	// Group says how many segments one key opens. The zero value: one.
+	Group Grouping
 	// SegmentSeconds is the length of a segment, 1 to 10; 0: 4. It is for
 	// media files only.
 	SegmentSeconds int
@@ -85,9 +87,10 @@ type Result struct {
 type Summary struct {
 	ID       string
 	Segments int
-	Bytes    int64          // of media, without padding
-	Total    lightning.Msat // price of all segments
-	Dearest  lightning.Msat
+	Keys     int              // what is sold: fewer than segments, if these are grouped
+	Bytes    int64            // of media, without padding
+	Total    lightning.Msat   // price of all keys
+	Dearest  lightning.Msat   // key
 	Quality  htlcdash.Decibel // mean over the segments; 0: not measured
 }
 
@@ -136,7 +139,7 @@ func (o *Options) check() error {
 		return errors.New("no publisher key")
 	}
 	o.Out = filepath.Clean(o.Out)
-	return o.Price.check()
+	return errors.Join(o.Group.check(), o.Price.check())
 }
 
 // KeysFile names the private file of content keys for the title in dir.
