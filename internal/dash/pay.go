@@ -135,7 +135,7 @@ func (t *tree) property(e *etree.Element) (found *etree.Element, err error) {
 			return nil, malformed("payment extension stands twice in %s", e.Tag)
 		}
 		if v, _ := attr(c, "value"); v != version {
-			return nil, malformed("payment extension: version %q, this program knows %s", clip(v), version)
+			return nil, malformed("payment extension: version %q, this program knows %s: publish the title again", clip(v), version)
 		}
 		found = c
 	}

@@ -94,6 +94,15 @@ type Summary struct {
 	Quality  htlcdash.Decibel // mean over the segments; 0: not measured
 }
 
+// PerKey is how many bytes a key opens in the mean.
+func (s Summary) PerKey() int64 { return s.Bytes / int64(max(s.Keys, 1)) }
+
+// ProofShare is what a proof of [ProofSize] for each key would add to the bytes
+// of the segments, as a part of them.
+func (s Summary) ProofShare() float64 {
+	return ProofSize * float64(s.Keys) / float64(max(s.Bytes, 1))
+}
+
 // Run publishes a title. It calls progress, which may be nil, from one
 // goroutine at a time.
 //
