@@ -112,7 +112,7 @@ func TestPublishGroups(t *testing.T) {
 		t.Errorf("price runs %s", got)
 	}
 	again := options(t, source)
-	again.Group = o.Group
+	again.Group, again.Price = o.Group, o.Price
 	run(t, again)
 	if !sameTree(tree(t, filepath.Dir(o.Out)), tree(t, filepath.Dir(again.Out))) {
 		t.Error("published again it is another title")
