@@ -59,10 +59,20 @@ type Segment struct {
 	Title          TitleID
 	Representation string // Representation@id in the MPD
 	Index          int    // from 0, in presentation order
+	Group          Group  // what its key opens; zero: this segment alone
 	Seal
 }
 
-// Key is the content key "A" of a segment: what is sold. It never prints
+// Opens returns the segments [from, to) of the Representation that the key of s
+// opens, s among them.
+func (s Segment) Opens() (from, to int) {
+	if s.Group.Count < 1 {
+		return s.Index, s.Index + 1
+	}
+	return s.Group.First, s.Group.First + s.Group.Count
+}
+
+// Key is the content key "A" of a segment, or of a group: what is sold. It never prints
 // itself and never compares with ==. The zero value holds no key.
 type Key struct {
 	_ [0]func()

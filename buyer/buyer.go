@@ -383,7 +383,7 @@ func (b *Buyer) segment(ctx context.Context, seg htlcdash.Segment) ([]byte, erro
 		return nil, err
 	}
 	if !owned && b.flight(seg) == nil {
-		if err := b.till.admits(seg.Title); err != nil {
+		if err := b.till.admits(seg.Title); err != nil && !b.has(ctx, seg) {
 			return nil, err
 		}
 	}
@@ -429,8 +429,24 @@ func (d *download) wait(ctx context.Context) ([]byte, error) {
 	}
 }
 
-// buy gets the key of seg from the first provider that delivers it.
+// buy gets the key of seg from the first provider that delivers it. Others may
+// buy the same key meanwhile, for another segment that it opens: then that one
+// is taken, also where nothing is left for a second.
 func (b *Buyer) buy(ctx context.Context, seg htlcdash.Segment, d *download) (htlcdash.Key, error) {
+	key, err := b.buyAnew(ctx, seg, d)
+	if err == nil || ctx.Err() != nil {
+		return key, err
+	}
+	if f := b.flight(seg); f != nil {
+		return f.wait(ctx)
+	}
+	if owned, e := b.c.Ledger.Key(ctx, seg.Seal); e == nil {
+		return owned, nil
+	}
+	return key, err
+}
+
+func (b *Buyer) buyAnew(ctx context.Context, seg htlcdash.Segment, d *download) (htlcdash.Key, error) {
 	t, err := b.title(seg.Title)
 	if err != nil {
 		return htlcdash.Key{}, err

@@ -54,8 +54,9 @@ type Publish struct {
 	Key            Path           `default:"~/.htlcdash/publisher.key" help:"File with the publisher's secret key, made on first use. Whoever has it can sign in your name: keep a copy in a safe place."`
 	PerMegabyte    lightning.Msat `default:"2 sat"  help:"Price of a million bytes."`
 	PerSecond      lightning.Msat `default:"0"      help:"Price of a second, beside the price of its bytes."`
-	Floor          lightning.Msat `default:"1 sat"  help:"Least price of a segment."`
+	Floor          lightning.Msat `default:"1 sat"  help:"Least price of a key."`
 	Rungs          []string       `help:"Prices of single rungs, by Representation, height or kind: a factor (\"720p=1.5\") or a price of its own (\"audio=30 msat/s\")."`
+	Group          string         `default:"auto"   help:"How many segments one key opens. auto: as many small ones as make a proof for the key a tenth of their bytes, within 30 s of sound or 10 s of pictures; none: one; or a length, such as 20s, at most 60s. Who leaves within a group has paid for the rest of it."`
 	SegmentSeconds int            `default:"4"      help:"Length of a segment in seconds, for films that are encoded here."`
 	Providers      []string       `help:"Addresses of the providers that viewers ask first."`
 }
@@ -95,12 +96,12 @@ type Proxy struct {
 	Publishers    []string       `help:"Keys of the publishers whose titles are taken, 64 hexadecimal digits each. Empty: all that the providers sell."`
 	Cache         Path           `default:"~/.htlcdash/cache" help:"Folder for sealed bytes that were fetched."`
 	CacheSize     Bytes          `default:"2 GiB"     help:"Most that the cache may hold."`
-	BudgetSegment lightning.Msat `default:"50 sat"    help:"Most that one segment may cost, fees included. 0: nothing is bought."`
+	BudgetSegment lightning.Msat `default:"50 sat"    help:"Most that one key may cost, of a segment or of a group, fees included. 0: nothing is bought."`
 	BudgetTitle   lightning.Msat `default:"2000 sat"  help:"Most that one title may cost, until another budget is chosen on its page. 0: nothing is bought."`
 	BudgetDay     lightning.Msat `default:"10000 sat" help:"Most that is spent in 24 hours. 0: nothing is bought."`
 	Proofs        []string       `default:"vole-80,vole-128,zkb-128" help:"Ways of proof that are believed, the preferred first: who proves in none of them is not bought from."`
 	Unproved      bool           `help:"Buy from providers that prove nothing, too: each can take exposure from you, once."`
-	Exposure      lightning.Msat `default:"0"         help:"Most that is under way, unproved, to one provider, which it could keep. 0: the price of the title's dearest segment."`
+	Exposure      lightning.Msat `default:"0"         help:"Most that is under way, unproved, to one provider, which it could keep. 0: the price of the title's dearest key."`
 	TokenPrice    lightning.Msat `default:"0"         help:"Most that a batch of anonymous credentials may cost, at providers that sell them. 0: such providers are not bought from."`
 	MaxFee        lightning.Msat `default:"2 sat"     help:"Most that one payment's route may cost; or max_fee_percent, whichever is more."`
 	MaxFeePercent float64        `default:"5"         help:"Most that one payment's route may cost, in percent of the price; or max_fee, whichever is more."`
