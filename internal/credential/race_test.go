@@ -3,4 +3,4 @@
 package credential_test
 
 // samples is less under the race detector, where the group is ten times slower.
-const samples = 512
+const samples = 128
