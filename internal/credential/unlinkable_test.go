@@ -75,8 +75,6 @@ func TestForEachPairThereIsABlind(t *testing.T) {
 // column is one bit of many samples.
 type column [samples / 64]uint64
 
-const samples = 2048
-
 // columns gives the bits of what each sample says.
 func columns(length int, sample func(i int) []byte) []column {
 	out := make([]column, 8*length)
