@@ -76,21 +76,26 @@ func (s Segment) Opens() (from, to int) {
 // itself and never compares with ==. The zero value holds no key.
 type Key struct {
 	_ [0]func()
-	b *[32]byte
+	// Two pointers: fmt prints what one points to, where the Key stands in an
+	// unexported field and the verb is for text.
+	b **[32]byte
 }
 
 // NewKey returns the key made of b.
-func NewKey(b [32]byte) Key { return Key{b: &b} }
+func NewKey(b [32]byte) Key {
+	p := &b
+	return Key{b: &p}
+}
 
 // Reveal returns the secret bytes. The name is loud on purpose: grep for it.
 // It panics if k holds no key.
-func (k Key) Reveal() [32]byte { return *k.b }
+func (k Key) Reveal() [32]byte { return **k.b }
 
 // IsZero reports whether k holds no key.
 func (k Key) IsZero() bool { return k.b == nil }
 
 // Hash returns hA, the SHA-256 of the key, which the seal carries.
-func (k Key) Hash() [32]byte { return sha256.Sum256(k.b[:]) }
+func (k Key) Hash() [32]byte { return sha256.Sum256((*k.b)[:]) }
 
 // Opens reports whether k is the key of s.
 func (k Key) Opens(s Seal) bool {
@@ -123,7 +128,7 @@ func (s Salt) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 // Preimage returns A xor s, whose SHA-256 is the payment hash of a salted sale
 // (spec/05-exchange.md).
-func (s Salt) Preimage(k Key) lightning.Preimage { return lightning.NewPreimage(xor(*k.b, s)) }
+func (s Salt) Preimage(k Key) lightning.Preimage { return lightning.NewPreimage(xor(**k.b, s)) }
 
 // Key turns the preimage that a payment revealed back into the content key.
 func (s Salt) Key(p lightning.Preimage) Key { return NewKey(xor(p.Reveal(), s)) }

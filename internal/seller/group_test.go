@@ -28,13 +28,13 @@ func openGroups(t *testing.T) *shop {
 func TestOffersOfAGroup(t *testing.T) {
 	s := openGroups(t)
 	segs := s.title.Segments(t, "v1")
-	offers := s.offers(t, exchange.NewNonce(), segs...)
+	offers := s.offers(t, s.guest(t), segs...)
 	for i, price := range []lightning.Msat{9_000, 9_000, 9_000, 6_000, 6_000} {
 		if offers[i].Price != price {
 			t.Errorf("segment %d is offered for %v, want %v", i, offers[i].Price, price)
 		}
 	}
-	inv, salt, err := exchange.Salted{}.Check(offers[1], segs[1].Seal, time.Now())
+	inv, err := exchange.Salted{}.Check(offers[1], s.info(t).Key, segs[1], time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func TestOffersOfAGroup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := exchange.Salted{}.Key(paid.Preimage, salt, segs[1].Seal)
+	key, err := exchange.Salted{}.Key(paid.Preimage, offers[1].Salt, segs[1].Seal)
 	if err != nil {
 		t.Fatal(err)
 	}
