@@ -19,7 +19,7 @@ func link(w, salt [32]byte) proof.Statement {
 
 func benchEach(b *testing.B, run func(b *testing.B, s proof.System, st proof.Statement, w [32]byte)) {
 	w, salt := [32]byte{1}, [32]byte{2}
-	for _, sys := range []proof.System{vole.Bits80, vole.Bits80Fast, vole.Bits128, vole.Bits128Fast} {
+	for _, sys := range []*vole.System{vole.Bits80, vole.Bits80Fast, vole.Bits128, vole.Bits128Fast} {
 		for name, st := range map[string]proof.Statement{"preimage": proof.PreimageOf(sha256.Sum256(w[:])), "link": link(w, salt)} {
 			b.Run(sys.Name()+"/"+name, func(b *testing.B) {
 				b.ReportMetric(float64(sys.Length(st.Kind)), "proof-B")

@@ -11,19 +11,17 @@ import (
 // kernels give the same bytes. None has a branch or an index that depends on
 // tags, bits or seeds.
 type kernel interface {
-	// double makes the children of the width nodes from node width on. What it
-	// may spoil are nodes above them.
-	double(t *tree, width int)
-
-	// commit makes the commitments to all leaves.
-	commit(t *tree)
+	// firstBlocks makes the first two blocks of the streams of width nodes, a
+	// power of two, from node first on. It may use the slack of the nodes, and
+	// spoil what lies in dst behind the blocks, up to slack*comLen bytes.
+	firstBlocks(t *tree, dst []byte, first, width int)
 
 	// expand4 sets sum to the sum of the streams of four leaves, and adds those
 	// of the second and the fourth to low, of the third and the fourth to high.
-	expand4(t *tree, leaves *[4]int, sum, low, high []byte)
+	expand4(t *tree, leaves [4]int, sum, low, high []byte)
 
 	// fold4 does the same with streams that were expanded before.
-	fold4(parts *[4][]byte, sum, low, high []byte)
+	fold4(parts [4][]byte, sum, low, high []byte)
 
 	// addTurned adds from, turned as t says.
 	addTurned(to, from *word, t term)
@@ -36,7 +34,7 @@ type kernel interface {
 
 	// constrain gives the coefficients of the 32 constraints of s = x + y,
 	// weighed and added. bits are those of x xor s, x, s, y.
-	constrain(y *products, s, x *word, bits *[4]uint32) [3]elem
+	constrain(y *products, s, x *word, bits [4]uint32) [3]elem
 
 	// dot is the sum of the products.
 	dot(a, b []elem) elem
@@ -46,7 +44,7 @@ type kernel interface {
 	// digest is the two sums of h over the blocks of a column.
 	digest(h *voleHash, column []byte) (elem, uint64)
 
-	// transpose makes rows out of at most 128 columns, which it consumes.
+	// transpose makes rows out of at most 128 columns.
 	transpose(columns [][]byte, rows []word)
 }
 
@@ -54,7 +52,7 @@ type kernel interface {
 type portable struct{}
 
 func (portable) stream(t *tree, node int) cipher.Stream {
-	b, err := aes.NewCipher(t.nodes[node][:])
+	b, err := aes.NewCipher(t.node(node))
 	if err != nil {
 		panic("vole: " + err.Error())
 	}
@@ -62,23 +60,15 @@ func (portable) stream(t *tree, node int) cipher.Stream {
 	return cipher.NewCTR(b, iv[:])
 }
 
-func (p portable) double(t *tree, width int) {
-	for n := width; n < 2*width; n++ {
-		var two [32]byte
-		p.stream(t, n).XORKeyStream(two[:], two[:])
-		t.nodes[2*n], t.nodes[2*n+1] = seed(two[:]), seed(two[16:])
+func (p portable) firstBlocks(t *tree, dst []byte, first, width int) {
+	clear(dst[:comLen*width])
+	for i := range width {
+		two := dst[comLen*i : comLen*(i+1)]
+		p.stream(t, first+i).XORKeyStream(two, two)
 	}
 }
 
-func (p portable) commit(t *tree) {
-	clear(t.com)
-	for i := range 1 << t.k {
-		c := t.com[comLen*i:][:comLen]
-		p.stream(t, 1<<t.k+i).XORKeyStream(c, c)
-	}
-}
-
-func (p portable) expand4(t *tree, leaves *[4]int, sum, low, high []byte) {
+func (p portable) expand4(t *tree, leaves [4]int, sum, low, high []byte) {
 	var parts [4][]byte
 	memory := make([]byte, 4*(comLen+len(sum)))
 	for i, leaf := range leaves {
@@ -86,10 +76,10 @@ func (p portable) expand4(t *tree, leaves *[4]int, sum, low, high []byte) {
 		p.stream(t, leaf).XORKeyStream(x, x)
 		parts[i] = x[comLen:]
 	}
-	p.fold4(&parts, sum, low, high)
+	p.fold4(parts, sum, low, high)
 }
 
-func (portable) fold4(parts *[4][]byte, sum, low, high []byte) {
+func (portable) fold4(parts [4][]byte, sum, low, high []byte) {
 	subtle.XORBytes(sum, parts[1], parts[3])
 	subtle.XORBytes(low, low, sum)
 	subtle.XORBytes(sum, sum, parts[0])
@@ -125,7 +115,7 @@ func (portable) productKeys(y *products, l, a, b *word, delta elem) {
 	}
 }
 
-func (portable) constrain(y *products, s, x *word, bits *[4]uint32) (out [3]elem) {
+func (portable) constrain(y *products, s, x *word, bits [4]uint32) (out [3]elem) {
 	var upper [3]elem
 	for j := 15; j >= 0; j-- {
 		low, high := constraint(y, s, x, bits, j), constraint(y, s, x, bits, j+16)
@@ -141,7 +131,7 @@ func (portable) constrain(y *products, s, x *word, bits *[4]uint32) (out [3]elem
 }
 
 // constraint gives the coefficients for bit j.
-func constraint(y *products, s, x *word, bits *[4]uint32, j int) (p [3]elem) {
+func constraint(y *products, s, x *word, bits [4]uint32, j int) (p [3]elem) {
 	p[1] = y.y0[j+1]
 	p[2] = s[j].add(x[j]).add(y.y1[j+1])
 	if j == 0 {
@@ -178,8 +168,11 @@ func (portable) digest(h *voleHash, column []byte) (h0 elem, h1 uint64) {
 	return h0, reduce64(hi, lo)
 }
 
-func (portable) transpose(columns [][]byte, rows []word) {
-	for w := 0; w < len(rows); w += 2 {
+func (portable) transpose(columns [][]byte, rows []word) { transposeFrom(0, columns, rows) }
+
+// transposeFrom makes the rows from a word on.
+func transposeFrom(w int, columns [][]byte, rows []word) {
+	for ; w < len(rows); w += 2 {
 		for half := range 2 {
 			var m [64]uint64
 			for b := 64 * half; b < min(64*half+64, len(columns)); b++ {

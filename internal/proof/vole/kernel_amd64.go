@@ -26,38 +26,27 @@ func kernels() []kernel {
 }
 
 // tweaks has what each node adds to the counter.
-var tweaks = func() (out [1<<(maxDepth+1) + 8][16]byte) {
+var tweaks = func() (out [2<<maxDepth + slack][16]byte) {
 	for i := range out {
 		binary.BigEndian.PutUint32(out[i][8:], uint32(i))
 	}
 	return out
 }()
 
-// double and commit work on eight nodes at least: those above the width get
-// what the next level overwrites.
-func (a accelerated) firstBlocks(t *tree, dst *byte, first, width int) {
+func (a accelerated) firstBlocks(t *tree, dst []byte, first, width int) {
 	base := t.counter(0)
 	if a.twoLanes {
-		firstBlocks2(dst, &t.nodes[first], &tweaks[first], &base, max(width/8, 1))
+		firstBlocks2(&dst[0], &t.nodes[nodeLen*first], &tweaks[first], &base, max(width/8, 1))
 	} else {
-		firstBlocks1(dst, &t.nodes[first], &tweaks[first], &base, max(width/4, 1))
+		firstBlocks1(&dst[0], &t.nodes[nodeLen*first], &tweaks[first], &base, max(width/4, 1))
 	}
 }
 
-func (a accelerated) double(t *tree, width int) {
-	a.firstBlocks(t, &t.nodes[2*width][0], width, width)
-}
-
-func (a accelerated) commit(t *tree) {
-	a.firstBlocks(t, &t.com[0], 1<<t.k, 1<<t.k)
-}
-
-func (a accelerated) expand4(t *tree, leaves *[4]int, sum, low, high []byte) {
-	var keys [4]seed
-	var tweak [4][16]byte
+func (a accelerated) expand4(t *tree, leaves [4]int, sum, low, high []byte) {
+	var keys, tweak [4][16]byte
 	for i, leaf := range leaves {
-		keys[i] = t.nodes[leaf]
-		binary.BigEndian.PutUint32(tweak[i][8:], uint32(t.index)<<16^uint32(leaf))
+		keys[i] = [16]byte(t.node(leaf))
+		binary.BigEndian.PutUint32(tweak[i][8:], t.tweak(leaf))
 	}
 	var round [4][176]byte
 	scheduleFour(&round, &keys, &tweak)
@@ -68,7 +57,7 @@ func (a accelerated) expand4(t *tree, leaves *[4]int, sum, low, high []byte) {
 	}
 }
 
-func (accelerated) fold4(parts *[4][]byte, sum, low, high []byte) {
+func (accelerated) fold4(parts [4][]byte, sum, low, high []byte) {
 	p := [4]*byte{&parts[0][0], &parts[1][0], &parts[2][0], &parts[3][0]}
 	foldFour(&sum[0], &low[0], &high[0], &p, len(sum)/32)
 }
@@ -90,14 +79,14 @@ func (a accelerated) productKeys(y *products, l, x, z *word, delta elem) {
 	}
 }
 
-func (a accelerated) constrain(y *products, s, x *word, bits *[4]uint32) (out [3]elem) {
+func (a accelerated) constrain(y *products, s, x *word, bits [4]uint32) (out [3]elem) {
 	var sums [3][2]elem
 	if a.twoLanes {
-		constrain2(&sums, &y.y0[1], &y.y1[1], &s[0], &x[0], bits, 0)
+		constrain2(&sums, &y.y0[1], &y.y1[1], &s[0], &x[0], &bits, 0)
 	} else {
-		constrain1(&sums, &y.y0[1], &y.y1[1], &s[0], &x[0], bits, 0)
+		constrain1(&sums, &y.y0[1], &y.y1[1], &s[0], &x[0], &bits, 0)
 		var upper [3][2]elem
-		constrain1(&upper, &y.y0[17], &y.y1[17], &s[16], &x[16], bits, 1)
+		constrain1(&upper, &y.y0[17], &y.y1[17], &s[16], &x[16], &bits, 1)
 		for i := range sums {
 			sums[i][1] = upper[i][0]
 		}
@@ -148,24 +137,23 @@ func (accelerated) addTurned(to, from *word, t term) {
 func (accelerated) transpose(columns [][]byte, rows []word) {
 	var m [128][4]uint64
 	const step = 8 // words: 256 rows
-	for len(rows) >= step {
+	w := 0
+	for ; w+step <= len(rows); w += step {
 		for b, c := range columns {
-			m[b] = *(*[4]uint64)(unsafe.Pointer(unsafe.SliceData(c[:32])))
-			columns[b] = c[32:]
+			m[b] = *(*[4]uint64)(unsafe.Pointer(unsafe.SliceData(c[4*w : 4*w+32])))
 		}
-		clear(m[len(columns):])
 		transposeRows(&m)
-		storeRows(&rows[0][0], &m)
-		rows = rows[step:]
+		storeRows(&rows[w][0], &m)
+		clear(m[len(columns):])
 	}
-	portable{}.transpose(columns, rows)
+	transposeFrom(w, columns, rows)
 }
 
 //go:noescape
-func firstBlocks1(dst *byte, keys *seed, tweaks, base *[16]byte, n int)
+func firstBlocks1(dst *byte, keys *byte, tweaks, base *[16]byte, n int)
 
 //go:noescape
-func firstBlocks2(dst *byte, keys *seed, tweaks, base *[16]byte, n int)
+func firstBlocks2(dst *byte, keys *byte, tweaks, base *[16]byte, n int)
 
 //go:noescape
 func expandFour1(sum, low, high, counters *byte, keys *[4][176]byte, n int)
@@ -204,7 +192,7 @@ func digest1(out *[4]elem, s *elem, t *uint64, column *byte, n int)
 func digest2(out *[4]elem, s *elem, t *uint64, column *byte, n int)
 
 //go:noescape
-func scheduleFour(round *[4][176]byte, keys *[4]seed, tweaks *[4][16]byte)
+func scheduleFour(round *[4][176]byte, keys, tweaks *[4][16]byte)
 
 //go:noescape
 func foldFour(sum, low, high *byte, parts *[4]*byte, n int)

@@ -69,7 +69,7 @@ GLOBL ·constrainCounts(SB), RODATA|NOPTR, $32
 	SCHEDULE(X3, 3*176+16*r);  \
 	VPSLLD $1, X14, X14
 
-// func scheduleFour(round *[4][176]byte, keys *[4]seed, tweaks *[4][16]byte)
+// func scheduleFour(round *[4][176]byte, keys, tweaks *[4][16]byte)
 //
 // Round keys of four keys. The tweaks go into the first of each, so that it
 // whitens with both.

@@ -79,7 +79,7 @@
 	VAESENC V3, V11, V11;   \
 	VPSLLD  $1, V14, V14
 
-// func firstBlocks(dst *byte, keys *seed, tweaks, base *[16]byte, n int)
+// func firstBlocks(dst *byte, keys *byte, tweaks, base *[16]byte, n int)
 //
 // Encrypts base xor tweak, and that plus 1, under each key. n counts groups of
 // four registers of keys.

@@ -36,14 +36,31 @@ func (p *products) begin(s *step) {
 	p.y0[1], p.y1[1] = elem{}, elem{}
 }
 
-// linearKeys makes the linear words of a step. For tags delta is 0.
-func (t table) linearKeys(kr kernel, s *step, delta elem) {
+// A desk is the working space for the constraints of one proof.
+type desk struct {
+	table  table
+	bits   []uint32 // of the prover
+	weight []elem
+	sums   [3][]elem // of each step
+	y      products
+}
+
+func newDesk(c *circuit) *desk {
+	d := &desk{table: make(table, c.words()), bits: make([]uint32, c.words()), weight: make([]elem, len(c.steps))}
+	for i := range d.sums {
+		d.sums[i] = make([]elem, len(c.steps))
+	}
+	return d
+}
+
+// linear makes the linear words of a step. For tags delta is 0.
+func (d *desk) linear(kr kernel, s *step, delta elem) {
 	for i := range s.linear {
 		l := &s.linear[i]
-		to := &t[l.to]
+		to := &d.table[l.to]
 		clear(to[:])
-		for _, term := range l.terms {
-			kr.addTurned(to, &t[term.from], term)
+		for _, t := range l.terms {
+			kr.addTurned(to, &d.table[t.from], t)
 		}
 		if l.k != 0 && delta != (elem{}) {
 			to.addConstant(l.k, delta)
@@ -59,53 +76,60 @@ func (w *word) addConstant(k uint32, delta elem) {
 }
 
 // prove gives the coefficients 0, 1 and 2 of the weighed sum of all
-// constraints. bits is the table of the circuit after eval; its scratch is made
-// anew.
-func (c *circuit) prove(kr kernel, tags table, bits []uint32, weight []elem) (a [3]elem) {
-	var y products
-	var sums [3][]elem
-	for j := range sums {
-		sums[j] = make([]elem, len(c.steps))
-	}
+// constraints, masked. The table has the tags of the committed words, bits the
+// message and what eval made of it.
+func (d *desk) prove(kr kernel, c *circuit, u []byte) (a [3]elem) {
+	clear(d.table[c.committed():]) // public words have no tags
 	for i := range c.steps {
 		s := &c.steps[i]
-		s.prepare(bits)
-		tags.linearKeys(kr, s, elem{})
-		y.begin(s)
-		kr.products(&y, &tags[s.l], &tags[s.a], &tags[s.b], bits[s.a], bits[s.b])
-		ws, wx := bits[s.sum], bits[s.x]
-		p := kr.constrain(&y, &tags[s.sum], &tags[s.x], &[4]uint32{wx ^ ws, wx, ws, s.quadratic(bits)})
-		for j := range p {
-			sums[j][i] = p[j]
-		}
+		s.prepare(d.bits)
+		d.linear(kr, s, elem{})
+		d.y.begin(s)
+		kr.products(&d.y, &d.table[s.l], &d.table[s.a], &d.table[s.b], d.bits[s.a], d.bits[s.b])
+		ws, wx, wy := d.bits[s.sum], d.bits[s.x], s.quadratic(d.bits)
+		d.setSums(i, kr.constrain(&d.y, &d.table[s.sum], &d.table[s.x], [4]uint32{wx ^ ws, wx, ws, wy}))
 	}
-	for j := range a {
-		a[j] = kr.dot(sums[j], weight)
-	}
+	v := d.maskKeys(c)
+	a[0] = kr.dot(d.sums[0], d.weight).add(v[0])
+	a[1] = kr.dot(d.sums[1], d.weight).add(v[1]).add(loadElem(u[4*c.masks():]))
+	a[2] = kr.dot(d.sums[2], d.weight).add(loadElem(u[4*c.masks()+elemLen:]))
 	return a
 }
 
-// verify gives the value of the weighed sum of all constraints. A key is a tag
-// without a bit, so the prover's coefficients are, of keys, the verifier's: what
-// is of degree 3 in keys, of degree 2, and of degree 1, to be multiplied by 1,
-// Delta, and Delta^2.
-func (c *circuit) verify(kr kernel, keys table, delta elem, weight []elem) elem {
-	var y products
-	var sums [3][]elem
-	for j := range sums {
-		sums[j] = make([]elem, len(c.steps))
+// verify gives coefficient 0, if the others are those of a. A key is a tag
+// without a bit, so the prover's coefficients, of keys, are the parts of degree
+// 3, 2 and 1 in keys, and go with 1, Delta and Delta^2.
+func (d *desk) verify(kr kernel, c *circuit, public []uint32, delta elem, a [3]elem) elem {
+	clear(d.table[c.committed():])
+	for i, w := range public {
+		d.table[c.committed()+i].addConstant(w, delta)
 	}
+	d.y = products{}
 	for i := range c.steps {
 		s := &c.steps[i]
-		keys.linearKeys(kr, s, delta)
-		y.begin(s)
-		kr.productKeys(&y, &keys[s.l], &keys[s.a], &keys[s.b], delta)
-		p := kr.constrain(&y, &keys[s.sum], &keys[s.x], &[4]uint32{})
-		for j := range p {
-			sums[j][i] = p[j]
+		d.linear(kr, s, delta)
+		d.y.begin(s)
+		kr.productKeys(&d.y, &d.table[s.l], &d.table[s.a], &d.table[s.b], delta)
+		d.setSums(i, kr.constrain(&d.y, &d.table[s.sum], &d.table[s.x], [4]uint32{}))
+	}
+	q := d.maskKeys(c)
+	sum := kr.dot(d.sums[2], d.weight).add(a[2])
+	sum = kr.mul(sum, delta).add(kr.dot(d.sums[1], d.weight)).add(a[1]).add(q[1])
+	return kr.mul(sum, delta).add(kr.dot(d.sums[0], d.weight)).add(q[0])
+}
+
+func (d *desk) setSums(i int, p [3]elem) {
+	for j := range p {
+		d.sums[j][i] = p[j]
+	}
+}
+
+// maskKeys are the tags or keys of the two masks of 128 bits.
+func (d *desk) maskKeys(c *circuit) (out [2]elem) {
+	for i := range out {
+		for j := 127; j >= 0; j-- {
+			out[i] = out[i].timesX().add(d.table[c.masks()+4*i+j/32][j%32])
 		}
 	}
-	sum := kr.dot(sums[2], weight)
-	sum = kr.dot(sums[1], weight).add(kr.mul(sum, delta))
-	return kr.dot(sums[0], weight).add(kr.mul(sum, delta))
+	return out
 }

@@ -19,7 +19,7 @@ func TestRound(t *testing.T) {
 		sw[i] ^= s[i]
 	}
 	for _, st := range []proof.Statement{proof.PreimageOf(sha256.Sum256(w[:])), proof.LinkOf(sha256.Sum256(w[:]), s, sha256.Sum256(sw[:]))} {
-		for _, sys := range []proof.System{vole.Bits80, vole.Bits80Fast, vole.Bits128} {
+		for _, sys := range []*vole.System{vole.Bits80, vole.Bits80Fast, vole.Bits128} {
 			p, err := sys.Prove(nil, rand.Reader, st, w, []byte("ctx"))
 			if err != nil {
 				t.Fatal(err)
@@ -55,7 +55,7 @@ func (s *stream) Read(b []byte) (int, error) {
 func TestKernels(t *testing.T) {
 	var w [32]byte
 	st := proof.PreimageOf(sha256.Sum256(w[:]))
-	for _, sys := range []proof.System{vole.Bits80, vole.Bits80Fast, vole.Bits128} {
+	for _, sys := range []*vole.System{vole.Bits80, vole.Bits80Fast, vole.Bits128} {
 		var first []byte
 		ks := vole.OnEachKernel(sys)
 		for i, k := range ks {
