@@ -69,12 +69,12 @@ type Serve struct {
 	Secret Path   `default:"~/.htlcdash/provider.secret" help:"File with the secret that offers are derived from, made on first use."`
 	ServeBooks
 	ServeMacaroon
-	PriceFactor    float64       `default:"1"   help:"What a segment costs here, times what the publisher asks. Viewers refuse more than 1."`
-	Prepaid        []string      `default:"*"   help:"Titles whose segments answer a stranger's request with an invoice (L402 and Payment): names, or * for all. Our own viewers need none."`
-	OfferLife      time.Duration `default:"10m" help:"How long an offer can be paid."`
-	OfferRate      float64       `default:"500" help:"Offers a second for one address."`
-	InvoiceRate    float64       `default:"1"   help:"Invoices a second for one address of strangers."`
-	MaxOpenOffers  int           `default:"20000" help:"Offers that can be paid at one time, of all together."`
+	PriceFactor   float64       `default:"1"   help:"What a segment costs here, times what the publisher asks. Viewers refuse more than 1."`
+	Prepaid       []string      `default:"*"   help:"Titles whose segments answer a stranger's request with an invoice (L402 and Payment): names, or * for all. Our own viewers need none."`
+	OfferLife     time.Duration `default:"10m" help:"How long an offer can be paid."`
+	OfferRate     float64       `default:"500" help:"Offers a second for one address."`
+	InvoiceRate   float64       `default:"1"   help:"Invoices a second for one address of strangers."`
+	MaxOpenOffers int           `default:"20000" help:"Offers that can be paid at one time, of all together."`
 
 	Proofs           []string       `default:"vole-80,vole-128,zkb-128" help:"Ways in which offers are proved before they are paid. Viewers refuse unproved ones, unless told otherwise."`
 	Credentials      string         `default:"limited" enum:"free,limited,sold" help:"How anonymous credentials are given out: free, limited (few for one address) or sold."`
@@ -84,7 +84,7 @@ type Serve struct {
 	CredentialProofs int            `default:"64"      help:"Proofs for one credential until it pays for something."`
 	CredentialBytes  Bytes          `default:"256 MiB" help:"Sealed bytes for one credential that it has not paid for."`
 	StrangerBytes    Bytes          `default:"4 GiB"   help:"Sealed bytes for one address without a credential, at once and then in an hour. 0: no bound."`
-	TrustedProxies []string      `help:"Addresses or networks of web proxies before this server, which may say who asks (X-Forwarded-For)."`
+	TrustedProxies   []string       `help:"Addresses or networks of web proxies before this server, which may say who asks (X-Forwarded-For)."`
 }
 
 // Proxy is the table [proxy].
