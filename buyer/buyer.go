@@ -107,7 +107,7 @@ type Config struct {
 	TokenPrice lightning.Msat
 	// Exposure bounds the unproved payments under way to one provider, which a
 	// cheat could keep. A single payment may always be under way. 0: the price of
-	// the title's dearest segment.
+	// the title's dearest key.
 	Exposure lightning.Msat
 	// PayBeside allows to pay a provider that has sold a key in this run while
 	// the sealed bytes are still on their way. Then those may not come, and
@@ -255,7 +255,7 @@ func (b *Buyer) openAccount(ctx context.Context, id htlcdash.TitleID) error {
 func budgetSetting(id htlcdash.TitleID) string { return "budget/" + id.String() }
 
 // AddTitle makes the segments of a title buyable: dearest is the price of its
-// dearest segment, and providers sell it, the preferred first. Called again it
+// dearest key, and providers sell it, the preferred first. Called again it
 // replaces both.
 func (b *Buyer) AddTitle(ctx context.Context, id htlcdash.TitleID, dearest lightning.Msat, providers []*Provider) error {
 	if err := b.openAccount(ctx, id); err != nil {

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -173,6 +174,10 @@ func (s *shop) credentials(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(offer)
 		return
 	}
+	if s.silent.Load() {
+		http.Error(w, "later", http.StatusServiceUnavailable)
+		return
+	}
 	resp, err := s.keys.Issue(body)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
@@ -274,6 +279,10 @@ func (s *shop) offers(w http.ResponseWriter, r *http.Request) {
 	if guest == nil {
 		http.Error(w, "who is it?", http.StatusUnauthorized)
 		return
+	}
+	if s.saw != nil {
+		token, _, _ := strings.Cut(r.Header.Get("Authorization"), ", ")
+		s.saw(req.Title, token)
 	}
 	var resp exchange.OfferResponse
 	for _, q := range req.Sealed {

@@ -70,6 +70,14 @@ func at(prefix string, do func(h *hostile, w http.ResponseWriter, r *http.Reques
 	}
 }
 
+// mpd is an attack on the MPD, and not on the signature beside it.
+func mpd(do func(h *hostile, w http.ResponseWriter, r *http.Request)) attack {
+	beside := at("/t/title/manifest.mpd", do)
+	return func(h *hostile, w http.ResponseWriter, r *http.Request) bool {
+		return !strings.HasSuffix(r.URL.Path, ".sig") && beside(h, w, r)
+	}
+}
+
 func hang(h *hostile, _ http.ResponseWriter, r *http.Request) {
 	select {
 	case <-r.Context().Done():
@@ -233,13 +241,7 @@ var attacks = []struct {
 		_, _ = w.Write(h.other.Signature)
 	}), why: "signature does not verify", paid: tick},
 	{name: "no signature", attack: at("/t/title/manifest.mpd.sig", gone), why: "manifest.mpd.sig: not found", paid: tick},
-	{name: "MPD changed by a bit", attack: at("/t/title/manifest.mpd", func(h *hostile, w http.ResponseWriter, r *http.Request) {
-		if strings.HasSuffix(r.URL.Path, ".sig") {
-			h.honest.ServeHTTP(w, r)
-			return
-		}
-		spoilt(h, w, r)
-	}), why: "signature does not verify", paid: tick},
+	{name: "MPD changed by a bit", attack: mpd(spoilt), why: "signature does not verify", paid: tick},
 	{name: "endless MPD", attack: at("/t/title/manifest.mpd", endless("<MPD>")), why: "more than 8388608 bytes", paid: tick},
 	{name: "MPD that closes half way", attack: at("/t/title/manifest.mpd", halfway), why: "unexpected EOF", paid: tick},
 	{name: "MPD elsewhere", attack: at("/t/title/manifest.mpd", inward), why: "moved to another address", paid: tick},

@@ -107,7 +107,7 @@ type Proxy struct {
 	MaxFeePercent float64        `default:"5"         help:"Most that one payment's route may cost, in percent of the price; or max_fee, whichever is more."`
 	Ahead         time.Duration  `default:"12s"       help:"How far beyond what the player asked for segments are bought."`
 	AheadMoney    lightning.Msat `default:"0"         help:"Most that may be bought of one title and not asked for yet. 0: only the budgets bound it."`
-	PayBeside     bool           `help:"Pay a provider that has sold to us already while its bytes are still on their way: quicker, and one segment's price at risk."`
+	PayBeside     bool           `help:"Pay a provider that has sold to us already while its bytes are still on their way: quicker, and one key's price at risk."`
 	Hosts         []string       `help:"Names besides localhost by which this proxy is reached."`
 	Origins       []string       `help:"Web pages elsewhere that may play through this proxy, such as https://player.example. They can spend your budget."`
 }

@@ -137,7 +137,7 @@ function risk(s) {
     case 'prepaid':
       return `You pay first and trust the provider to send: at most ${most} at a time.`;
     default:
-      return `At most ${most} with one provider: the price of one segment, until proofs exist. You pay only once the sealed bytes are here and are what the publisher signed, but the provider could sell a wrong key. That would be noticed at once, and it would not be paid again.`;
+      return `At most ${most} with one provider: the price of one key, until proofs exist. You pay only once the sealed bytes are here and are what the publisher signed, but the provider could sell a wrong key. That would be noticed at once, and it would not be paid again.`;
   }
 }
 
