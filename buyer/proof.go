@@ -104,19 +104,18 @@ func (b *Buyer) fetchProof(ctx context.Context, t *title, seg htlcdash.Segment, 
 	})
 }
 
-// How often a provider is asked again for a key that was paid for: its node may
-// know of the payment before its books do.
+// How a provider is asked again for a key that was paid for: its node may know
+// of the payment before its books do.
 const (
 	maxRecalls  = 4 // credentials, the last ones used: to show them links them
 	recallAgain = 200 * time.Millisecond
-	recallFor   = 10 * time.Second
 )
 
 // recall asks the provider for the key of a payment whose preimage the wallet
 // does not give, as custodians do who settle in their own books. It tries for
-// a while.
+// a third of the patience.
 func (b *Buyer) recall(ctx context.Context, p *peer, bought ledger.Purchase) (htlcdash.Key, error) {
-	ctx, cancel := context.WithTimeout(ctx, recallFor)
+	ctx, cancel := context.WithTimeout(ctx, b.c.Patience/3)
 	defer cancel()
 	for wait := recallAgain; ; wait *= 2 {
 		key, err := b.recallOnce(ctx, p, bought)
