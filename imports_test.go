@@ -32,6 +32,7 @@ var mayEnter = map[string][]string{
 	"internal/title/titletest": {".", "lightning", "internal/publish", "internal/title"},
 	"internal/publish":         {".", "lightning", "internal/dash", "internal/title"},
 	"internal/exchange":        {".", "lightning"},
+	"internal/fraud":           {".", "lightning", "internal/dash", "internal/exchange"},
 	"internal/join":            {},
 	"internal/proof":           {},
 	"internal/ledger":          {".", "lightning", "internal/lock"},
@@ -47,7 +48,7 @@ var mayEnter = map[string][]string{
 
 // pure lists the rooms that take bytes and give bytes: no network, no files,
 // no logs. That they read no clock is TestPureRoomsReadNoClock.
-var pure = []string{".", "lightning", "internal/proof"}
+var pure = []string{".", "lightning", "internal/fraud", "internal/proof"}
 
 // keptOut lists the packages of others that a room must do without.
 var keptOut = map[string][]string{

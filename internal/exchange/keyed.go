@@ -210,10 +210,17 @@ func (s ChunkSale) Seal(signer htlcdash.ProviderKey, plain []byte, root htlcdash
 	}
 	c.Sealed = make([]byte, len(plain))
 	s.stream(s.key, 0).XORKeyStream(c.Sealed, plain)
-	c.Commitment = c.commit().root()
-	var err error
-	c.Signature, err = c.Sign(signer)
+	err := c.Commit(signer)
 	return c, err
+}
+
+// Commit commits to the cells of c as they are and signs that. It is the last
+// step of [ChunkSale.Seal]; whoever takes it alone, as tests of cheats do, signs
+// what it may not be able to keep.
+func (c *Chunk) Commit(signer htlcdash.ProviderKey) (err error) {
+	c.Commitment = c.commit().root()
+	c.Signature, err = c.Sign(signer)
+	return err
 }
 
 // stream is the keystream of the chunk from cell j on: AES-256 in counter mode.

@@ -329,7 +329,9 @@ func TestSpoiledCellsConvict(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c, key := s.sell(t, tt.chunk, 1)
 			c.Sealed[tt.at] ^= 0x80
-			c = recommit(t, s, c)
+			if err := c.Commit(s.signer); err != nil {
+				t.Fatal(err)
+			}
 			if _, err := (exchange.Keyed{}).Check(c, s.terms(tt.chunk), start); err != nil {
 				t.Fatalf("the cheat is seen before it is paid: %v", err)
 			}
@@ -346,18 +348,6 @@ func TestSpoiledCellsConvict(t *testing.T) {
 			}
 		})
 	}
-}
-
-// recommit signs what a cheat has spoiled.
-func recommit(t testing.TB, s *stall, c exchange.Chunk) exchange.Chunk {
-	t.Helper()
-	c.Commitment = exchange.CommitmentOf(c)
-	sig, err := c.Sign(s.signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.Signature = sig
-	return c
 }
 
 // Nobody can make evidence against a provider that was honest.
