@@ -24,14 +24,15 @@ var mayEnter = map[string][]string{
 	"source/dir":               {".", "source"},
 	"source/web":               {".", "source"},
 	"source/sourcetest":        {".", "source"},
-	"buyer":                    {".", "lightning", "internal/exchange", "internal/join", "internal/ledger"},
+	"buyer":                    {".", "lightning", "internal/credential", "internal/exchange", "internal/join", "internal/ledger", "internal/proof"},
 	"internal/config":          {"lightning"},
 	"internal/porter":          {},
 	"internal/dash":            {".", "lightning"},
 	"internal/title":           {".", "lightning", "internal/dash", "internal/join"},
 	"internal/title/titletest": {".", "lightning", "internal/publish", "internal/title"},
 	"internal/publish":         {".", "lightning", "internal/dash", "internal/title"},
-	"internal/exchange":        {".", "lightning"},
+	"internal/exchange":        {".", "lightning", "internal/proof"},
+	"internal/credential":      {".", "lightning"},
 	"internal/fraud":           {".", "lightning", "internal/dash", "internal/exchange"},
 	"internal/join":            {},
 	"internal/proof":           {},
@@ -48,7 +49,7 @@ var mayEnter = map[string][]string{
 
 // pure lists the rooms that take bytes and give bytes: no network, no files,
 // no logs. That they read no clock is TestPureRoomsReadNoClock.
-var pure = []string{".", "lightning", "internal/fraud", "internal/proof"}
+var pure = []string{".", "lightning", "internal/credential", "internal/fraud", "internal/proof"}
 
 // keptOut lists the packages of others that a room must do without.
 var keptOut = map[string][]string{

@@ -174,8 +174,8 @@ func (Keyed) Sell(ctx context.Context, t Till, token [32]byte, cut Cut, index in
 	if price <= 0 || price > htlcdash.MaxPrice {
 		return ChunkSale{}, fmt.Errorf("price of %v: %w", price, ErrTerms)
 	}
-	key := chunkKey(t.Secret, token, cut, index, nonce, price, now.UnixNano()/int64(t.life()/2))
-	inv, err := t.Payee.Invoice(ctx, key, lightning.Terms{Amount: price, Expiry: t.life(), Memo: Memo})
+	key := chunkKey(t.Secret, token, cut, index, nonce, price, now.UnixNano()/int64(t.Life/2))
+	inv, err := t.Payee.Invoice(ctx, key, lightning.Terms{Amount: price, Expiry: t.Life, Memo: Memo})
 	if err != nil {
 		return ChunkSale{}, fmt.Errorf("invoice: %w", err)
 	}
@@ -282,18 +282,9 @@ func (Keyed) Check(c Chunk, want ChunkTerms, now time.Time) (lightning.Invoice, 
 	case c.Price > want.Ceiling:
 		return lightning.Invoice{}, broken("price of %v, ceiling %v", c.Price, want.Ceiling)
 	}
-	inv, err := lightning.DecodeInvoice(c.Invoice)
-	switch {
-	case err != nil:
-		return inv, fmt.Errorf("invoice: %w: %w", err, ErrTerms)
-	case inv.Hash != c.Hash:
-		return inv, broken("invoice has another payment hash")
-	case inv.Amount != c.Price:
-		return inv, broken("invoice over %v, price %v", inv.Amount, c.Price)
-	case inv.FinalDelta > MaxLock:
-		return inv, broken("payment may be held for %d blocks, at most %d", inv.FinalDelta, MaxLock)
-	case inv.Expired(now) || !now.Before(c.Expires):
-		return inv, broken("expired")
+	inv, err := Offer{Price: c.Price, Hash: c.Hash, Invoice: c.Invoice, Expires: c.Expires}.invoice(now)
+	if err != nil {
+		return inv, err
 	}
 	if c.rootOf(c.Chain) != want.Root {
 		return inv, fmt.Errorf("chaining values of chunk %d: %w", c.Index, htlcdash.ErrCorrupt)

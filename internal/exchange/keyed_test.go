@@ -31,7 +31,7 @@ func newStall(t testing.TB, length, leaves int) *stall {
 	src := rand.NewChaCha8([32]byte{byte(length), byte(leaves)})
 	src.Read(data)
 	node := newPayee(start)
-	s := &stall{node: node, till: till(node), data: data, cut: exchange.Cut{
+	s := &stall{node: node, till: exchange.NewTill(node, exchange.NewSecret([32]byte{1, 2, 3}), 0), data: data, cut: exchange.Cut{
 		File: htlcdash.Blob{Root: htlcdash.RootOf(data), Length: int64(length)}, Leaves: leaves,
 	}}
 	s.signer = s.till.Secret.ProviderKey()

@@ -37,6 +37,7 @@ type books struct {
 	node     lightning.Payee
 	register *register
 	log      *slog.Logger
+	worth    func(ledger.Sale) int64 // sealed bytes that a sale pays for
 
 	mu       sync.Mutex
 	sold     map[soldKey][]uint32
@@ -49,8 +50,8 @@ type soldKey struct {
 	representation string
 }
 
-func newBooks(l *ledger.Ledger, node lightning.Payee, r *register, log *slog.Logger) *books {
-	return &books{ledger: l, node: node, register: r, log: log, sold: map[soldKey][]uint32{}, watchers: map[chan struct{}]struct{}{}}
+func newBooks(l *ledger.Ledger, node lightning.Payee, r *register, worth func(ledger.Sale) int64, log *slog.Logger) *books {
+	return &books{ledger: l, node: node, register: r, worth: worth, log: log, sold: map[soldKey][]uint32{}, watchers: map[chan struct{}]struct{}{}}
 }
 
 // load counts the sales that are in the ledger. It must be done before follow.
@@ -137,11 +138,14 @@ func drain(queue <-chan lightning.Receipt, first lightning.Receipt) []lightning.
 }
 
 func (b *books) settle(ctx context.Context, batch []lightning.Receipt) error {
+	if err := b.ledger.Offered(ctx, b.unbooked(batch)); err != nil {
+		return err
+	}
 	if err := b.ledger.Settle(ctx, batch...); err != nil {
 		return err
 	}
 	for _, r := range batch {
-		sale, err := b.saleOf(ctx, r.Hash)
+		sale, owner, err := b.saleOf(ctx, r.Hash)
 		if errors.Is(err, htlcdash.ErrNotFound) {
 			continue // the node sells other things too
 		}
@@ -149,6 +153,9 @@ func (b *books) settle(ctx context.Context, batch []lightning.Receipt) error {
 			return err
 		}
 		sale.Received, sale.Settled = r.Amount, r.At
+		if owner != nil {
+			owner.paid(b.worth(sale))
+		}
 		b.note(sale)
 		b.log.Debug("sold", "title", sale.Title, "representation", sale.Representation, "segment", sale.Index,
 			"scheme", sale.Scheme, "amount", sale.Received)
@@ -156,12 +163,39 @@ func (b *books) settle(ctx context.Context, batch []lightning.Receipt) error {
 	return nil
 }
 
-// saleOf returns the offer that was paid: as a rule it is still in memory.
-func (b *books) saleOf(ctx context.Context, h lightning.Hash) (ledger.Sale, error) {
-	if sale, ok := b.register.close(h); ok {
-		return sale, nil
+// unbooked returns what of batch was sold to foreign clients: that is booked
+// when it is paid, and not before.
+func (b *books) unbooked(batch []lightning.Receipt) (sales []ledger.Sale) {
+	for _, r := range batch {
+		if sale, _, ok := b.register.sale(r.Hash); ok && sale.Scheme == exchange.SchemePrepaid {
+			sales = append(sales, sale)
+		}
 	}
-	return b.ledger.Sale(ctx, h)
+	return sales
+}
+
+// saleOf closes the offer that was paid, and returns it with the guest it was
+// made to: as a rule it is still in memory.
+func (b *books) saleOf(ctx context.Context, h lightning.Hash) (ledger.Sale, *guest, error) {
+	sale, owner, ok := b.register.sale(h)
+	b.register.close(h)
+	if ok {
+		return sale, owner, nil
+	}
+	sale, err := b.ledger.Sale(ctx, h)
+	return sale, nil, err
+}
+
+// late books a sale whose receipt came when nobody knew what it was for.
+func (b *books) late(ctx context.Context, sale ledger.Sale) error {
+	err := b.ledger.Offered(ctx, []ledger.Sale{sale})
+	if err == nil {
+		err = b.ledger.Settle(ctx, lightning.Receipt{Hash: sale.Hash, Amount: sale.Received, At: sale.Settled})
+	}
+	if err == nil {
+		b.note(sale)
+	}
+	return err
 }
 
 // note counts a settled sale.
