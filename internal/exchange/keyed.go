@@ -19,7 +19,7 @@ const SchemeKeyed = "keyed"
 
 // Domains of the scheme keyed, spec/10-keyed.md.
 const (
-	domainChunkKey    = "htlcdash/chunk-key/v1"
+	domainChunkKey    = "htlcdash/chunk-master/v1"
 	domainChunkCipher = "htlcdash/chunk-cipher/v1"
 	tagChunkOffer     = "htlcdash/chunk-offer/v1"
 )
@@ -166,15 +166,23 @@ type ChunkSale struct {
 	key     lightning.Preimage
 }
 
-// Sell makes an offer for chunk index of cut at price to the buyer with a token
-// key, who asked with nonce. The same arguments get the same offer for about
-// half its life. The error matches [ErrTerms] if the price is not positive,
-// else it is the node's.
-func (Keyed) Sell(ctx context.Context, t Till, token [32]byte, cut Cut, index int, nonce Nonce, price lightning.Msat, now time.Time) (ChunkSale, error) {
+// A Keyer is what a buyer's credential gives its provider: keys that are for
+// this buyer alone, and that the buyer cannot derive. The same arguments give
+// the same key.
+type Keyer interface {
+	ChunkKey(master [32]byte, file htlcdash.Root, index uint64, counter int64) htlcdash.Key
+}
+
+// Sell makes an offer for chunk index of cut at price to the holder of a
+// credential, who asked with nonce. The same arguments get the same offer for
+// about half its life. The error matches [ErrTerms] if the price is not
+// positive, else it is the node's.
+func (Keyed) Sell(ctx context.Context, t Till, buyer Keyer, cut Cut, index int, nonce Nonce, price lightning.Msat, now time.Time) (ChunkSale, error) {
 	if price <= 0 || price > htlcdash.MaxPrice {
 		return ChunkSale{}, fmt.Errorf("price of %v: %w", price, ErrTerms)
 	}
-	key := chunkKey(t.Secret, token, cut, index, nonce, price, now.UnixNano()/int64(t.Life/2))
+	counter := now.UnixNano() / int64(t.Life/2)
+	key := lightning.NewPreimage(buyer.ChunkKey(chunkMaster(t.Secret, cut, nonce, price), cut.File.Root, uint64(index), counter).Reveal())
 	inv, err := t.Payee.Invoice(ctx, key, lightning.Terms{Amount: price, Expiry: t.Life, Memo: Memo})
 	if err != nil {
 		return ChunkSale{}, fmt.Errorf("invoice: %w", err)
@@ -188,16 +196,16 @@ func (Keyed) Sell(ctx context.Context, t Till, token [32]byte, cut Cut, index in
 	}, nil
 }
 
-// chunkKey derives "K". The whole cut is in it: two plaintexts under one key
-// would open each other. Price and epoch are in it because a node keeps one
-// invoice for each hash, over one sum and for one time.
-func chunkKey(s Secret, token [32]byte, cut Cut, index int, nonce Nonce, price lightning.Msat, epoch int64) lightning.Preimage {
+// chunkMaster is what the keys for one request are derived under. The whole cut
+// is in it: the first chunk of 16 leaves and the first of one leaf have bytes in
+// common, the second ones have not, and two plaintexts under one key would open
+// each other. The price is in it because a node keeps one invoice for each
+// hash, over one sum.
+func chunkMaster(s Secret, cut Cut, nonce Nonce, price lightning.Msat) [32]byte {
 	b := binary.BigEndian.AppendUint64(nil, uint64(cut.File.Length))
 	b = binary.BigEndian.AppendUint32(b, uint32(cut.Leaves))
-	b = binary.BigEndian.AppendUint32(b, uint32(index))
 	b = binary.BigEndian.AppendUint64(b, uint64(price))
-	b = binary.BigEndian.AppendUint64(b, uint64(epoch))
-	return lightning.NewPreimage(s.mac(domainChunkKey, token[:], cut.File.Root[:], b, nonce[:]))
+	return s.mac(domainChunkKey, cut.File.Root[:], b, nonce[:])
 }
 
 // Seal encrypts the plain bytes of the chunk, whose root the file's layer says,

@@ -3,6 +3,7 @@ package exchange_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,15 @@ import (
 	"htlcdash/internal/exchange"
 	"htlcdash/lightning"
 )
+
+// keyer is a buyer's credential.
+type keyer [64]byte
+
+func (k keyer) ChunkKey(master [32]byte, file htlcdash.Root, index uint64, counter int64) htlcdash.Key {
+	b := binary.BigEndian.AppendUint64(nil, index)
+	b = binary.BigEndian.AppendUint64(b, uint64(counter))
+	return htlcdash.NewKey([32]byte(hmacOf(master[:], []byte("htlcdash/chunk/v1"), k[:], file[:], b)))
+}
 
 // A stall sells one file by chunks.
 type stall struct {
@@ -58,7 +68,7 @@ func (s *stall) plain(i int) []byte {
 // sell is an honest sale of chunk i.
 func (s *stall) sell(t testing.TB, i int, token byte) (exchange.Chunk, lightning.Preimage) {
 	t.Helper()
-	sale, err := exchange.Keyed{}.Sell(t.Context(), s.till, [32]byte{token}, s.cut, i, exchange.Nonce{9}, 77, start)
+	sale, err := exchange.Keyed{}.Sell(t.Context(), s.till, keyer{token}, s.cut, i, exchange.Nonce{9}, 77, start)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +226,7 @@ func TestChunkKeysAreFresh(t *testing.T) {
 		{"another epoch", 1, s.cut, 0, 1, 50, exchange.OfferLife},
 	} {
 		sell := func() exchange.ChunkSale {
-			sale, err := exchange.Keyed{}.Sell(t.Context(), s.till, [32]byte{tt.token}, tt.cut, tt.index, exchange.Nonce{tt.nonce}, tt.price, start.Add(tt.after))
+			sale, err := exchange.Keyed{}.Sell(t.Context(), s.till, keyer{tt.token}, tt.cut, tt.index, exchange.Nonce{tt.nonce}, tt.price, start.Add(tt.after))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -231,7 +241,7 @@ func TestChunkKeysAreFresh(t *testing.T) {
 		}
 		seen[sale.Hash] = tt.name
 	}
-	if _, err := (exchange.Keyed{}).Sell(t.Context(), s.till, [32]byte{}, s.cut, 0, exchange.Nonce{}, 0, start); !errors.Is(err, exchange.ErrTerms) {
+	if _, err := (exchange.Keyed{}).Sell(t.Context(), s.till, keyer{}, s.cut, 0, exchange.Nonce{}, 0, start); !errors.Is(err, exchange.ErrTerms) {
 		t.Errorf("sold for nothing: %v", err)
 	}
 }
@@ -239,7 +249,7 @@ func TestChunkKeysAreFresh(t *testing.T) {
 // A provider whose file has changed must not sign what it cannot keep.
 func TestSealRefusesAnotherFile(t *testing.T) {
 	s := newStall(t, 5*htlcdash.LeafSize, 2)
-	sale, err := exchange.Keyed{}.Sell(t.Context(), s.till, [32]byte{}, s.cut, 1, exchange.Nonce{9}, 77, start)
+	sale, err := exchange.Keyed{}.Sell(t.Context(), s.till, keyer{}, s.cut, 1, exchange.Nonce{9}, 77, start)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -530,7 +540,7 @@ func FuzzParseFileList(f *testing.F) {
 func BenchmarkKeyed(b *testing.B) {
 	for _, leaves := range []int{1, 16, 64} {
 		s := newStall(b, leaves*htlcdash.LeafSize, leaves)
-		sale, err := exchange.Keyed{}.Sell(b.Context(), s.till, [32]byte{1}, s.cut, 0, exchange.Nonce{9}, 77, start)
+		sale, err := exchange.Keyed{}.Sell(b.Context(), s.till, keyer{1}, s.cut, 0, exchange.Nonce{9}, 77, start)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -43,6 +43,13 @@ var (
 	mallory = exchange.NewSecret([32]byte{0x66}).ProviderKey()
 )
 
+// keyer is a buyer's credential.
+type keyer [1]byte
+
+func (k keyer) ChunkKey(master [32]byte, _ htlcdash.Root, index uint64, _ int64) htlcdash.Key {
+	return htlcdash.NewKey(sha256.Sum256(append(master[:], k[0], byte(index))))
+}
+
 // chunk sells one chunk of a file: what the buyer has of it after it has paid.
 // spoil tampers with what the provider seals; nil: it is honest.
 func chunk(t testing.TB, index int, token byte, spoil func(sealed []byte)) (exchange.Chunk, lightning.Preimage) {
@@ -54,7 +61,7 @@ func chunk(t testing.TB, index int, token byte, spoil func(sealed []byte)) (exch
 	cut := exchange.Cut{File: htlcdash.Blob{Root: htlcdash.RootOf(data), Length: int64(len(data))}, Leaves: 4}
 	n := &node{}
 	till := exchange.Till{Payee: n, Secret: secret, Life: exchange.OfferLife}
-	sale, err := exchange.Keyed{}.Sell(t.Context(), till, [32]byte{token}, cut, index, exchange.Nonce{3}, 2000, start)
+	sale, err := exchange.Keyed{}.Sell(t.Context(), till, keyer{token}, cut, index, exchange.Nonce{3}, 2000, start)
 	must(t, err)
 	from, length := cut.Span(index)
 	plain := data[from : from+length]
