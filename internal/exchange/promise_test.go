@@ -13,16 +13,13 @@ import (
 // promised makes an honest salted offer and the provider's signature over it.
 func promised(t *testing.T) (key htlcdash.ProviderKey, title htlcdash.TitleID, seal htlcdash.Seal, o exchange.Offer, sig [64]byte, preimage lightning.Preimage) {
 	t.Helper()
+	node := newPayee(start)
 	seal, content := segment(t, "promised", 2500)
-	salt := htlcdash.Salt{4}
-	preimage = salt.Preimage(content)
-	o = exchange.Offer{Sealed: seal.Sealed, Price: 2400, Hash: preimage.Hash(), Salt: salt, Expires: start}
-	key, title = exchange.NewSecret([32]byte{1, 2, 3}).ProviderKey(), htlcdash.TitleID{7}
-	sig, err := exchange.SignOffer(key, title, seal, o)
+	o, err := exchange.Salted{}.Sell(t.Context(), till(node), salter(1), in(seal), content, 2400, start)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return key, title, seal, o, sig, preimage
+	return till(node).Key, in(seal).Title, seal, o, o.Signature, node.last
 }
 
 func TestOfferSignatureCoversTheOffer(t *testing.T) {
