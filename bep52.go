@@ -3,6 +3,8 @@ package htlcdash
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"io"
 	"math/bits"
 )
 
@@ -49,6 +51,24 @@ func RootOf(data []byte) Root {
 		data = data[n:]
 	}
 	return fold(layer)
+}
+
+// HashLeaves returns the hashes of the leaves of what r gives until io.EOF, and
+// how many bytes that is. [FoldLayer] makes the root of them.
+func HashLeaves(r io.Reader) (leaves []Root, length int64, err error) {
+	buf := make([]byte, LeafSize)
+	for {
+		n, err := io.ReadFull(r, buf)
+		if n > 0 {
+			leaves, length = append(leaves, sha256.Sum256(buf[:n])), length+int64(n)
+		}
+		if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
+			return leaves, length, nil
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+	}
 }
 
 // Is reports whether data is the blob b.

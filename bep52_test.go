@@ -1,8 +1,10 @@
 package htlcdash_test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"testing"
+	"testing/iotest"
 
 	"htlcdash"
 )
@@ -107,9 +109,9 @@ func TestFoldLayer(t *testing.T) {
 		for i := range data {
 			data[i] = byte(i * i >> 7)
 		}
-		var row []htlcdash.Root
-		for rest := data; len(rest) > 0; rest = rest[min(len(rest), htlcdash.LeafSize):] {
-			row = append(row, sha256.Sum256(rest[:min(len(rest), htlcdash.LeafSize)]))
+		row, length, err := htlcdash.HashLeaves(iotest.HalfReader(bytes.NewReader(data)))
+		if err != nil || length != int64(len(data)) {
+			t.Fatalf("%d bytes, %v", length, err)
 		}
 		want := htlcdash.RootOf(data)
 		for size := 1; size < 2*leaves; size *= 2 {

@@ -2,7 +2,6 @@ package exchange_test
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -48,10 +47,9 @@ func newStall(t testing.TB, length, leaves int) *stall {
 	if err := s.cut.Check(); err != nil {
 		t.Fatal(err)
 	}
-	var hashes []htlcdash.Root
-	for rest := data; len(rest) > 0; {
-		n := min(len(rest), htlcdash.LeafSize)
-		hashes, rest = append(hashes, sha256.Sum256(rest[:n])), rest[n:]
+	hashes, _, err := htlcdash.HashLeaves(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
 	}
 	s.layer = s.cut.Layer(hashes)
 	if err := s.cut.CheckLayer(s.layer); err != nil {

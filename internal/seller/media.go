@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"htlcdash"
+	"htlcdash/internal/exchange"
 	"htlcdash/internal/ledger"
 )
 
@@ -84,6 +85,9 @@ func (s *Seller) allowSealed(r *http.Request, size int64) (served func(http.Resp
 
 // worth is the sealed bytes that a sale pays for.
 func (s *Seller) worth(sale ledger.Sale) int64 {
+	if sale.Scheme == exchange.SchemeKeyed {
+		return s.chunkWorth(sale)
+	}
 	if t := s.shelf.Load().byID[sale.Title]; t != nil {
 		if seg, ok := t.segments[sale.Sealed]; ok {
 			return htlcdash.SealedLength(seg.Length)
