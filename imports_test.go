@@ -24,7 +24,7 @@ var mayEnter = map[string][]string{
 	"source/dir":               {".", "source"},
 	"source/web":               {".", "source"},
 	"source/sourcetest":        {".", "source"},
-	"buyer":                    {".", "lightning", "internal/credential", "internal/exchange", "internal/join", "internal/ledger", "internal/proof"},
+	"buyer":                    {".", "lightning", "internal/fraud", "internal/credential", "internal/exchange", "internal/join", "internal/ledger", "internal/proof"},
 	"internal/config":          {"lightning"},
 	"internal/porter":          {},
 	"internal/dash":            {".", "lightning"},
