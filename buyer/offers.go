@@ -165,7 +165,7 @@ const offerTimeout = 5 * time.Second
 func (b *Buyer) askPeer(ctx context.Context, p *peer, t *title, segs []htlcdash.Segment) (left []htlcdash.Segment, err error) {
 	ask, cancel := context.WithTimeout(ctx, offerTimeout)
 	defer cancel()
-	req := exchange.OfferRequest{Title: t.id, Scheme: exchange.SchemeSalted}
+	req := exchange.OfferRequest{Title: t.id, Scheme: exchange.SchemeSalted, Try: exchange.NewTry()}
 	for _, seg := range segs {
 		req.Sealed = append(req.Sealed, seg.Sealed)
 	}

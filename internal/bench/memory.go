@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"htlcdash"
+	"htlcdash/buyer"
 	"htlcdash/internal/credential"
 	"htlcdash/internal/dash"
 	"htlcdash/internal/exchange"

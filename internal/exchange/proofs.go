@@ -18,9 +18,9 @@ const domainProof = "htlcdash/proof-context/v1"
 
 // Bounds on requests for proofs and keys.
 const (
-	MaxProofs     = 8         // in one [ProofRequest]
-	MaxProofBytes = 2 << 20  // of one proof
-	MaxSales      = 64        // in one [KeyRequest]
+	MaxProofs     = 8       // in one [ProofRequest]
+	MaxProofBytes = 2 << 20 // of one proof
+	MaxSales      = 64      // in one [KeyRequest]
 )
 
 // ProofDeadline is how long a viewer waits for a proof after it has named its
