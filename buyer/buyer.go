@@ -118,6 +118,14 @@ type Config struct {
 	// still not know it, for it to count as failed. 0: 10 s.
 	Grace time.Duration
 	Log   *slog.Logger // nil: none
+	// Complain keeps a complaint, which proves to anybody that a provider or a
+	// publisher has cheated (spec/11-fraud.md), and says where. It holds what
+	// was paid for. nil: none is kept.
+	Complain func(complaint []byte) (name string, err error)
+	// Signed gives what its publisher signed of a segment: the MPD, the
+	// signature, and the path from the seal to the root of its list. nil: no
+	// publisher is accused.
+	Signed func(ctx context.Context, seg htlcdash.Segment) (mpd, signature []byte, path [][32]byte, err error)
 	// Step is called at each step of a purchase: "before-intent", "intent",
 	// "paid", "key". Tests crash there. nil: nothing happens.
 	Step func(step string)
@@ -137,11 +145,12 @@ type Buyer struct {
 	mu      sync.Mutex
 	closed  bool
 	titles  map[htlcdash.TitleID]*title
-	peers   map[string]*peer      // by URL
-	bans    map[string]string     // why, by URL
-	flights map[[32]byte]*flight  // by hash of the key that is bought
-	past    []*flight             // that were taken up, most of an earlier run
-	doubts  map[[32]byte][]*doubt // by hash of the key
+	peers   map[string]*peer       // by URL
+	bans    map[string]string      // why, by URL
+	flights map[[32]byte]*flight   // by hash of the key that is bought
+	past    []*flight              // that were taken up, most of an earlier run
+	doubts  map[[32]byte][]*doubt  // by hash of the key
+	files   map[htlcdash.Root]bool // that are being bought
 }
 
 // A title is what a segment's title adds to it. It does not change.
@@ -172,7 +181,7 @@ func New(c Config) (*Buyer, error) {
 	b := &Buyer{
 		c: c, desk: newDesk(), news: newNews(),
 		titles: make(map[htlcdash.TitleID]*title), peers: make(map[string]*peer), flights: make(map[[32]byte]*flight),
-		doubts: make(map[[32]byte][]*doubt),
+		doubts: make(map[[32]byte][]*doubt), files: make(map[htlcdash.Root]bool),
 	}
 	b.alive, b.close = context.WithCancel(context.Background())
 	if err := b.restore(b.alive); err != nil {
@@ -397,7 +406,11 @@ func (b *Buyer) segment(ctx context.Context, seg htlcdash.Segment) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	return seg.Open(key, slices.Clone(sealed))
+	plain, err := seg.Open(key, slices.Clone(sealed))
+	if errors.Is(err, htlcdash.ErrCorrupt) {
+		b.accusePublisher(ctx, seg, key, sealed)
+	}
+	return plain, err
 }
 
 // A download is sealed bytes on their way.

@@ -24,6 +24,8 @@ type quote struct {
 	took           time.Duration // to ask for it
 	proof          string        // how it was proved; empty: it was not
 	proving        time.Duration // what that took
+	promise        []byte        // of a chunk: what was signed, and
+	parcel         []byte        // what the key opens
 }
 
 // A desk keeps quotes until they are used or too old, and knows which are

@@ -113,6 +113,7 @@ func (b *Buyer) tryBegin(seg htlcdash.Segment, q *quote, d *download) (f *flight
 			Sealed: seg.Sealed, KeyHash: seg.KeyHash, Provider: q.peer.URL(), Payee: q.inv.Payee,
 			Amount: q.inv.Amount, Salt: q.Salt, Bolt11: q.inv.Bolt11, Created: time.Now(),
 			Counter: q.Counter, Expires: q.Expires, Signer: q.signer, Signature: q.Signature, Proof: q.proof,
+			Promise: q.promise, Parcel: q.parcel,
 		},
 		inv: q.inv, offer: q.took, proving: q.proving, began: time.Now(), peer: q.peer,
 	}
@@ -300,6 +301,7 @@ func (b *Buyer) open(f *flight, out lightning.Payment) (htlcdash.Key, error) {
 	key, err := exchange.Salted{}.Key(out.Preimage, f.Salt, f.seal())
 	if err != nil {
 		b.ban(f, err)
+		b.complain(f.Provider, saltedComplaint(f.Purchase, out.Preimage))
 		err = fmt.Errorf("%s took %v: %w", f.Provider, out.Spent(), err)
 	}
 	return key, err

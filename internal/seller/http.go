@@ -35,6 +35,10 @@ func (s *Seller) Handler() http.Handler {
 	route("/v1/offers", s.serveOffers, http.MethodPost)
 	route("/v1/proofs", s.serveProofs, http.MethodPost)
 	route("/v1/keys", s.serveKeys, http.MethodPost)
+	route("/v1/files", s.serveFiles, http.MethodGet, http.MethodHead)
+	route("/v1/files/{root}", s.serveFile, http.MethodGet, http.MethodHead)
+	route("/v1/files/{root}/layer", s.serveLayer, http.MethodGet, http.MethodHead)
+	route("/v1/chunks", s.serveChunks, http.MethodPost)
 	route("/sealed/{root}", s.serveSealed, http.MethodGet, http.MethodHead)
 	route("/sealed/{shard}/{root}", s.serveSealed, http.MethodGet, http.MethodHead) // as in a title's folder
 	route("/t/{name}/{path...}", s.serveTitle, http.MethodGet, http.MethodHead)
@@ -182,6 +186,9 @@ func (s *Seller) serveProvider(w http.ResponseWriter, r *http.Request) error {
 		Key:         s.till.Key.ID(),
 		Proofs:      []string{},
 		Credentials: credentials,
+	}
+	if len(s.files.Load().list) > 0 {
+		info.Schemes = append(info.Schemes, exchange.SchemeKeyed)
 	}
 	for _, sys := range s.config.Proofs {
 		info.Proofs = append(info.Proofs, sys.Name())

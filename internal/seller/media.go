@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"htlcdash"
+	"htlcdash/internal/exchange"
 	"htlcdash/internal/ledger"
 )
 
@@ -85,6 +86,9 @@ func (s *Seller) allowSealed(r *http.Request, size int64) (served func(http.Resp
 // worth is the sealed bytes that a sale pays for: those of all segments that
 // its key opens.
 func (s *Seller) worth(sale ledger.Sale) (bytes int64) {
+	if sale.Scheme == exchange.SchemeKeyed {
+		return s.chunkWorth(sale)
+	}
 	t := s.shelf.Load().byID[sale.Title]
 	if t == nil || t.segments[sale.Sealed] == nil {
 		return 0
