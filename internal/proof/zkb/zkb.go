@@ -155,8 +155,8 @@ func (s shape) opening(rounds []byte, t int) (o opening) {
 	return o
 }
 
-// Prove implements [proof.System]. It reads 64 bytes of rand. That nothing
-// depends on w but the bits that are computed, see machine.
+// Prove implements [proof.System]. It reads 64 bytes of rand. Its time and memory
+// access do not depend on w; machine says why.
 func (s system) Prove(dst []byte, rand io.Reader, st proof.Statement, w [32]byte, context []byte) ([]byte, error) {
 	if !st.Holds(w) {
 		return nil, proof.ErrFalse
