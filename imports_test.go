@@ -17,7 +17,7 @@ import (
 var mayEnter = map[string][]string{
 	".":                        {"lightning"},
 	"lightning":                {},
-	"lightning/lnd":            {"lightning", "internal/lock"},
+	"lightning/lnd":            {"lightning", "internal/lock", "internal/onion"},
 	"lightning/sim":            {"lightning"},
 	"lightning/nodetest":       {"lightning"},
 	"source":                   {".", "internal/join"},
@@ -36,6 +36,7 @@ var mayEnter = map[string][]string{
 	"internal/proof":           {},
 	"internal/ledger":          {".", "lightning", "internal/lock"},
 	"internal/lock":            {},
+	"internal/onion":           {"lightning"},
 	"internal/seller":          {".", "lightning", "source", "source/dir", "internal/porter", "internal/exchange", "internal/ledger", "internal/title", "internal/web"},
 	"internal/proxy":           {".", "lightning", "source", "buyer", "internal/dash", "internal/title", "internal/web"},
 	"internal/web":             {},
@@ -47,7 +48,7 @@ var mayEnter = map[string][]string{
 
 // pure lists the rooms that take bytes and give bytes: no network, no files,
 // no logs. That they read no clock is TestPureRoomsReadNoClock.
-var pure = []string{".", "lightning", "internal/proof"}
+var pure = []string{".", "lightning", "internal/onion", "internal/proof"}
 
 // keptOut lists the packages of others that a room must do without.
 var keptOut = map[string][]string{
