@@ -2,16 +2,18 @@
 // a payment: both halves of each, and the messages between them. It does no
 // I/O but for the payee's node, and reads no clock: callers hand in the time.
 //
-//	viewer                                provider
-//	  OfferRequest{title, nonce, Q...} ->
-//	                                   <- OfferResponse{price, hash, invoice, salt...}
+//	viewer, with a credential             provider
+//	  OfferRequest{title, Q...}        ->
+//	                                   <- OfferResponse{price, hash, invoice, salt...}, signed
+//	  ProofRequest{title, nonce, ...}  ->
+//	                                   <- a proof that the preimage of hash gives the key
 //	  pays the invoice over Lightning  ->  (the node settles it alone)
 //	                                   <- preimage; key = preimage xor salt
 //
-// That is [Salted], the scheme of our own viewers: what is at risk there is the
-// price of one payment, since nothing proves yet that the preimage will open
-// the segment. [Prepaid] is for foreign clients: L402 and the HTTP scheme
-// "Payment", both of which pay first and trust the provider to deliver.
+// That is [Salted], the scheme of our own viewers: with a proof nothing is at
+// risk, without one the price of one payment. [Prepaid] is for foreign clients:
+// L402 and the HTTP scheme "Payment", both of which pay first and trust the
+// provider to deliver.
 //
 // The formats are told in spec/05-exchange.md.
 package exchange
@@ -39,6 +41,7 @@ const (
 	MaxRequestBytes  = 8 << 10   // of the JSON of an [OfferRequest]
 	MaxResponseBytes = 256 << 10 // of the JSON of an [OfferResponse]
 	maxInvoiceBytes  = 2 << 10   // of one BOLT 11 invoice
+	maxExpires       = 1 << 33   // Unix seconds: in the year 2242
 )
 
 // MaxLock is for how many blocks a provider's node may hold a payment before it
@@ -80,17 +83,16 @@ const (
 	RefusedUnavailable = "unavailable" // the provider's node does not answer
 )
 
-// A Nonce is fresh randomness of the buyer. The same nonce gets the same offer
-// for as long as the offer lives, so asking again is free for both sides.
-// Nonces are not shared between titles or providers: they would link them.
+// A Nonce is fresh randomness of the buyer, used once.
 type Nonce [32]byte
 
 // An OfferRequest asks for one offer for each of at most [MaxBatch] segments of
-// a title, named by the roots of their sealed bytes.
+// a title, named by the roots of their sealed bytes. The same credential gets
+// the same offers for as long as they live, so asking again is free for both
+// sides.
 type OfferRequest struct {
 	Title  htlcdash.TitleID
 	Scheme string
-	Nonce  Nonce
 	Sealed []htlcdash.Root
 }
 
@@ -102,8 +104,11 @@ type Offer struct {
 	Hash    lightning.Hash
 	Invoice string // BOLT 11; over Price and Hash
 	Salt    htlcdash.Salt
+	Counter int64     // names the offer to its provider, see [SaleID]
 	Expires time.Time // whole seconds
-	Error   string
+	// Signature is the provider's over the offer's [Promise].
+	Signature [64]byte
+	Error     string
 }
 
 // An OfferResponse has one offer for each segment of the request, in its order.

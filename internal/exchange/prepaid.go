@@ -49,7 +49,7 @@ func (p Prepaid) Invoice(ctx context.Context, price lightning.Msat) (lightning.I
 	if price <= 0 {
 		return lightning.Invoice{}, fmt.Errorf("price of %v: %w", price, ErrTerms)
 	}
-	terms := lightning.Terms{Amount: wholeSat(price), Expiry: p.Till.life(), Memo: Memo}
+	terms := lightning.Terms{Amount: wholeSat(price), Expiry: p.Till.Life, Memo: Memo}
 	inv, err := p.Till.Payee.Invoice(ctx, lightning.RandomPreimage(), terms)
 	if err != nil {
 		return inv, fmt.Errorf("invoice: %w", err)

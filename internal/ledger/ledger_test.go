@@ -43,7 +43,7 @@ func purchase(title htlcdash.TitleID) ledger.Purchase {
 	return ledger.Purchase{
 		Hash: random(), Title: title, Representation: "v1", Index: 3, Sealed: random(), KeyHash: random(),
 		Provider: "https://provider.example", Payee: lightning.NodeID{2, 3}, Amount: 1000, MaxFee: 10,
-		Salt: random(), Bolt11: "lnbc1", Created: time.UnixMilli(1_700_000_000_123),
+		Salt: random(), Bolt11: "lnbc1", Counter: 7, Expires: time.Unix(1_700_000_600, 0), Signer: random(), Signature: [64]byte{9}, Proof: "vole-80", Created: time.UnixMilli(1_700_000_000_123),
 	}
 }
 
