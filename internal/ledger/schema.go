@@ -90,6 +90,23 @@ var migrations = []string{
 	ALTER TABLE purchases ADD COLUMN expires INTEGER NOT NULL DEFAULT 0;
 	ALTER TABLE purchases ADD COLUMN signer BLOB NOT NULL DEFAULT x'0000000000000000000000000000000000000000000000000000000000000000';
 	ALTER TABLE purchases ADD COLUMN signature BLOB NOT NULL DEFAULT x'00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000';`,
+
+	// HTLCs that a till takes by revealing a preimage, and then their receipts.
+	// Channels and numbers are unsigned, stored by their bits.
+	`CREATE TABLE claims (
+		id INTEGER PRIMARY KEY,
+		channel INTEGER NOT NULL,
+		htlc INTEGER NOT NULL,
+		hash BLOB NOT NULL UNIQUE,
+		amount INTEGER NOT NULL,
+		note BLOB NOT NULL,
+		at INTEGER NOT NULL,
+		receipt INTEGER NOT NULL DEFAULT 0, -- index of the receipt; 0: outcome not known
+		settled INTEGER NOT NULL DEFAULT 0,
+		UNIQUE (channel, htlc)
+	) STRICT;
+	CREATE INDEX claims_open ON claims (id) WHERE receipt = 0;
+	CREATE UNIQUE INDEX claims_taken ON claims (receipt) WHERE receipt > 0;`,
 }
 
 // checkTotals says "ok" if the totals are the sums of their rows.

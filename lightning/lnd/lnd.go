@@ -7,6 +7,7 @@
 //	Invoice  POST /v1/invoices            with our preimage
 //	Receipts GET  /v1/invoices/subscribe?settle_index=
 //	Guard    WSS  /v1/middleware          budget of a macaroon, enforced
+//	Till     WSS  /v2/router/htlcinterceptor  invoices of our own, settled by us
 //
 // What lnd says is believed, for it is our own node. Its answers are bounded
 // in size all the same. Interfaces and paths follow lnd v0.21
@@ -129,6 +130,7 @@ type Info struct {
 	GraphSynced bool // with the channels of others; never for a node without peers
 	BlockHeight uint32
 	URIs        []string // id@host:port, as the node announces itself
+	KeepsFinal  bool     // it stores what became of incoming HTLCs (store-final-htlc-resolutions)
 }
 
 // Info asks the node about itself. It is the call to test a connection with.
@@ -141,6 +143,7 @@ func (n *Node) Info(ctx context.Context) (Info, error) {
 		SyncedToGraph bool             `json:"synced_to_graph"`
 		BlockHeight   uint32           `json:"block_height"`
 		URIs          []string         `json:"uris"`
+		KeepsFinal    bool             `json:"store_final_htlc_resolutions"`
 		Chains        []struct {
 			Network lightning.Network `json:"network"`
 		} `json:"chains"`
@@ -153,6 +156,6 @@ func (n *Node) Info(ctx context.Context) (Info, error) {
 	}
 	return Info{
 		ID: r.ID, Alias: r.Alias, Version: r.Version, Network: r.Chains[0].Network,
-		Synced: r.SyncedToChain, GraphSynced: r.SyncedToGraph, BlockHeight: r.BlockHeight, URIs: r.URIs,
+		Synced: r.SyncedToChain, GraphSynced: r.SyncedToGraph, BlockHeight: r.BlockHeight, URIs: r.URIs, KeepsFinal: r.KeepsFinal,
 	}, nil
 }
