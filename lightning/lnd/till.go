@@ -160,8 +160,9 @@ func (t *Till) derive(domain string, scid uint64, h []byte) (out [32]byte) {
 // key is the private key of the virtual node behind a channel.
 func (t *Till) key(scid uint64) *btcec.PrivateKey {
 	b := t.derive(domainTillKey, scid, nil)
-	key, _ := btcec.PrivKeyFromBytes(b[:])
-	return key
+	var scalar btcec.ModNScalar
+	scalar.SetBytes(&b) // reduced by the order; zero does not happen
+	return btcec.PrivKeyFromScalar(&scalar)
 }
 
 // payment is the payment secret of an invoice.

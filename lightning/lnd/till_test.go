@@ -437,18 +437,22 @@ func TestTillRefuses(t *testing.T) {
 	c.run(t)
 	other := c.sell(t, "other")
 	for name, change := range map[string]func(*payment){
-		"too little":          func(p *payment) { p.final.Amount, p.final.Total = tillPrice-1, tillPrice-1 },
-		"far too much":        func(p *payment) { p.final.Amount, p.final.Total = 2*tillPrice+2, 2*tillPrice+2 },
-		"a part":              func(p *payment) { p.final.Total = 2 * tillPrice },
-		"less on its way":     func(p *payment) { p.offer["outgoing_amount_msat"] = "1233" },
-		"less that arrives":   func(p *payment) { p.offer["incoming_amount_msat"] = "1233" },
-		"another secret":      func(p *payment) { p.final.Secret[0]++ },
-		"no metadata":         func(p *payment) { p.final.Metadata = nil },
-		"another's metadata":  func(p *payment) { p.final.Metadata = read(t, other, tagMetadata) },
-		"metadata cut off":    func(p *payment) { p.final.Metadata = p.final.Metadata[:20] },
-		"expiry on its way":   func(p *payment) { p.offer["outgoing_expiry"] = tillHeight + 17 },
-		"expiry that arrives": func(p *payment) { p.offer["incoming_expiry"], p.offer["auto_fail_height"] = tillHeight+17, tillHeight-2 },
-		"ends soon":           func(p *payment) { p.offer["incoming_expiry"], p.offer["auto_fail_height"] = tillHeight+29, tillHeight+10 },
+		"too little":         func(p *payment) { p.final.Amount, p.final.Total = tillPrice-1, tillPrice-1 },
+		"far too much":       func(p *payment) { p.final.Amount, p.final.Total = 2*tillPrice+2, 2*tillPrice+2 },
+		"a part":             func(p *payment) { p.final.Total = 2 * tillPrice },
+		"less on its way":    func(p *payment) { p.offer["outgoing_amount_msat"] = "1233" },
+		"less that arrives":  func(p *payment) { p.offer["incoming_amount_msat"] = "1233" },
+		"another secret":     func(p *payment) { p.final.Secret[0]++ },
+		"no metadata":        func(p *payment) { p.final.Metadata = nil },
+		"another's metadata": func(p *payment) { p.final.Metadata = read(t, other, tagMetadata) },
+		"metadata cut off":   func(p *payment) { p.final.Metadata = p.final.Metadata[:20] },
+		"expiry on its way":  func(p *payment) { p.offer["outgoing_expiry"] = tillHeight + 17 },
+		"expiry that arrives": func(p *payment) {
+			p.offer["incoming_expiry"], p.offer["auto_fail_height"] = tillHeight+17, tillHeight-2
+		},
+		"ends soon": func(p *payment) {
+			p.offer["incoming_expiry"], p.offer["auto_fail_height"] = tillHeight+29, tillHeight+10
+		},
 	} {
 		p := pay(t, c.sell(t, "note"), 1)
 		change(p)
