@@ -24,7 +24,7 @@ var mayEnter = map[string][]string{
 	"source/dir":               {".", "source"},
 	"source/web":               {".", "source"},
 	"source/sourcetest":        {".", "source"},
-	"buyer":                    {".", "lightning", "internal/exchange", "internal/join", "internal/ledger"},
+	"buyer":                    {".", "lightning", "internal/credential", "internal/exchange", "internal/join", "internal/ledger", "internal/proof"},
 	"internal/config":          {"lightning"},
 	"internal/porter":          {},
 	"internal/dash":            {".", "lightning"},
@@ -32,8 +32,10 @@ var mayEnter = map[string][]string{
 	"internal/title/titletest": {".", "lightning", "internal/publish", "internal/title"},
 	"internal/publish":         {".", "lightning", "internal/dash", "internal/title"},
 	"internal/exchange":        {".", "lightning", "internal/proof"},
+	"internal/credential":      {".", "lightning"},
 	"internal/join":            {},
 	"internal/proof":           {},
+	"internal/proof/vole":      {"internal/proof"},
 	"internal/ledger":          {".", "lightning", "internal/lock"},
 	"internal/lock":            {},
 	"internal/onion":           {"lightning"},
@@ -48,7 +50,7 @@ var mayEnter = map[string][]string{
 
 // pure lists the rooms that take bytes and give bytes: no network, no files,
 // no logs. That they read no clock is TestPureRoomsReadNoClock.
-var pure = []string{".", "lightning", "internal/onion", "internal/proof"}
+var pure = []string{".", "lightning", "internal/credential", "internal/onion", "internal/proof", "internal/proof/vole"}
 
 // keptOut lists the packages of others that a room must do without.
 var keptOut = map[string][]string{

@@ -1,7 +1,6 @@
 package htlcdash
 
 import (
-	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/sha256"
@@ -124,83 +123,4 @@ func keystream(key Key, plain Root) cipher.Stream {
 		panic("htlcdash: " + err.Error()) // 32 bytes are always a key
 	}
 	return cipher.NewCTR(block, make([]byte, aes.BlockSize))
-}
-
-// A SealList is the seals of one Representation in presentation order.
-type SealList []Seal
-
-// The seal list on the wire, spec/01-seal.md: a header of 16 bytes, then
-// records of 147 bytes, all integers big-endian.
-const (
-	sealListMagic  = "htlcseal"
-	sealListHeader = 16
-	sealRecord     = 32 + 32 + 32 + 33 + 4 + 4 + 8 + 2
-)
-
-// SealListLength is the length in bytes of a list of n seals.
-func SealListLength(n int) int64 { return sealListHeader + int64(n)*sealRecord }
-
-// Encode gives the wire form of l.
-func (l SealList) Encode() []byte {
-	b := make([]byte, 0, SealListLength(len(l)))
-	b = append(b, sealListMagic...)
-	b = binary.BigEndian.AppendUint16(b, 1) // version
-	b = binary.BigEndian.AppendUint16(b, 1) // cipher: AES-256-CTR
-	b = binary.BigEndian.AppendUint32(b, uint32(len(l)))
-	for _, s := range l {
-		b = append(b, s.Plain[:]...)
-		b = append(b, s.Sealed[:]...)
-		b = append(b, s.KeyHash[:]...)
-		b = append(b, s.KeyPoint[:]...)
-		b = binary.BigEndian.AppendUint32(b, uint32(s.Length))
-		b = binary.BigEndian.AppendUint32(b, uint32(s.Duration.Milliseconds()))
-		b = binary.BigEndian.AppendUint64(b, uint64(s.Price))
-		b = binary.BigEndian.AppendUint16(b, uint16(s.Quality))
-	}
-	return b
-}
-
-// ParseSealList reads what Encode gives, and nothing else: the error matches
-// [ErrFormat].
-func ParseSealList(b []byte) (SealList, error) {
-	if len(b) < sealListHeader || !bytes.HasPrefix(b, []byte(sealListMagic)) {
-		return nil, fmt.Errorf("seal list: no header: %w", ErrFormat)
-	}
-	version, cipher := binary.BigEndian.Uint16(b[8:]), binary.BigEndian.Uint16(b[10:])
-	if version != 1 || cipher != 1 {
-		return nil, fmt.Errorf("seal list: version %d, cipher %d: this program knows 1 and 1: %w", version, cipher, ErrFormat)
-	}
-	n := binary.BigEndian.Uint32(b[12:])
-	if n > MaxSegments || int64(len(b)) != SealListLength(int(n)) {
-		return nil, fmt.Errorf("seal list: %d bytes for %d segments: %w", len(b), n, ErrFormat)
-	}
-	l := make(SealList, n)
-	for i := range l {
-		if err := l[i].parse(b[SealListLength(i):SealListLength(i+1)]); err != nil {
-			return nil, fmt.Errorf("seal list: segment %d: %w", i, err)
-		}
-	}
-	return l, nil
-}
-
-func (s *Seal) parse(b []byte) error {
-	b = b[copy(s.Plain[:], b):]
-	b = b[copy(s.Sealed[:], b):]
-	b = b[copy(s.KeyHash[:], b):]
-	b = b[copy(s.KeyPoint[:], b):]
-	length, price := binary.BigEndian.Uint32(b), binary.BigEndian.Uint64(b[8:])
-	s.Length = int64(length)
-	s.Duration = time.Duration(binary.BigEndian.Uint32(b[4:])) * time.Millisecond
-	s.Quality = Decibel(binary.BigEndian.Uint16(b[16:]))
-	if length == 0 || length > MaxSegmentLength {
-		return fmt.Errorf("length of %d bytes: %w", length, ErrFormat)
-	}
-	if price > uint64(MaxPrice) {
-		return fmt.Errorf("price of %d msat: %w", price, ErrFormat)
-	}
-	s.Price = lightning.Msat(price)
-	if s.KeyPoint[0] != 2 && s.KeyPoint[0] != 3 {
-		return fmt.Errorf("key point is not compressed: %w", ErrFormat)
-	}
-	return nil
 }

@@ -82,6 +82,8 @@ func TestSealVectors(t *testing.T) {
 		Secret  string            `json:"seal_secret"`
 		Vectors []vector          `json:"segments"`
 		List    string            `json:"seal_list"`
+		Root    htlcdash.ListRoot `json:"list_root"`
+		Paths   [][]string        `json:"paths"` // of each record, lowest hash first
 		Refused map[string]string `json:"refused_seal_lists"`
 	}{Spec: "spec/01-seal.md", Data: patternNote, Secret: hex.EncodeToString(secret[:]), Refused: map[string]string{}}
 	var list htlcdash.SealList
@@ -98,7 +100,14 @@ func TestSealVectors(t *testing.T) {
 			DurationMS: s.Duration.Milliseconds(), Price: int64(s.Price), Quality: uint16(s.Quality),
 		})
 	}
-	v.List = hex.EncodeToString(list.Encode())
+	v.List, v.Root = hex.EncodeToString(list.Encode()), list.Root()
+	for i := range list {
+		var path []string
+		for _, h := range list.Path(i) {
+			path = append(path, hex.EncodeToString(h[:]))
+		}
+		v.Paths = append(v.Paths, path)
+	}
 	for name, spoil := range spoiledLists {
 		v.Refused[name] = hex.EncodeToString(spoil(list[:1].Encode()))
 	}

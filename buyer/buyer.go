@@ -3,8 +3,9 @@
 // It buys the content key of a sealed segment by one payment, and opens the
 // segment with it:
 //
-//	offers (ahead, in batches)  provider
+//	offers (ahead, in batches)  provider, who is shown an anonymous credential
 //	sealed bytes                anyone; verified before anything is paid
+//	proof                       provider; shows that the payment will buy the key
 //	reserve -> Intend -> Pay -> Conclude -> commit
 //	           (books)  (node)  (books: outcome and key)
 //
@@ -13,9 +14,9 @@
 // watcher asks the node until it is known, also after a crash. A key that was
 // bought is in the books and is never bought again.
 //
-// What it does not protect against: under the scheme "salted" nothing proves
-// yet that a payment will buy the key. A provider that cheats gets what is
-// under way to it, which [Config].Exposure bounds, and is never paid again.
+// What it does not protect against: where the viewer allows offers without a
+// proof, a provider that cheats gets what is under way to it, which
+// [Config].Exposure bounds, and is never paid again.
 //
 // How far ahead to buy is the caller's decision; nothing here is bought that
 // was not asked for.
@@ -36,6 +37,7 @@ import (
 	"htlcdash/internal/exchange"
 	"htlcdash/internal/join"
 	"htlcdash/internal/ledger"
+	"htlcdash/internal/proof"
 	"htlcdash/lightning"
 )
 
@@ -60,6 +62,9 @@ var (
 	// ErrTerms means that an offer is not what the seal allows. Nothing was
 	// paid.
 	ErrTerms = exchange.ErrTerms
+	// ErrUnproved means that no proof shows that a payment would buy the key.
+	// Nothing was paid. It matches [ErrTerms].
+	ErrUnproved = exchange.ErrUnproved
 	// ErrCheated means that a payment did not buy the key: its money is lost,
 	// and the provider is banned.
 	ErrCheated = exchange.ErrCheated
@@ -92,8 +97,16 @@ type Config struct {
 
 	Limits Limits // zero: nothing is bought
 	Fee    Fee
-	// Exposure bounds the payments under way to one provider, which a cheat
-	// could keep. A single payment may always be under way. 0: the price of
+	// Proofs are the ways of proof that are believed, the preferred first.
+	Proofs []proof.System
+	// Unproved allows to buy from providers that prove nothing in these ways.
+	// Each can then take what Exposure allows, once.
+	Unproved bool
+	// TokenPrice is the most that a batch of anonymous credentials may cost; 0:
+	// no provider that sells them is bought from.
+	TokenPrice lightning.Msat
+	// Exposure bounds the unproved payments under way to one provider, which a
+	// cheat could keep. A single payment may always be under way. 0: the price of
 	// the title's dearest segment.
 	Exposure lightning.Msat
 	// PayBeside allows to pay a provider that has sold a key in this run while
@@ -256,6 +269,9 @@ func (b *Buyer) AddTitle(ctx context.Context, id htlcdash.TitleID, dearest light
 	}
 	b.titles[id] = t
 	b.till.change(id, func(a *Account) { a.Risk = b.exposure(t) })
+	if !b.closed {
+		b.work.Go(func() { b.recallLost(id) })
+	}
 	return nil
 }
 
@@ -268,7 +284,7 @@ func (b *Buyer) peer(p *Provider) *peer {
 		for _, f := range b.past {
 			if f.Provider == p.URL() && !f.over {
 				f.peer = known
-				known.exposed += f.Amount
+				known.exposed += f.risk()
 			}
 		}
 		b.peers[p.URL()] = known
@@ -277,6 +293,9 @@ func (b *Buyer) peer(p *Provider) *peer {
 }
 
 func (b *Buyer) exposure(t *title) lightning.Msat {
+	if !b.c.Unproved {
+		return 0
+	}
 	if b.c.Exposure > 0 {
 		return b.c.Exposure
 	}
@@ -394,7 +413,7 @@ func (b *Buyer) download(ctx context.Context, seg htlcdash.Segment) *download {
 	begun := time.Now()
 	go func() {
 		defer close(d.done)
-		d.data, d.err = b.c.Sealed.Get(ctx, seg.SealedBlob())
+		d.data, d.err = b.c.Sealed.Get(withTitle(ctx, seg.Title), seg.SealedBlob())
 		d.took = time.Since(begun)
 	}()
 	return d
@@ -451,26 +470,42 @@ func anotherMayHelp(err error) bool {
 	return errors.Is(err, lightning.ErrFailed) || errors.Is(err, ErrCheated) || errors.Is(err, ErrExposure) || errors.Is(err, ErrTerms)
 }
 
-// accept pays for q once the sealed bytes are in hand and the provider's
-// exposure allows it.
+// accept pays for q once the sealed bytes are in hand, and a proof that the
+// payment buys their key; or, without that, once the provider's exposure allows
+// it.
 func (b *Buyer) accept(ctx context.Context, t *title, seg htlcdash.Segment, q *quote, d *download, patience time.Duration) (htlcdash.Key, error) {
+	proof := b.prove(ctx, t, seg, q)
 	if !b.c.PayBeside || !q.peer.isProven() {
 		if _, err := d.wait(ctx); err != nil {
-			b.desk.put(seg, q) // not used
+			if proof.wait(ctx) == nil {
+				b.desk.put(seg, q) // not used
+			}
 			return htlcdash.Key{}, err
 		}
 	}
-	if err := q.peer.expose(ctx, q.inv.Amount, b.exposure(t), patience); err != nil {
+	if err := proof.wait(ctx); err != nil {
+		return htlcdash.Key{}, err
+	}
+	risk := q.risk()
+	if err := q.peer.expose(ctx, risk, b.exposure(t), patience); err != nil {
 		b.desk.put(seg, q)
 		return htlcdash.Key{}, err
 	}
 	f, mine, err := b.begin(ctx, seg, q, d)
 	if !mine {
-		q.peer.proved(q.inv.Amount)
+		q.peer.proved(risk)
 		b.desk.put(seg, q)
 	}
 	if err != nil {
 		return htlcdash.Key{}, err
 	}
 	return f.wait(ctx)
+}
+
+// risk is what the provider could keep of the payment for q.
+func (q *quote) risk() lightning.Msat {
+	if q.proof != "" {
+		return 0
+	}
+	return q.inv.Amount
 }

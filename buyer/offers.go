@@ -19,7 +19,11 @@ type quote struct {
 	peer           *peer
 	exchange.Offer // by this name, so that its salt does not print
 	inv            lightning.Invoice
+	signer         htlcdash.ProviderID
+	pass           *pass         // that it was made to
 	took           time.Duration // to ask for it
+	proof          string        // how it was proved; empty: it was not
+	proving        time.Duration // what that took
 }
 
 // A desk keeps quotes until they are used or too old, and knows which are
@@ -159,12 +163,18 @@ const offerTimeout = 5 * time.Second
 func (b *Buyer) askPeer(ctx context.Context, p *peer, t *title, segs []htlcdash.Segment) (left []htlcdash.Segment, err error) {
 	ask, cancel := context.WithTimeout(ctx, offerTimeout)
 	defer cancel()
-	req := exchange.OfferRequest{Title: t.id, Scheme: exchange.SchemeSalted, Nonce: exchange.NewNonce()}
+	req := exchange.OfferRequest{Title: t.id, Scheme: exchange.SchemeSalted}
 	for _, seg := range segs {
 		req.Sealed = append(req.Sealed, seg.Sealed)
 	}
 	begun := time.Now()
-	offers, err := p.offers(ask, req)
+	var offers []exchange.Offer
+	var shown *pass
+	err = b.withPass(ask, p, t, func(v *pass) (err error) {
+		shown = v
+		offers, err = p.offers(ask, v.credential, req)
+		return err
+	})
 	if err != nil {
 		if ctx.Err() == nil {
 			p.failed()
@@ -179,7 +189,7 @@ func (b *Buyer) askPeer(ctx context.Context, p *peer, t *title, segs []htlcdash.
 			left, errs = append(left, segs[i]), append(errs, fmt.Errorf("%s: segment %d of %s: %w", p, segs[i].Index, segs[i].Representation, err))
 			continue
 		}
-		q.took = time.Since(begun)
+		q.pass, q.took = shown, time.Since(begun)
 		b.desk.put(segs[i], q)
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -197,11 +207,12 @@ func (b *Buyer) check(p *peer, o exchange.Offer, seg htlcdash.Segment) (*quote, 
 	if o.Error == "" && o.Price > seg.Price {
 		return nil, fmt.Errorf("%w: %v, publisher's price %v: %w", ErrPrice, o.Price, seg.Price, exchange.ErrTerms)
 	}
-	inv, _, err := exchange.Salted{}.Check(o, seg.Seal, time.Now())
+	signer := p.purse.known().Key
+	inv, err := exchange.Salted{}.Check(o, signer, seg, time.Now())
 	if err != nil {
 		return nil, err
 	}
-	q := &quote{peer: p, Offer: o, inv: inv}
+	q := &quote{peer: p, Offer: o, inv: inv, signer: signer}
 	if inv.Expiry > maxLife {
 		return nil, fmt.Errorf("invoice for more than %v: %w", maxLife, exchange.ErrTerms)
 	}
@@ -235,7 +246,7 @@ func (b *Buyer) Prepare(ctx context.Context, segs []htlcdash.Segment) {
 // sealed bytes, if that keeps any. It spends nothing. It takes its share of the
 // line from what is needed now, so it is for few segments.
 func (b *Buyer) Download(ctx context.Context, seg htlcdash.Segment) error {
-	_, err := b.c.Sealed.Get(ctx, seg.SealedBlob())
+	_, err := b.c.Sealed.Get(withTitle(ctx, seg.Title), seg.SealedBlob())
 	return err
 }
 

@@ -16,6 +16,7 @@ import (
 type peer struct {
 	*Provider
 
+	purse *purse
 	stall time.Duration // of payments, after which it gives way to others
 
 	mu       sync.Mutex
@@ -30,7 +31,7 @@ type peer struct {
 }
 
 func newPeer(p *Provider, stall time.Duration) *peer {
-	return &peer{Provider: p, stall: stall, freed: make(chan struct{}), latency: guess}
+	return &peer{Provider: p, purse: newPurse(), stall: stall, freed: make(chan struct{}), latency: guess}
 }
 
 // guess is the latency of a provider that was never tried: one that is slower

@@ -74,6 +74,9 @@ func newMarket(addresses, publishers []string, log *slog.Logger) (*market, error
 		if err != nil {
 			return nil, err
 		}
+		s.Authorization = func(ctx context.Context, path string) string {
+			return m.buyer.Authorization(ctx, p.URL(), path)
+		}
 		m.providers, m.sources = append(m.providers, p), append(m.sources, s)
 	}
 	return m, nil

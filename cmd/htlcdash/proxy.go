@@ -75,6 +75,10 @@ func (c proxyCommand) play(ctx context.Context, door net.Listener, node wallet, 
 	if err != nil {
 		return usageError{err}
 	}
+	proofs, err := proofSystems(c.Proofs)
+	if err != nil {
+		return usageError{err}
+	}
 	sealed, err := source.NewLibrary(source.Options{
 		Memory: sealedMemory, Folder: string(c.Cache), Disk: int64(c.CacheSize), Log: log,
 	}, market.sources...)
@@ -83,9 +87,9 @@ func (c proxyCommand) play(ctx context.Context, door net.Listener, node wallet, 
 	}
 	market.buyer, err = buyer.New(buyer.Config{
 		Ledger: books, Payer: node, Sealed: sealed,
-		Limits:   buyer.Limits{Segment: c.BudgetSegment, Title: c.BudgetTitle, Day: c.BudgetDay},
-		Fee:      buyer.Fee{Floor: c.MaxFee, PPM: int64(c.MaxFeePercent * 10_000)},
-		Exposure: c.Exposure, PayBeside: c.PayBeside,
+		Limits: buyer.Limits{Segment: c.BudgetSegment, Title: c.BudgetTitle, Day: c.BudgetDay},
+		Fee:    buyer.Fee{Floor: c.MaxFee, PPM: int64(c.MaxFeePercent * 10_000)},
+		Proofs: proofs, Unproved: c.Unproved, Exposure: c.Exposure, PayBeside: c.PayBeside, TokenPrice: c.TokenPrice,
 		Log: log, Step: crashStep(),
 	})
 	if err != nil {
@@ -176,7 +180,7 @@ func purchasesOf(books *ledger.Ledger) func(context.Context, htlcdash.TitleID, i
 func shown(p ledger.Purchase) buyer.Purchase {
 	out := buyer.Purchase{
 		Hash: p.Hash, Title: p.Title, Representation: p.Representation, Index: p.Index, Provider: p.Provider,
-		Amount: p.Amount, Fee: p.Fee, State: p.State.String(), Lost: p.Lost, At: p.Created, Reason: p.Reason,
+		Amount: p.Amount, Fee: p.Fee, State: p.State.String(), Lost: p.Lost, At: p.Created, Reason: p.Reason, Proof: p.Proof,
 	}
 	if !p.Settled.IsZero() {
 		out.At, out.Took = p.Settled, p.Settled.Sub(p.Created)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,6 +55,10 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 	if err != nil {
 		return usageError{err}
 	}
+	proofs, err := proofSystems(c.Proofs)
+	if err != nil {
+		return usageError{err}
+	}
 	secret, _, err := secretFile(c.Secret)
 	if err != nil {
 		return fmt.Errorf("provider's secret: %w", err)
@@ -68,6 +73,11 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 		Payee:  node, Channels: node, Node: id, Alias: c.Name,
 		Secret: exchange.NewSecret(secret), Books: books,
 		Price: seller.Factor(c.PriceFactor), OfferLife: c.OfferLife, Prepaid: c.prepaid,
+		Proofs: proofs, Issue: seller.Issue(c.Credentials), IssuePrice: c.CredentialPrice,
+		Rations: seller.Rations{
+			Life: c.CredentialLife, OpenOffers: c.CredentialOffers, Proofs: c.CredentialProofs, Bytes: int64(c.CredentialBytes),
+		},
+		StrangerBytes:  cmp.Or(int64(c.StrangerBytes), -1),
 		TrustedProxies: proxies, OfferRate: c.OfferRate, InvoiceRate: c.InvoiceRate, MaxOpenOffers: c.MaxOpenOffers,
 		Log: log,
 	})

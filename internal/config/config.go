@@ -74,6 +74,15 @@ type Serve struct {
 	OfferRate      float64       `default:"500" help:"Offers a second for one address."`
 	InvoiceRate    float64       `default:"1"   help:"Invoices a second for one address of strangers."`
 	MaxOpenOffers  int           `default:"20000" help:"Offers that can be paid at one time, of all together."`
+
+	Proofs           []string       `default:"vole-80,vole-128,zkb-128" help:"Ways in which offers are proved before they are paid. Viewers refuse unproved ones, unless told otherwise."`
+	Credentials      string         `default:"limited" enum:"free,limited,sold" help:"How anonymous credentials are given out: free, limited (few for one address) or sold."`
+	CredentialPrice  lightning.Msat `default:"0"       help:"Price of a batch of 32 credentials, where they are sold."`
+	CredentialLife   time.Duration  `default:"1h"      help:"How long a credential serves from when it is first shown."`
+	CredentialOffers int            `default:"512"     help:"Offers that can be paid, and so payments in flight, for one credential."`
+	CredentialProofs int            `default:"64"      help:"Proofs for one credential until it pays for something."`
+	CredentialBytes  Bytes          `default:"256 MiB" help:"Sealed bytes for one credential that it has not paid for."`
+	StrangerBytes    Bytes          `default:"4 GiB"   help:"Sealed bytes for one address without a credential, at once and then in an hour. 0: no bound."`
 	TrustedProxies []string      `help:"Addresses or networks of web proxies before this server, which may say who asks (X-Forwarded-For)."`
 }
 
@@ -89,7 +98,10 @@ type Proxy struct {
 	BudgetSegment lightning.Msat `default:"50 sat"    help:"Most that one segment may cost, fees included. 0: nothing is bought."`
 	BudgetTitle   lightning.Msat `default:"2000 sat"  help:"Most that one title may cost, until another budget is chosen on its page. 0: nothing is bought."`
 	BudgetDay     lightning.Msat `default:"10000 sat" help:"Most that is spent in 24 hours. 0: nothing is bought."`
-	Exposure      lightning.Msat `default:"0"         help:"Most that is under way to one provider and that it could keep. 0: the price of the title's dearest segment."`
+	Proofs        []string       `default:"vole-80,vole-128,zkb-128" help:"Ways of proof that are believed, the preferred first: who proves in none of them is not bought from."`
+	Unproved      bool           `help:"Buy from providers that prove nothing, too: each can take exposure from you, once."`
+	Exposure      lightning.Msat `default:"0"         help:"Most that is under way, unproved, to one provider, which it could keep. 0: the price of the title's dearest segment."`
+	TokenPrice    lightning.Msat `default:"0"         help:"Most that a batch of anonymous credentials may cost, at providers that sell them. 0: such providers are not bought from."`
 	MaxFee        lightning.Msat `default:"2 sat"     help:"Most that one payment's route may cost; or max_fee_percent, whichever is more."`
 	MaxFeePercent float64        `default:"5"         help:"Most that one payment's route may cost, in percent of the price; or max_fee, whichever is more."`
 	Ahead         time.Duration  `default:"12s"       help:"How far beyond what the player asked for segments are bought."`

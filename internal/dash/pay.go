@@ -17,7 +17,7 @@ import (
 // (spec/03-mpd.md).
 const Namespace = "urn:htlcdash:pay:2026"
 
-const version = "1"
+const version = "2"
 
 // Bounds of the extension.
 const (
@@ -29,13 +29,13 @@ const (
 
 // Pay is what the title says of one Representation.
 type Pay struct {
-	List       string         // path of the seal list, relative to the MPD whatever BaseURL says
-	ListDigest [32]byte       // SHA-256 of the seal list
-	InitDigest [32]byte       // SHA-256 of Init; zero without an init segment
-	Count      int            // segments
-	Total      lightning.Msat // price of all segments
-	Max        lightning.Msat // price of the dearest segment
-	Runs       []PriceRun     // prices in order; nil if there would be more than [MaxRuns]
+	List       string            // path of the seal list, relative to the MPD whatever BaseURL says
+	ListRoot   htlcdash.ListRoot // root of the seal list
+	InitDigest [32]byte          // SHA-256 of Init; zero without an init segment
+	Count      int               // segments
+	Total      lightning.Msat    // price of all segments
+	Max        lightning.Msat    // price of the dearest segment
+	Runs       []PriceRun        // prices in order; nil if there would be more than [MaxRuns]
 }
 
 // A PriceRun is consecutive segments of one price.
@@ -220,7 +220,7 @@ func readSegments(e *etree.Element) (*Pay, error) {
 	if pay.List, err = cleanPath(ref); err != nil {
 		return nil, err
 	}
-	if pay.ListDigest, err = digestAttr(e, "listDigest"); err != nil {
+	if pay.ListRoot, err = digestAttr(e, "listRoot"); err != nil {
 		return nil, err
 	}
 	if _, ok := attr(e, "initDigest"); ok {
@@ -427,7 +427,7 @@ func segmentsProperty(p Pay) *etree.Element {
 	s.CreateAttr("total", msat(p.Total))
 	s.CreateAttr("max", msat(p.Max))
 	s.CreateAttr("list", encode(p.List))
-	s.CreateAttr("listDigest", digest(p.ListDigest))
+	s.CreateAttr("listRoot", digest(p.ListRoot))
 	if p.InitDigest != [32]byte{} {
 		s.CreateAttr("initDigest", digest(p.InitDigest))
 	}

@@ -109,7 +109,7 @@ func documents(t testing.TB) map[string][]byte {
 func pays(m *dash.Manifest) map[string]dash.Pay {
 	out := map[string]dash.Pay{}
 	for _, r := range m.Representations() {
-		p := dash.Pay{List: "seals/" + r.ID + ".seals", ListDigest: [32]byte{1}, Count: len(r.Segments)}
+		p := dash.Pay{List: "seals/" + r.ID + ".seals", ListRoot: [32]byte{1}, Count: len(r.Segments)}
 		if r.Init.Path != "" {
 			p.InitDigest = [32]byte{2}
 		}

@@ -74,7 +74,7 @@ type extensionVector struct {
 
 type termVector struct {
 	List       string     `json:"list"`
-	ListDigest string     `json:"list_sha256"`
+	ListRoot   string     `json:"list_root"`
 	InitDigest string     `json:"init_sha256,omitempty"`
 	Count      int        `json:"count"`
 	Total      int64      `json:"total_msat"`
@@ -127,7 +127,7 @@ func makeExtension(t *testing.T) extensionVector {
 	}
 	for id, p := range pays(m) {
 		term := termVector{
-			List: p.List, ListDigest: hex.EncodeToString(p.ListDigest[:]), InitDigest: hex.EncodeToString(p.InitDigest[:]),
+			List: p.List, ListRoot: p.ListRoot.String(), InitDigest: hex.EncodeToString(p.InitDigest[:]),
 			Count: p.Count, Total: int64(p.Total), Max: int64(p.Max),
 		}
 		for _, run := range p.Runs {

@@ -15,16 +15,11 @@ func promised(t *testing.T) (key htlcdash.ProviderKey, title htlcdash.TitleID, s
 	t.Helper()
 	node := newPayee(start)
 	seal, content := segment(t, "promised", 2500)
-	o, err := exchange.Salted{}.Sell(t.Context(), till(node), seal, content, exchange.Nonce{1}, 2400, start)
+	o, err := exchange.Salted{}.Sell(t.Context(), till(node), salter(1), in(seal), content, 2400, start)
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, title = till(node).Secret.ProviderKey(), htlcdash.TitleID{7}
-	sig, err = exchange.SignOffer(key, title, seal, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key, title, seal, o, sig, node.last
+	return till(node).Key, in(seal).Title, seal, o, o.Signature, node.last
 }
 
 func TestOfferSignatureCoversTheOffer(t *testing.T) {

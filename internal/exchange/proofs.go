@@ -19,7 +19,7 @@ const domainProof = "htlcdash/proof-context/v1"
 // Bounds on requests for proofs and keys.
 const (
 	MaxProofs     = 8         // in one [ProofRequest]
-	MaxProofBytes = 256 << 10 // of one proof
+	MaxProofBytes = 2 << 20  // of one proof
 	MaxSales      = 64        // in one [KeyRequest]
 )
 

@@ -16,3 +16,11 @@ func (s Secret) ProviderKey() htlcdash.ProviderKey {
 		}
 	}
 }
+
+// domainIssuers is what the keys of anonymous credentials are derived under,
+// spec/08-credential.md.
+const domainIssuers = "htlcdash/issuers/v1"
+
+// Issuer is the secret that a provider's keys for anonymous credentials are
+// derived from. It panics if s holds no secret.
+func (s Secret) Issuer() [32]byte { return s.mac(domainIssuers) }

@@ -61,7 +61,9 @@ func (Salted) Sell(ctx context.Context, t Till, buyer Salter, seg htlcdash.Segme
 	// hash, over one sum and for one time.
 	counter := now.UnixNano() / int64(t.Life/2)
 	salt := buyer.Salt(seg.Sealed, price, counter)
-	inv, err := t.Payee.Invoice(ctx, salt.Preimage(key), lightning.Terms{Amount: price, Expiry: t.Life, Memo: Memo})
+	inv, err := t.Payee.Invoice(ctx, salt.Preimage(key), lightning.Terms{
+		Amount: price, Expiry: t.Life, Memo: Memo, Note: saltedNote(seg.Sealed, salt),
+	})
 	if err != nil {
 		return Offer{}, fmt.Errorf("invoice: %w", err)
 	}
@@ -112,6 +114,14 @@ func (o Offer) check(seal htlcdash.Seal, now time.Time) (lightning.Invoice, erro
 	if o.Price <= 0 || o.Price > seal.Price {
 		return lightning.Invoice{}, broken("price of %v, ceiling %v", o.Price, seal.Price)
 	}
+	if o.Hash == lightning.Hash(seal.KeyHash) {
+		return lightning.Invoice{}, broken("payment hash is not salted")
+	}
+	return o.invoice(now)
+}
+
+// invoice decodes the invoice of o and holds it against the rest of o.
+func (o Offer) invoice(now time.Time) (lightning.Invoice, error) {
 	inv, err := lightning.DecodeInvoice(o.Invoice)
 	switch {
 	case err != nil:
@@ -122,8 +132,6 @@ func (o Offer) check(seal htlcdash.Seal, now time.Time) (lightning.Invoice, erro
 		return inv, broken("invoice over %v, price %v", inv.Amount, o.Price)
 	case inv.FinalDelta > MaxLock:
 		return inv, broken("payment may be held for %d blocks, at most %d", inv.FinalDelta, MaxLock)
-	case o.Hash == lightning.Hash(seal.KeyHash):
-		return inv, broken("payment hash is not salted")
 	case inv.Expired(now) || !now.Before(o.Expires):
 		return inv, broken("expired")
 	}

@@ -91,6 +91,23 @@ var migrations = []string{
 	ALTER TABLE purchases ADD COLUMN signer BLOB NOT NULL DEFAULT x'0000000000000000000000000000000000000000000000000000000000000000';
 	ALTER TABLE purchases ADD COLUMN signature BLOB NOT NULL DEFAULT x'00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000';`,
 
+	// Anonymous tokens: those shown to a seller, and those a buyer has.
+	`CREATE TABLE spent_tokens (
+		key_id BLOB NOT NULL,
+		nonce BLOB NOT NULL,
+		redeemed_at INTEGER NOT NULL,
+		PRIMARY KEY (key_id, nonce)
+	) STRICT, WITHOUT ROWID;
+	CREATE TABLE credentials (
+		id INTEGER PRIMARY KEY,
+		provider TEXT NOT NULL,
+		key_id BLOB NOT NULL,
+		blob BLOB NOT NULL UNIQUE,
+		used INTEGER NOT NULL DEFAULT 0
+	) STRICT;
+	CREATE INDEX credentials_fresh ON credentials (provider, id) WHERE used = 0;
+	CREATE INDEX credentials_key ON credentials (key_id);`,
+
 	// HTLCs that a till takes by revealing a preimage, and then their receipts.
 	// Channels and numbers are unsigned, stored by their bits.
 	`CREATE TABLE claims (

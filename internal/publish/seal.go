@@ -153,15 +153,14 @@ func (w *work) finish(ctx context.Context, b *book, pages []page) (*Result, erro
 
 // write stages the seal list and the init segment of p.
 func (w *work) write(b *book, p page, names map[string]bool) (dash.Pay, error) {
-	list := p.list.Encode()
 	pay := dash.Pay{
-		List:       title.SealsDir + "/" + listName(p.rep.ID, names),
-		ListDigest: sha256.Sum256(list),
-		Count:      len(p.list),
-		Runs:       runs(p.list),
+		List:     title.SealsDir + "/" + listName(p.rep.ID, names),
+		ListRoot: p.list.Root(),
+		Count:    len(p.list),
+		Runs:     runs(p.list),
 	}
 	pay.Total, pay.Max = title.Sum(p.list)
-	if err := w.put(pay.List, list, 0); err != nil {
+	if err := w.put(pay.List, p.list.Encode(), 0); err != nil {
 		return pay, err
 	}
 	if p.rep.Init.Path == "" {

@@ -30,7 +30,10 @@ func (s *Seller) Handler() http.Handler {
 	}
 	route("/v1/provider", s.serveProvider, http.MethodGet, http.MethodHead)
 	route("/v1/titles", s.serveTitles, http.MethodGet, http.MethodHead)
+	route("/v1/credentials", s.serveCredentials, http.MethodPost)
 	route("/v1/offers", s.serveOffers, http.MethodPost)
+	route("/v1/proofs", s.serveProofs, http.MethodPost)
+	route("/v1/keys", s.serveKeys, http.MethodPost)
 	route("/sealed/{root}", s.serveSealed, http.MethodGet, http.MethodHead)
 	route("/sealed/{shard}/{root}", s.serveSealed, http.MethodGet, http.MethodHead) // as in a title's folder
 	route("/t/{name}/{path...}", s.serveTitle, http.MethodGet, http.MethodHead)
@@ -61,6 +64,9 @@ func (s *Seller) shown(methods []string, h handler) http.Handler {
 			return
 		}
 		p := status(err)
+		if p.Status == http.StatusUnauthorized {
+			w.Header().Set("WWW-Authenticate", s.challengeLine())
+		}
 		if p.Status >= http.StatusInternalServerError && r.Context().Err() == nil {
 			s.log.Error("request", "method", r.Method, "path", r.URL.Path, "err", err)
 		}
@@ -154,15 +160,29 @@ type providerInfo struct {
 	Alias    string           `json:"alias"`
 	Schemes  []string         `json:"schemes"`
 	MaxBatch int              `json:"max_batch"`
+
+	Key         htlcdash.ProviderID `json:"key"`    // signs offers
+	Proofs      []string            `json:"proofs"` // in which offers are proved
+	Credentials credentialsInfo     `json:"credentials"`
 }
 
 func (s *Seller) serveProvider(w http.ResponseWriter, r *http.Request) error {
+	credentials, err := s.credentialsInfo()
+	if err != nil {
+		return err
+	}
 	info := providerInfo{
-		Version:  1,
-		Node:     s.config.Node,
-		Alias:    s.config.Alias,
-		Schemes:  []string{exchange.SchemeSalted},
-		MaxBatch: exchange.MaxBatch,
+		Version:     1,
+		Node:        s.config.Node,
+		Alias:       s.config.Alias,
+		Schemes:     []string{exchange.SchemeSalted},
+		MaxBatch:    exchange.MaxBatch,
+		Key:         s.till.Key.ID(),
+		Proofs:      []string{},
+		Credentials: credentials,
+	}
+	for _, sys := range s.config.Proofs {
+		info.Proofs = append(info.Proofs, sys.Name())
 	}
 	for _, t := range s.shelf.Load().byName {
 		if t.prepaid {

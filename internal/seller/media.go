@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"htlcdash"
+	"htlcdash/internal/ledger"
 )
 
 // Caching. What stands under a title's name changes when it is published
@@ -38,14 +39,57 @@ func (s *Seller) serveSealed(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer f.Close()
+	size := htlcdash.SealedLength(t.segments[q].Length)
+	served, err := s.allowSealed(r, size)
+	if err != nil {
+		return err
+	}
+	defer served(w)
 	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Cache-Control", cacheSealed)
 	h.Set("ETag", `"`+q.String()+`"`)
-	patience(w, htlcdash.SealedLength(t.segments[q].Length))
+	patience(w, size)
 	defer cork(r)()
 	http.ServeContent(w, r, "", time.Time{}, f)
 	return nil
+}
+
+// allowSealed takes size bytes out of the ration of who sent r: of its
+// credential, or of its address. The caller calls served when it has answered,
+// which gives back what was not sent.
+func (s *Seller) allowSealed(r *http.Request, size int64) (served func(http.ResponseWriter), err error) {
+	if r.Method == http.MethodHead {
+		return func(http.ResponseWriter) {}, nil
+	}
+	v, err := s.guard.admit(r, nil, s.from(r))
+	if errors.Is(err, errStranger) {
+		if s.strangerBytes == nil {
+			return func(http.ResponseWriter) {}, nil
+		}
+		if wait, ok := s.strangerBytes.allow(s.from(r), int((size+1023)>>10)); !ok {
+			return nil, errLimited{wait}
+		}
+		return func(http.ResponseWriter) {}, nil
+	}
+	if err == nil {
+		err = v.served(size)
+	}
+	return func(w http.ResponseWriter) {
+		if rec, ok := w.(*recorder); ok {
+			_ = v.served(min(0, rec.bytes-size))
+		}
+	}, err
+}
+
+// worth is the sealed bytes that a sale pays for.
+func (s *Seller) worth(sale ledger.Sale) int64 {
+	if t := s.shelf.Load().byID[sale.Title]; t != nil {
+		if seg, ok := t.segments[sale.Sealed]; ok {
+			return htlcdash.SealedLength(seg.Length)
+		}
+	}
+	return 0
 }
 
 // serveTitle answers GET /t/{name}/{path}.

@@ -52,6 +52,7 @@ type paywall struct {
 	join singleflight.Group
 	mu   sync.Mutex
 	made lru[challengeKey, lightning.Invoice]
+	seen lru[lightning.Hash, struct{}] // payments that were shown
 }
 
 type challengeKey struct {
@@ -66,7 +67,11 @@ func (s *Seller) admit(r *http.Request, t *sealedTitle, m media) (exchange.Grant
 	if !t.prepaid || !m.named {
 		return exchange.Grant{}, exchange.ErrNoCredential
 	}
-	return s.paywall.Admit(r.Header.Values("Authorization"), m.segment.Sealed, time.Now())
+	g, err := s.paywall.Admit(r.Header.Values("Authorization"), m.segment.Sealed, time.Now())
+	if err == nil {
+		s.late(r.Context(), m.segment, g)
+	}
+	return g, err
 }
 
 // askMoney answers a request that showed no good proof of payment, for the
@@ -130,7 +135,7 @@ func (s *Seller) refused(err error) time.Duration {
 // challenge returns the invoice that r's address may pay for seg. Requests at
 // the same time share it.
 func (s *Seller) challenge(r *http.Request, t *sealedTitle, seg htlcdash.Segment) (lightning.Invoice, error) {
-	key := challengeKey{address(r, s.config.TrustedProxies), seg.Sealed}
+	key := challengeKey{s.from(r), seg.Sealed}
 	v, err, _ := s.paywall.join.Do(key.String(), func() (any, error) {
 		if inv, ok := s.paywall.last(key); ok && s.register.isOpen(inv.Hash) {
 			return inv, nil
@@ -151,8 +156,10 @@ func (s *Seller) challenge(r *http.Request, t *sealedTitle, seg htlcdash.Segment
 	return v.(lightning.Invoice), nil
 }
 
-// invoice makes an invoice for the plain bytes of seg and books it. First it
-// opens the segment: money is not asked for what cannot be given.
+// invoice makes an invoice for the plain bytes of seg. First it opens the
+// segment: money is not asked for what cannot be given. Nothing is booked: a
+// stranger's question is worth no row. What is sold is remembered until it is
+// paid or has expired; after a restart the credential tells it.
 func (s *Seller) invoice(ctx context.Context, t *sealedTitle, seg htlcdash.Segment) (lightning.Invoice, error) {
 	ctx, cancel := context.WithTimeout(ctx, nodeTimeout)
 	defer cancel()
@@ -161,11 +168,20 @@ func (s *Seller) invoice(ctx context.Context, t *sealedTitle, seg htlcdash.Segme
 		return lightning.Invoice{}, err
 	}
 	done()
-	inv, err := s.paywall.Invoice(ctx, s.price(seg))
-	if err != nil {
-		return inv, err
+	inv, err := s.paywall.Invoice(ctx, seg.Sealed, s.price(seg))
+	if err == nil {
+		s.register.booked([]ledger.Sale{saleOf(seg, inv.Hash, exchange.SchemePrepaid, inv.Amount)})
 	}
-	return inv, s.book(ctx, []ledger.Sale{saleOf(seg, inv.Hash, exchange.SchemePrepaid, inv.Amount)})
+	return inv, err
+}
+
+// first reports whether the payment h was not shown before, as far as is known.
+func (p *paywall) first(h lightning.Hash) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, ok := p.seen.get(h)
+	p.seen.put(h, struct{}{})
+	return !ok
 }
 
 func (p *paywall) last(key challengeKey) (lightning.Invoice, bool) {

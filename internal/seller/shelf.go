@@ -160,7 +160,8 @@ func loadTitle(ctx context.Context, folder string, prepaid func(string) bool) (*
 // A rung is what the shelf takes from a Representation of the manifest.
 type rung struct {
 	id, mime, list, init     string
-	listDigest, initDigest   [32]byte
+	listRoot                 htlcdash.ListRoot
+	initDigest               [32]byte
 	listLength, rangedLength int64
 	rangedPath               string // set if its segments are ranges of one file
 }
@@ -170,7 +171,7 @@ func (t *sealedTitle) representations() iter.Seq[rung] {
 		for _, rep := range t.Manifest.Representations() {
 			r := rung{
 				id: rep.ID, mime: rep.MimeType, list: rep.Pay.List, init: rep.Init.Path,
-				listDigest: rep.Pay.ListDigest, initDigest: rep.Pay.InitDigest,
+				listRoot: rep.Pay.ListRoot, initDigest: rep.Pay.InitDigest,
 				listLength: htlcdash.SealListLength(rep.Pay.Count),
 			}
 			for _, m := range rep.Segments {
@@ -200,13 +201,13 @@ func (t *sealedTitle) loadRepresentation(ctx context.Context, r rung) error {
 			t.missing++
 		}
 	}
-	t.free[r.list] = freeFile{etagOf(r.listDigest), "application/octet-stream", func(ctx context.Context) ([]byte, error) {
+	t.free[r.list] = freeFile{etagOf(r.listRoot), "application/octet-stream", func(ctx context.Context) ([]byte, error) {
 		return title.Dir(t.dir)(ctx, r.list, 0, r.listLength)
 	}}
 	switch {
 	case r.rangedPath != "":
 		f := t.ranged[r.rangedPath]
-		t.ranged[r.rangedPath] = rangedFile{max(f.length, r.rangedLength), etagOf(r.listDigest), r.mime}
+		t.ranged[r.rangedPath] = rangedFile{max(f.length, r.rangedLength), etagOf(r.listRoot), r.mime}
 	case r.init != "":
 		t.free[r.init] = freeFile{etagOf(r.initDigest), r.mime, func(ctx context.Context) ([]byte, error) {
 			return t.Init(ctx, r.id)

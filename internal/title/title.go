@@ -388,7 +388,10 @@ func (t *Title) loadSegments(ctx context.Context, rep *dash.Representation) ([]h
 		if err != nil {
 			return nil, err
 		}
-		return b, checkDigest(rep.Pay.List, b, rep.Pay.ListDigest)
+		if root, err := htlcdash.SealListRoot(b); err != nil || root != rep.Pay.ListRoot {
+			return nil, fmt.Errorf("%s has not the root that the publisher signed: %w", rep.Pay.List, htlcdash.ErrCorrupt)
+		}
+		return b, nil
 	})
 	if err != nil {
 		return nil, err
