@@ -183,7 +183,13 @@ func (t *Till) intercept(ctx context.Context, preimage Deriver) error {
 			reply(f.resume()) // at once: it is somebody else's payment
 			continue
 		}
-		judging.Go(func() { reply(t.judge(ctx, f, preimage)) })
+		judging.Go(func() {
+			v := t.judge(ctx, f, preimage)
+			reply(v)
+			if v != nil && v.Preimage != nil {
+				t.step("settled")
+			}
+		})
 	}
 }
 
@@ -195,6 +201,7 @@ func (t *Till) judge(ctx context.Context, f forward, preimage Deriver) *verdict 
 	if layer == nil { // for nobody here
 		return f.resume()
 	}
+	t.step("offered")
 	o, err := t.read(layer, f, h)
 	if err == nil && !claimed {
 		err = t.timely(o, f)

@@ -133,6 +133,21 @@ type Info struct {
 	KeepsFinal  bool     // it stores what became of incoming HTLCs (store-final-htlc-resolutions)
 }
 
+// Configured asks which value one of lnd's own options has, such as
+// "requireinterceptor". The macaroon must allow /lnrpc.Lightning/GetDebugInfo,
+// which the admin's does. The error matches [lightning.ErrUnavailable] if there
+// is no answer; ok is false if lnd has no such option.
+func (n *Node) Configured(ctx context.Context, option string) (value string, ok bool, err error) {
+	var r struct {
+		Config map[string]string `json:"config"`
+	}
+	if err := n.rest.get(ctx, "/v1/getdebuginfo", &r); err != nil {
+		return "", false, fmt.Errorf("ask the node for its configuration: %w", err)
+	}
+	value, ok = r.Config[option]
+	return value, ok, nil
+}
+
 // Info asks the node about itself. It is the call to test a connection with.
 func (n *Node) Info(ctx context.Context) (Info, error) {
 	var r struct {

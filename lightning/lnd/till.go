@@ -73,6 +73,12 @@ type Journal interface {
 //
 // It implements [lightning.Payee]. All methods may be called at once.
 type Till struct {
+	// Step is called at each step of a payment: "offered", "claimed" once it is
+	// in the journal, "settled" once the preimage is on its way, "final" before
+	// the outcome is in the journal. It is for tests, set before [Till.Run]; nil:
+	// none.
+	Step func(step string)
+
 	node    *Node
 	secret  *[32]byte // behind a pointer: fmt must not print it
 	journal Journal
@@ -249,14 +255,21 @@ func (t *Till) Receipts(ctx context.Context, after uint64, got func(lightning.Re
 	}
 }
 
+func (t *Till) step(step string) {
+	if t.Step != nil {
+		t.Step(step)
+	}
+}
+
 // claim books that an HTLC is about to be taken.
 func (t *Till) claim(ctx context.Context, c lightning.Claim) error {
 	if err := t.journal.Claim(ctx, c); err != nil {
 		return err
 	}
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.open[c.HTLC] = c
+	t.mu.Unlock()
+	t.step("claimed")
 	return nil
 }
 
@@ -280,6 +293,7 @@ func (t *Till) conclude(ctx context.Context, h lightning.HTLC, taken bool, at ti
 	if !t.claimed(h) {
 		return nil
 	}
+	t.step("final")
 	if err := t.journal.Final(ctx, h, taken, at); err != nil {
 		return err
 	}
