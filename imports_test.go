@@ -36,21 +36,22 @@ var mayEnter = map[string][]string{
 	"internal/join":            {},
 	"internal/proof":           {},
 	"internal/proof/vole":      {"internal/proof"},
+	"internal/proof/zkb":       {"internal/proof"},
 	"internal/ledger":          {".", "lightning", "internal/lock"},
 	"internal/lock":            {},
 	"internal/onion":           {"lightning"},
-	"internal/seller":          {".", "lightning", "source", "source/dir", "internal/porter", "internal/exchange", "internal/ledger", "internal/title", "internal/web"},
+	"internal/seller":          {".", "lightning", "source", "source/dir", "internal/porter", "internal/credential", "internal/exchange", "internal/ledger", "internal/proof", "internal/title", "internal/web"},
 	"internal/proxy":           {".", "lightning", "source", "buyer", "internal/dash", "internal/title", "internal/web"},
 	"internal/web":             {},
 	"internal/devnet":          {"lightning"},
-	"internal/bench":           {".", "lightning", "lightning/lnd", "source", "source/web", "buyer", "internal/dash", "internal/devnet", "internal/exchange", "internal/ledger", "internal/publish", "internal/title"},
+	"internal/bench":           {".", "lightning", "lightning/lnd", "source", "source/web", "buyer", "internal/credential", "internal/dash", "internal/devnet", "internal/exchange", "internal/ledger", "internal/proof", "internal/proof/vole", "internal/proof/zkb", "internal/publish", "internal/title"},
 	"cmd/htlcdash":             {"*"},
 	"itest":                    {"*"},
 }
 
 // pure lists the rooms that take bytes and give bytes: no network, no files,
 // no logs. That they read no clock is TestPureRoomsReadNoClock.
-var pure = []string{".", "lightning", "internal/credential", "internal/onion", "internal/proof", "internal/proof/vole"}
+var pure = []string{".", "lightning", "internal/credential", "internal/onion", "internal/proof", "internal/proof/vole", "internal/proof/zkb"}
 
 // keptOut lists the packages of others that a room must do without.
 var keptOut = map[string][]string{

@@ -5,12 +5,13 @@ import (
 	"strings"
 
 	"htlcdash/internal/proof"
+	"htlcdash/internal/proof/vole"
 	"htlcdash/internal/proof/zkb"
 )
 
 // allProofs are the ways of proof that this program knows.
 func allProofs() []proof.System {
-	return []proof.System{zkb.Bits80(), zkb.Bits128()}
+	return []proof.System{vole.Bits80, vole.Bits128, zkb.Bits80(), zkb.Bits128()}
 }
 
 // proofSystems returns the ways of proof with names, in their order.

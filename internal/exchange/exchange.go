@@ -23,6 +23,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"log/slog"
+	mrand "math/rand/v2"
 	"time"
 
 	"htlcdash"
@@ -87,14 +88,25 @@ const (
 type Nonce [32]byte
 
 // An OfferRequest asks for one offer for each of at most [MaxBatch] segments of
-// a title, named by the roots of their sealed bytes. The same credential gets
-// the same offers for as long as they live, so asking again is free for both
-// sides.
+// a title, named by the roots of their sealed bytes. The same credential and try
+// get the same offers for as long as they live, so asking again is free for both
+// sides. Another try gets others: a payment hash that failed is not paid again.
 type OfferRequest struct {
 	Title  htlcdash.TitleID
 	Scheme string
+	Try    Try
 	Sealed []htlcdash.Root
 }
+
+// A Try tells apart the offers for one segment to one buyer. It is below
+// [Tries].
+type Try uint32
+
+// Tries is how many offers for a segment a buyer can have while they live.
+const Tries = 1 << 24
+
+// NewTry returns a try by chance.
+func NewTry() Try { return Try(mrand.Uint32N(Tries)) }
 
 // An Offer is what one segment costs at one provider, now. Either Error is set
 // and says why there is none, or all the rest is.
@@ -120,11 +132,14 @@ type OfferResponse struct {
 // it can forge credentials, so it never prints. The zero value holds none.
 type Secret struct {
 	_ [0]func()
-	b *[32]byte
+	b **[32]byte // two pointers, as in htlcdash.Key
 }
 
 // NewSecret returns the secret made of b.
-func NewSecret(b [32]byte) Secret { return Secret{b: &b} }
+func NewSecret(b [32]byte) Secret {
+	p := &b
+	return Secret{b: &p}
+}
 
 // IsZero reports whether s holds no secret.
 func (s Secret) IsZero() bool { return s.b == nil }
@@ -137,7 +152,7 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // mac is HMAC-SHA256 with a domain in front. All parts but the last must have
 // a fixed length.
 func (s Secret) mac(domain string, parts ...[]byte) (out [32]byte) {
-	h := hmac.New(sha256.New, s.b[:])
+	h := hmac.New(sha256.New, (*s.b)[:])
 	h.Write([]byte(domain))
 	for _, p := range parts {
 		h.Write(p)

@@ -27,7 +27,7 @@ func TestNotesLeadToPreimages(t *testing.T) {
 		scheme string
 	}{
 		{"salted", func() error {
-			_, err := exchange.Salted{}.Sell(t.Context(), till(node), salter(9), in(seal), key, 2400, start)
+			_, err := exchange.Salted{}.Sell(t.Context(), till(node), salter(9), in(seal), key, 2400, 0, start)
 			return err
 		}, exchange.SchemeSalted},
 		{"prepaid", func() error {

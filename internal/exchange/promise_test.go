@@ -15,7 +15,7 @@ func promised(t *testing.T) (key htlcdash.ProviderKey, title htlcdash.TitleID, s
 	t.Helper()
 	node := newPayee(start)
 	seal, content := segment(t, "promised", 2500)
-	o, err := exchange.Salted{}.Sell(t.Context(), till(node), salter(1), in(seal), content, 2400, start)
+	o, err := exchange.Salted{}.Sell(t.Context(), till(node), salter(1), in(seal), content, 2400, 0, start)
 	if err != nil {
 		t.Fatal(err)
 	}

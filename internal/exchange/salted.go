@@ -49,17 +49,17 @@ func NewTill(payee Invoicer, secret Secret, life time.Duration) Till {
 }
 
 // Sell makes an offer, signed, for the content key of seg at price to the
-// holder of a credential. The same credential and price get the same offer for
-// about half its life, and then a new one: an offer in hand can be paid for at
+// holder of a credential. The same credential, price and try get the same offer
+// for about half its life, and then a new one: an offer in hand can be paid for at
 // least half of t.Life. The error matches [ErrTerms] if the price is above the
 // publisher's ceiling or not positive, else it is the node's.
-func (Salted) Sell(ctx context.Context, t Till, buyer Salter, seg htlcdash.Segment, key htlcdash.Key, price lightning.Msat, now time.Time) (Offer, error) {
+func (Salted) Sell(ctx context.Context, t Till, buyer Salter, seg htlcdash.Segment, key htlcdash.Key, price lightning.Msat, try Try, now time.Time) (Offer, error) {
 	if price <= 0 || price > seg.Price {
 		return Offer{}, fmt.Errorf("price of %v, ceiling %v: %w", price, seg.Price, ErrTerms)
 	}
 	// Price and time are in the salt because a node keeps one invoice for each
 	// hash, over one sum and for one time.
-	counter := now.UnixNano() / int64(t.Life/2)
+	counter := now.UnixNano()/int64(t.Life/2)*Tries + int64(try)
 	salt := buyer.Salt(seg.Sealed, price, counter)
 	inv, err := t.Payee.Invoice(ctx, salt.Preimage(key), lightning.Terms{
 		Amount: price, Expiry: t.Life, Memo: Memo, Note: saltedNote(seg.Sealed, salt),

@@ -83,7 +83,7 @@ func in(seal htlcdash.Seal) htlcdash.Segment {
 func TestSaltedSellsTheKey(t *testing.T) {
 	node := newPayee(start)
 	seal, key := segment(t, "one", 2500)
-	offer, err := exchange.Salted{}.Sell(t.Context(), till(node), salter(9), in(seal), key, 2400, start)
+	offer, err := exchange.Salted{}.Sell(t.Context(), till(node), salter(9), in(seal), key, 2400, 0, start)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,10 +107,10 @@ func TestSaltedSellsTheKey(t *testing.T) {
 func TestSaltedOfferIsTheSameWhileItIsYoung(t *testing.T) {
 	node := newPayee(start)
 	seal, key := segment(t, "one", 2500)
-	sell := func(buyer salter, price lightning.Msat, after time.Duration) exchange.Offer {
+	sell := func(buyer salter, price lightning.Msat, try exchange.Try, after time.Duration) exchange.Offer {
 		t.Helper()
 		node.now = start.Add(after)
-		o, err := exchange.Salted{}.Sell(t.Context(), till(node), buyer, in(seal), key, price, node.now)
+		o, err := exchange.Salted{}.Sell(t.Context(), till(node), buyer, in(seal), key, price, try, node.now)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -119,22 +119,24 @@ func TestSaltedOfferIsTheSameWhileItIsYoung(t *testing.T) {
 		}
 		return o
 	}
-	first := sell(salter(1), 2000, 0)
+	first := sell(salter(1), 2000, 0, 0)
 	for _, tc := range []struct {
 		name  string
 		buyer salter
 		price lightning.Msat
+		try   exchange.Try
 		after time.Duration
 		same  bool
 	}{
-		{"at once", salter(1), 2000, 0, true},
-		{"later in its life", salter(1), 2000, exchange.OfferLife/2 - time.Second, true},
-		{"when it is old", salter(1), 2000, exchange.OfferLife / 2, false},
-		{"for another buyer", salter(2), 2000, 0, false},
-		{"at another price", salter(1), 1999, 0, false},
+		{"at once", salter(1), 2000, 0, 0, true},
+		{"later in its life", salter(1), 2000, 0, exchange.OfferLife/2 - time.Second, true},
+		{"when it is old", salter(1), 2000, 0, exchange.OfferLife / 2, false},
+		{"for another buyer", salter(2), 2000, 0, 0, false},
+		{"at another try", salter(1), 2000, 1, 0, false},
+		{"at another price", salter(1), 1999, 0, 0, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			o := sell(tc.buyer, tc.price, tc.after)
+			o := sell(tc.buyer, tc.price, tc.try, tc.after)
 			if got := o.Hash == first.Hash; got != tc.same {
 				t.Errorf("same offer: %v, want %v", got, tc.same)
 			}
@@ -149,7 +151,7 @@ func TestSaltedNeverSellsAboveTheCeiling(t *testing.T) {
 	seal, key := segment(t, "one", 2500)
 	for _, price := range []lightning.Msat{2501, 0, -1} {
 		node := newPayee(start)
-		_, err := exchange.Salted{}.Sell(t.Context(), till(node), salter(1), in(seal), key, price, start)
+		_, err := exchange.Salted{}.Sell(t.Context(), till(node), salter(1), in(seal), key, price, 0, start)
 		if !errors.Is(err, exchange.ErrTerms) || len(node.made) != 0 {
 			t.Errorf("price %d: %v, %d invoices", price, err, len(node.made))
 		}
@@ -160,7 +162,7 @@ func TestSaltedCheckRefuses(t *testing.T) {
 	node := newPayee(start)
 	seal, key := segment(t, "one", 2500)
 	other, _ := segment(t, "two", 2500)
-	good, err := exchange.Salted{}.Sell(t.Context(), till(node), salter(9), in(seal), key, 2500, start)
+	good, err := exchange.Salted{}.Sell(t.Context(), till(node), salter(9), in(seal), key, 2500, 0, start)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,7 +264,7 @@ func TestSecretsDoNotPrint(t *testing.T) {
 
 func TestOffersOnTheWire(t *testing.T) {
 	req := exchange.OfferRequest{
-		Title: htlcdash.TitleID{1}, Scheme: exchange.SchemeSalted,
+		Title: htlcdash.TitleID{1}, Scheme: exchange.SchemeSalted, Try: 5,
 		Sealed: []htlcdash.Root{{3}, {4}},
 	}
 	b, err := json.Marshal(req)
@@ -304,6 +306,7 @@ func TestParseRefusesWhatIsNoRequest(t *testing.T) {
 		"short title":    request(hex(31), hex(32)),
 		"no title":       request(strings.Repeat("0", 64), hex(32)),
 		"no hexadecimal": request(hex(32), strings.Repeat("zz", 32)),
+		"try too high":   strings.Replace(request(hex(32), hex(32)), "{", `{"try":16777216,`, 1),
 		"trailing bytes": request(hex(32), hex(32)) + "{}",
 		"too long":       request(hex(32), hex(32)) + strings.Repeat(" ", exchange.MaxRequestBytes),
 		"deep":           strings.Repeat("[", 8000),

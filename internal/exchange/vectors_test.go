@@ -104,15 +104,15 @@ func TestVectorsAreCurrent(t *testing.T) {
 func saltedVectorOf(t *testing.T, secret []byte) saltedVector {
 	node := newPayee(start.Add(time.Minute))
 	seal, key := segment(t, "vector", 2500)
-	req := exchange.OfferRequest{Title: htlcdash.TitleID{0x22}, Scheme: exchange.SchemeSalted, Sealed: []htlcdash.Root{seal.Sealed, {0x44}}}
+	req := exchange.OfferRequest{Title: htlcdash.TitleID{0x22}, Scheme: exchange.SchemeSalted, Try: 9, Sealed: []htlcdash.Root{seal.Sealed, {0x44}}}
 	till := exchange.NewTill(node, exchange.NewSecret([32]byte(secret)), 0)
 	seg := htlcdash.Segment{Title: req.Title, Representation: "v1", Seal: seal}
 	buyer := salter(0x33)
-	offer, err := exchange.Salted{}.Sell(t.Context(), till, buyer, seg, key, 2400, node.now)
+	offer, err := exchange.Salted{}.Sell(t.Context(), till, buyer, seg, key, 2400, req.Try, node.now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	counter := node.now.Unix() / 300
+	counter := node.now.Unix()/300<<24 + 9
 	if offer.Counter != counter {
 		t.Errorf("counter %d, want %d", offer.Counter, counter)
 	}

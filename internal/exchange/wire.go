@@ -29,6 +29,7 @@ func (n *Nonce) UnmarshalText(b []byte) error { return decodeHex(n[:], string(b)
 type wireRequest struct {
 	Title  htlcdash.TitleID `json:"title"`
 	Scheme string           `json:"scheme"`
+	Try    Try              `json:"try"`
 	Sealed []htlcdash.Root  `json:"sealed"`
 }
 
@@ -48,6 +49,9 @@ func ParseOfferRequest(b []byte) (OfferRequest, error) {
 	}
 	if w.Title == (htlcdash.TitleID{}) {
 		return OfferRequest{}, malformed("offer request without a title")
+	}
+	if w.Try >= Tries {
+		return OfferRequest{}, malformed("offer request with try %d, at most %d", w.Try, Tries-1)
 	}
 	return OfferRequest(w), nil
 }

@@ -70,13 +70,13 @@ func (s *Seller) offers(ctx context.Context, v *guest, t *sealedTitle, req excha
 	offers := make([]exchange.Offer, len(req.Sealed))
 	var wg sync.WaitGroup // the register bounds how many calls reach the node
 	for i, q := range req.Sealed {
-		wg.Go(func() { offers[i] = s.offerOne(ctx, v, t, q) })
+		wg.Go(func() { offers[i] = s.offerOne(ctx, v, t, req.Try, q) })
 	}
 	wg.Wait()
 	return offers
 }
 
-func (s *Seller) offerOne(ctx context.Context, v *guest, t *sealedTitle, q htlcdash.Root) exchange.Offer {
+func (s *Seller) offerOne(ctx context.Context, v *guest, t *sealedTitle, try exchange.Try, q htlcdash.Root) exchange.Offer {
 	seg, ok := t.segments[q]
 	if !ok {
 		return exchange.Offer{Sealed: q, Error: exchange.RefusedUnknown}
@@ -91,7 +91,7 @@ func (s *Seller) offerOne(ctx context.Context, v *guest, t *sealedTitle, q htlcd
 	}
 	till := s.till
 	till.Payee = s.register.counter(v)
-	o, err := exchange.Salted{}.Sell(ctx, till, v.shared, *seg, key, price, time.Now())
+	o, err := exchange.Salted{}.Sell(ctx, till, v.shared, *seg, key, price, try, time.Now())
 	switch {
 	case err == nil:
 		return o
@@ -112,7 +112,7 @@ func (s *Seller) book(ctx context.Context, sales []ledger.Sale) error {
 	return nil
 }
 
-// price is what seg costs here: by the operator's policy, but never above what
+// price is what the key of seg costs here: by the operator's policy, but never above what
 // the publisher asks. What costs nothing is given away.
 func (s *Seller) price(seg htlcdash.Segment) lightning.Msat {
 	if s.config.Price == nil {
