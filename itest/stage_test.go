@@ -240,8 +240,14 @@ func freeAddress(t *testing.T) string {
 // serve starts a provider. The same address again is the same provider.
 func (s *stage) serve(t *testing.T, address string, flags ...string) *process {
 	t.Helper()
+	return s.serveWith(t, address, nil, flags...)
+}
+
+// serveWith is serve with variables of the environment.
+func (s *stage) serveWith(t *testing.T, address string, env []string, flags ...string) *process {
+	t.Helper()
 	node := s.network.Node("provider")
-	p := s.launch(t, "provider", nil, append([]string{
+	p := s.launch(t, "provider", env, append([]string{
 		"serve", "--listen", address, "--page", "", "--titles-folder", s.titles,
 		"--node-address", node.REST, "--node-tls-cert", node.CertFile, "--macaroon", s.selling,
 		"--ledger", filepath.Join(s.dir, "provider.db"), "--secret", filepath.Join(s.dir, "provider.secret"),

@@ -69,6 +69,7 @@ type Serve struct {
 	Secret Path   `default:"~/.htlcdash/provider.secret" help:"File with the secret that offers are derived from, made on first use."`
 	ServeBooks
 	ServeMacaroon
+	Till          string        `default:"invoices" enum:"invoices,interceptor" help:"How money is taken. invoices: the node makes invoices and settles them. interceptor: this program does, and the node keeps nothing of a sale; for an lnd of your own that runs with requireinterceptor and store-final-htlc-resolutions (htlcdash doctor serve)."`
 	PriceFactor   float64       `default:"1"   help:"What a segment costs here, times what the publisher asks. Viewers refuse more than 1."`
 	Prepaid       []string      `default:"*"   help:"Titles whose segments answer a stranger's request with an invoice (L402 and Payment): names, or * for all. Our own viewers need none."`
 	OfferLife     time.Duration `default:"10m" help:"How long an offer can be paid."`

@@ -171,7 +171,7 @@ func (s *Seller) invoice(ctx context.Context, t *sealedTitle, seg htlcdash.Segme
 		return lightning.Invoice{}, err
 	}
 	done()
-	inv, err := s.paywall.Invoice(ctx, s.plainPrice(seg))
+	inv, err := s.paywall.Invoice(ctx, seg.Sealed, s.plainPrice(seg))
 	if err == nil {
 		s.register.booked([]ledger.Sale{saleOf(seg, inv.Hash, exchange.SchemePrepaid, inv.Amount)})
 	}
