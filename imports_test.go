@@ -44,7 +44,7 @@ var mayEnter = map[string][]string{
 	"internal/proxy":           {".", "lightning", "source", "buyer", "internal/dash", "internal/title", "internal/web"},
 	"internal/web":             {},
 	"internal/devnet":          {"lightning"},
-	"internal/bench":           {".", "lightning", "lightning/lnd", "source", "source/web", "buyer", "internal/credential", "internal/dash", "internal/devnet", "internal/exchange", "internal/ledger", "internal/proof", "internal/publish", "internal/title"},
+	"internal/bench":           {".", "lightning", "lightning/lnd", "source", "source/web", "buyer", "internal/credential", "internal/dash", "internal/devnet", "internal/exchange", "internal/ledger", "internal/proof", "internal/proof/vole", "internal/proof/zkb", "internal/publish", "internal/title"},
 	"cmd/htlcdash":             {"*"},
 	"itest":                    {"*"},
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"iter"
 	"time"
 
 	"htlcdash/lightning"
@@ -79,7 +80,78 @@ func ParseSealList(b []byte) (SealList, error) {
 			return nil, fmt.Errorf("seal list: segment %d: %w", i, err)
 		}
 	}
+	for g := range l.Groups() {
+		if err := l.check(g); err != nil {
+			return nil, fmt.Errorf("seal list: group of %d from segment %d: %w", g.Count, g.First, err)
+		}
+	}
 	return l, nil
+}
+
+// A Group is consecutive segments of one Representation that one key opens. It
+// is paid for once. The zero value is none.
+type Group struct {
+	First int // index of a segment
+	Count int
+}
+
+// Groups gives the groups of l in order: each as many records as follow each
+// other with one KeyHash, most of them a single one. A key that comes back
+// later in the list makes another group, which costs nothing to those who have
+// it.
+func (l SealList) Groups() iter.Seq[Group] {
+	return func(yield func(Group) bool) {
+		for first, next := 0, 0; first < len(l); first = next {
+			for next = first + 1; next < len(l) && l[next].KeyHash == l[first].KeyHash; {
+				next++
+			}
+			if !yield(Group{first, next - first}) {
+				return
+			}
+		}
+	}
+}
+
+// check says whether a group keeps its bounds. The loss of who plays only one
+// segment of it is bounded by them.
+func (l SealList) check(g Group) error {
+	if g.Count == 1 {
+		return nil
+	}
+	first := l[g.First]
+	distinct := map[Root]Seal{} // a repeated segment is sold once
+	var length time.Duration
+	for _, s := range l[g.First:][:g.Count] {
+		if s.KeyPoint != first.KeyPoint || s.Price != first.Price {
+			return fmt.Errorf("one key with two points or prices: %w", ErrFormat)
+		}
+		twin, again := distinct[s.Plain]
+		if again && (twin.Sealed != s.Sealed || twin.Length != s.Length) {
+			return fmt.Errorf("one key stream for two segments: %w", ErrFormat)
+		}
+		if !again {
+			distinct[s.Plain] = s
+			length += s.Duration
+		}
+		if len(distinct) > MaxGroup {
+			return fmt.Errorf("one key for more than %d segments: %w", MaxGroup, ErrFormat)
+		}
+	}
+	if len(distinct) > 1 && length > MaxGroupTime {
+		return fmt.Errorf("one key for %v of media, more than %v: %w", length, MaxGroupTime, ErrFormat)
+	}
+	return nil
+}
+
+// Sum returns what all keys of l cost together, each group once, and the
+// dearest. It cannot overflow if l was parsed.
+func (l SealList) Sum() (total, dearest lightning.Msat) {
+	for g := range l.Groups() {
+		price := l[g.First].Price
+		total += price
+		dearest = max(dearest, price)
+	}
+	return total, dearest
 }
 
 // countRecords returns the count in the header of a list, if as many records

@@ -3,6 +3,7 @@ package htlcdash_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -70,6 +71,146 @@ func put32(at int, v uint32) func([]byte) []byte {
 	return func(b []byte) []byte { binary.BigEndian.PutUint32(b[at:], v); return b }
 }
 
+// group is a list of segments with these lengths, all under one key.
+func group(t testing.TB, sizes ...int) (l htlcdash.SealList, sealed [][]byte, key htlcdash.Key) {
+	t.Helper()
+	var blobs []htlcdash.Blob
+	for _, n := range sizes {
+		blobs = append(blobs, htlcdash.Blob{Root: htlcdash.RootOf(pattern(n)), Length: int64(n)})
+	}
+	key = htlcdash.KeyOf(secret[:], blobs...)
+	for _, n := range sizes {
+		b, s := htlcdash.SealWith(nil, key, pattern(n))
+		s.Duration, s.Price = 2*time.Second, 5_000
+		l, sealed = append(l, s), append(sealed, b)
+	}
+	return l, sealed, key
+}
+
+func TestOneKeyOpensItsGroup(t *testing.T) {
+	sizes := []int{20_000, 1, 16384, 20_001}
+	l, sealed, key := group(t, sizes...)
+	streams := map[string]bool{}
+	for i, s := range l {
+		if s.KeyHash != l[0].KeyHash || s.KeyPoint != l[0].KeyPoint {
+			t.Errorf("segment %d has a key of its own", i)
+		}
+		padded := make([]byte, len(sealed[i]))
+		copy(padded, pattern(sizes[i]))
+		stream := make([]byte, 64)
+		subtle.XORBytes(stream, sealed[i][:64], padded[:64])
+		if streams[string(stream)] {
+			t.Errorf("segment %d shares a key stream", i)
+		}
+		streams[string(stream)] = true
+		plain, err := s.Open(key, sealed[i])
+		if err != nil || !bytes.Equal(plain, pattern(sizes[i])) {
+			t.Errorf("segment %d: %v", i, err)
+		}
+	}
+	again, err := htlcdash.ParseSealList(l.Encode())
+	if err != nil || !reflect.DeepEqual(again, l) {
+		t.Errorf("%v", err)
+	}
+	if total, dearest := l.Sum(); total != 5_000 || dearest != 5_000 {
+		t.Errorf("all keys cost %v, the dearest %v; want 5 sat", total, dearest)
+	}
+}
+
+// A key depends on all segments of its group, their lengths and their order,
+// and a group of one has the key of its segment.
+func TestKeyOf(t *testing.T) {
+	a, b := htlcdash.Blob{Root: htlcdash.Root{1}, Length: 10}, htlcdash.Blob{Root: htlcdash.Root{2}, Length: 20}
+	seen := map[[32]byte]string{}
+	for name, blobs := range map[string][]htlcdash.Blob{
+		"one": {a}, "two": {a, b}, "turned": {b, a}, "twice": {a, a}, "three": {a, b, b},
+		"longer": {{Root: a.Root, Length: 11}, b}, "length swapped": {{Root: a.Root, Length: 20}, {Root: b.Root, Length: 10}},
+	} {
+		h := htlcdash.KeyOf(secret[:], blobs...).Hash()
+		if other, ok := seen[h]; ok {
+			t.Errorf("%q and %q have one key", name, other)
+		}
+		seen[h] = name
+	}
+	_, s, _ := seal(t, 1000)
+	if htlcdash.KeyOf(secret[:], htlcdash.Blob{Root: s.Plain, Length: s.Length}).Hash() != s.KeyHash {
+		t.Error("a group of one has another key than its segment")
+	}
+}
+
+// many is a list of n segments under one key, each of a length of time.
+func many(n int, d time.Duration) htlcdash.SealList {
+	l := manySeals(n)
+	for i := range l {
+		l[i].KeyHash, l[i].Duration = [32]byte{1}, d
+	}
+	return l
+}
+
+func TestGroupsOfAList(t *testing.T) {
+	l := manySeals(9)
+	for _, i := range []int{1, 2, 3, 6, 7} {
+		l[i].KeyHash = [32]byte{9} // comes back after others
+		l[i].Price = 7
+	}
+	l[4].Price = 4
+	if _, err := htlcdash.ParseSealList(l.Encode()); err != nil {
+		t.Fatal(err)
+	}
+	want := []htlcdash.Group{{First: 0, Count: 1}, {First: 1, Count: 3}, {First: 4, Count: 1}, {First: 5, Count: 1}, {First: 6, Count: 2}, {First: 8, Count: 1}}
+	if got := slices.Collect(l.Groups()); !slices.Equal(got, want) {
+		t.Errorf("groups %v, want %v", got, want)
+	}
+	if total, dearest := l.Sum(); total != 7+4+7 || dearest != 7 {
+		t.Errorf("%v, the dearest %v", total, dearest)
+	}
+}
+
+func TestBoundsOfAGroup(t *testing.T) {
+	change := func(l htlcdash.SealList, f func(l htlcdash.SealList)) htlcdash.SealList { f(l); return l }
+	for _, tt := range []struct {
+		name string
+		list htlcdash.SealList
+		want error
+	}{
+		{"64 segments", many(64, 0), nil},
+		{"65 segments", many(65, 0), htlcdash.ErrFormat},
+		{"60 seconds", many(60, time.Second), nil},
+		{"more than 60 seconds", many(60, 1001*time.Millisecond), htlcdash.ErrFormat},
+		{"one of an hour", many(1, time.Hour), nil},
+		{"the same again and again", change(many(1000, time.Minute), func(l htlcdash.SealList) {
+			for i := range l {
+				l[i] = l[0]
+			}
+		}), nil},
+		{"two prices", change(many(3, 0), func(l htlcdash.SealList) { l[1].Price++ }), htlcdash.ErrFormat},
+		{"two points", change(many(3, 0), func(l htlcdash.SealList) { l[2].KeyPoint[9]++ }), htlcdash.ErrFormat},
+		{"one root, two lengths", change(many(3, 0), func(l htlcdash.SealList) { l[2] = l[0]; l[2].Length++ }), htlcdash.ErrFormat},
+		{"one root, two sealed ones", change(many(3, 0), func(l htlcdash.SealList) { l[2] = l[0]; l[2].Sealed[0]++ }), htlcdash.ErrFormat},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, err := htlcdash.ParseSealList(tt.list.Encode()); !errors.Is(err, tt.want) {
+				t.Errorf("%v, want %v", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestSegmentsOfAKey(t *testing.T) {
+	for _, tt := range []struct {
+		seg      htlcdash.Segment
+		from, to int
+	}{
+		{htlcdash.Segment{Index: 7}, 7, 8},
+		{htlcdash.Segment{Index: 7, Group: htlcdash.Group{First: 7, Count: 1}}, 7, 8},
+		{htlcdash.Segment{Index: 7, Group: htlcdash.Group{First: 4, Count: 5}}, 4, 9},
+	} {
+		if from, to := tt.seg.Opens(); from != tt.from || to != tt.to {
+			t.Errorf("%+v opens %d to %d, want %d to %d", tt.seg, from, to, tt.from, tt.to)
+		}
+	}
+}
+
 func TestParseSealListRefuses(t *testing.T) {
 	for name, spoil := range spoiledLists {
 		t.Run(name, func(t *testing.T) {
@@ -98,6 +239,9 @@ func FuzzParseSealList(f *testing.F) {
 	f.Add([]byte(nil))
 	f.Add(htlcdash.SealList{}.Encode())
 	f.Add(sealList(f).Encode())
+	l, _, _ := group(f, 10, 20, 30)
+	f.Add(l.Encode())
+	f.Add(many(5, time.Minute).Encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		l, err := htlcdash.ParseSealList(b)
 		if err != nil {
@@ -108,6 +252,16 @@ func FuzzParseSealList(f *testing.F) {
 		}
 		if !bytes.Equal(l.Encode(), b) {
 			t.Error("two encodings of one list")
+		}
+		next, sum := 0, lightning.Msat(0)
+		for g := range l.Groups() {
+			if g.First != next || g.Count < 1 {
+				t.Errorf("group %v after %d segments", g, next)
+			}
+			next, sum = g.First+g.Count, sum+l[g.First].Price
+		}
+		if total, dearest := l.Sum(); next != len(l) || total != sum || dearest > total {
+			t.Errorf("%d of %d segments in groups; sum %v, want %v", next, len(l), total, sum)
 		}
 	})
 }

@@ -61,6 +61,26 @@ func TestRootVectors(t *testing.T) {
 	checkVectors(t, "roots.json", v)
 }
 
+// A groupVector is segments that are sealed under one key.
+type groupVector struct {
+	Lengths []int           `json:"lengths"`
+	Key     string          `json:"content_key"`
+	Plain   []htlcdash.Root `json:"plain_roots"`
+	Sealed  []htlcdash.Root `json:"sealed_roots"`
+	List    string          `json:"seal_list"`
+}
+
+func makeGroup(t *testing.T) groupVector {
+	v := groupVector{Lengths: []int{20_000, 16384, 1}}
+	l, _, key := group(t, v.Lengths...)
+	a := key.Reveal()
+	v.Key, v.List = hex.EncodeToString(a[:]), hex.EncodeToString(l.Encode())
+	for _, s := range l {
+		v.Plain, v.Sealed = append(v.Plain, s.Plain), append(v.Sealed, s.Sealed)
+	}
+	return v
+}
+
 func TestSealVectors(t *testing.T) {
 	type vector struct {
 		Length       int           `json:"length"`
@@ -84,6 +104,7 @@ func TestSealVectors(t *testing.T) {
 		List    string            `json:"seal_list"`
 		Root    htlcdash.ListRoot `json:"list_root"`
 		Paths   [][]string        `json:"paths"` // of each record, lowest hash first
+		Group   groupVector       `json:"group"`
 		Refused map[string]string `json:"refused_seal_lists"`
 	}{Spec: "spec/01-seal.md", Data: patternNote, Secret: hex.EncodeToString(secret[:]), Refused: map[string]string{}}
 	var list htlcdash.SealList
@@ -108,9 +129,16 @@ func TestSealVectors(t *testing.T) {
 		}
 		v.Paths = append(v.Paths, path)
 	}
+	v.Group = makeGroup(t)
 	for name, spoil := range spoiledLists {
 		v.Refused[name] = hex.EncodeToString(spoil(list[:1].Encode()))
 	}
+	dear, _, _ := group(t, 1, 2)
+	dear[1].Price++
+	v.Refused["group with two prices"] = hex.EncodeToString(dear.Encode())
+	slow, _, _ := group(t, 1, 2)
+	slow[0].Duration = htlcdash.MaxGroupTime
+	v.Refused["group of more than a minute"] = hex.EncodeToString(slow.Encode())
 	checkVectors(t, "seals.json", v)
 }
 

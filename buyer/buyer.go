@@ -107,7 +107,7 @@ type Config struct {
 	TokenPrice lightning.Msat
 	// Exposure bounds the unproved payments under way to one provider, which a
 	// cheat could keep. A single payment may always be under way. 0: the price of
-	// the title's dearest segment.
+	// the title's dearest key.
 	Exposure lightning.Msat
 	// PayBeside allows to pay a provider that has sold a key in this run while
 	// the sealed bytes are still on their way. Then those may not come, and
@@ -264,7 +264,7 @@ func (b *Buyer) openAccount(ctx context.Context, id htlcdash.TitleID) error {
 func budgetSetting(id htlcdash.TitleID) string { return "budget/" + id.String() }
 
 // AddTitle makes the segments of a title buyable: dearest is the price of its
-// dearest segment, and providers sell it, the preferred first. Called again it
+// dearest key, and providers sell it, the preferred first. Called again it
 // replaces both.
 func (b *Buyer) AddTitle(ctx context.Context, id htlcdash.TitleID, dearest lightning.Msat, providers []*Provider) error {
 	if err := b.openAccount(ctx, id); err != nil {
@@ -293,6 +293,7 @@ func (b *Buyer) peer(p *Provider) *peer {
 		for _, f := range b.past {
 			if f.Provider == p.URL() && !f.over {
 				f.peer = known
+				known.underway++
 				known.exposed += f.risk()
 			}
 		}
@@ -391,7 +392,7 @@ func (b *Buyer) segment(ctx context.Context, seg htlcdash.Segment) ([]byte, erro
 		return nil, err
 	}
 	if !owned && b.flight(seg) == nil {
-		if err := b.till.admits(seg.Title); err != nil {
+		if err := b.till.admits(seg.Title); err != nil && !b.has(ctx, seg) {
 			return nil, err
 		}
 	}
@@ -441,8 +442,24 @@ func (d *download) wait(ctx context.Context) ([]byte, error) {
 	}
 }
 
-// buy gets the key of seg from the first provider that delivers it.
+// buy gets the key of seg from the first provider that delivers it. Others may
+// buy the same key meanwhile, for another segment that it opens: then that one
+// is taken, also where nothing is left for a second.
 func (b *Buyer) buy(ctx context.Context, seg htlcdash.Segment, d *download) (htlcdash.Key, error) {
+	key, err := b.buyAnew(ctx, seg, d)
+	if err == nil || ctx.Err() != nil {
+		return key, err
+	}
+	if f := b.flight(seg); f != nil {
+		return f.wait(ctx)
+	}
+	if owned, e := b.c.Ledger.Key(ctx, seg.Seal); e == nil {
+		return owned, nil
+	}
+	return key, err
+}
+
+func (b *Buyer) buyAnew(ctx context.Context, seg htlcdash.Segment, d *download) (htlcdash.Key, error) {
 	t, err := b.title(seg.Title)
 	if err != nil {
 		return htlcdash.Key{}, err

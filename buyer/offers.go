@@ -32,13 +32,23 @@ type quote struct {
 // being asked for.
 type desk struct {
 	mu     sync.Mutex
-	quotes map[htlcdash.Segment]*quote
-	asking map[htlcdash.Segment]chan struct{} // closed when the answer is in
+	quotes map[ware]*quote
+	asking map[ware]chan struct{} // closed when the answer is in
 }
 
 func newDesk() *desk {
-	return &desk{quotes: make(map[htlcdash.Segment]*quote), asking: make(map[htlcdash.Segment]chan struct{})}
+	return &desk{quotes: make(map[ware]*quote), asking: make(map[ware]chan struct{})}
 }
+
+// A ware is a key as a title sells it: a quote for any of the segments that the
+// key opens will do for the others, whose seals have the same ceiling.
+type ware struct {
+	title htlcdash.TitleID
+	key   [32]byte // its hash
+	price lightning.Msat
+}
+
+func wareOf(seg htlcdash.Segment) ware { return ware{seg.Title, seg.KeyHash, seg.Price} }
 
 // margin is the life that a quote needs, so that a payment does not arrive at
 // an invoice that has expired.
@@ -54,31 +64,33 @@ func (q *quote) usable(now time.Time, tried map[*peer]bool) bool {
 func (d *desk) take(seg htlcdash.Segment, tried map[*peer]bool) (q *quote, wait chan struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if q, ok := d.quotes[seg]; ok {
-		delete(d.quotes, seg)
+	w := wareOf(seg)
+	if q, ok := d.quotes[w]; ok {
+		delete(d.quotes, w)
 		if q.usable(time.Now(), tried) {
 			return q, nil
 		}
 	}
-	if wait, ok := d.asking[seg]; ok {
+	if wait, ok := d.asking[w]; ok {
 		return nil, wait
 	}
-	d.asking[seg] = make(chan struct{})
+	d.asking[w] = make(chan struct{})
 	return nil, nil
 }
 
 // wanted returns those of segs that have no usable quote and are not asked
-// for. The caller must call asked for them.
+// for, one for each key. The caller must call asked for them.
 func (d *desk) wanted(segs []htlcdash.Segment) (out []htlcdash.Segment) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := time.Now()
 	for _, seg := range segs {
-		q, ok := d.quotes[seg]
-		if _, busy := d.asking[seg]; busy || (ok && q.usable(now, nil)) {
+		w := wareOf(seg)
+		q, ok := d.quotes[w]
+		if _, busy := d.asking[w]; busy || (ok && q.usable(now, nil)) {
 			continue
 		}
-		d.asking[seg] = make(chan struct{})
+		d.asking[w] = make(chan struct{})
 		out = append(out, seg)
 	}
 	return out
@@ -88,8 +100,9 @@ func (d *desk) asked(segs []htlcdash.Segment) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, seg := range segs {
-		close(d.asking[seg])
-		delete(d.asking, seg)
+		w := wareOf(seg)
+		close(d.asking[w])
+		delete(d.asking, w)
 	}
 }
 
@@ -103,7 +116,7 @@ func (d *desk) put(seg htlcdash.Segment, q *quote) {
 			delete(d.quotes, s)
 		}
 	}
-	d.quotes[seg] = q
+	d.quotes[wareOf(seg)] = q
 }
 
 // quote returns an offer for seg from a peer that was not tried: one asked for

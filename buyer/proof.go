@@ -51,24 +51,21 @@ func (b *Buyer) demand(ctx context.Context, t *title, seg htlcdash.Segment, q *q
 	if sys == nil && b.c.Unproved {
 		return nil
 	}
-	if sys == nil {
-		return fmt.Errorf("%s proves nothing in a way that you accept: %w", q.peer, ErrUnproved)
-	}
 	begun := time.Now()
 	err := b.fetchProof(ctx, t, seg, q, sys)
-	if err != nil && ctx.Err() != nil {
+	if err == nil {
+		q.proof, q.proving = sys.Name(), time.Since(begun)
+		return nil
+	}
+	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if err != nil {
-		q.peer.failed()
-		b.c.Log.Warn("offer not proved", "provider", q.peer.URL(), "err", err)
-		if !errors.Is(err, ErrUnproved) {
-			err = fmt.Errorf("%w: %w", ErrUnproved, err)
-		}
-		return err
+	if !errors.Is(err, ErrUnproved) {
+		err = fmt.Errorf("%w: %w", ErrUnproved, err)
 	}
-	q.proof, q.proving = sys.Name(), time.Since(begun)
-	return nil
+	q.peer.failed()
+	b.c.Log.Warn("not bought", "provider", q.peer.URL(), "err", err)
+	return err
 }
 
 // system is the first of ours that a provider speaks.
@@ -84,6 +81,9 @@ func (b *Buyer) system(info ProviderInfo) proof.System {
 // fetchProof asks with a fresh nonce. What comes too late is not believed: a
 // forger would have had more time than the proof's strength allows for.
 func (b *Buyer) fetchProof(ctx context.Context, t *title, seg htlcdash.Segment, q *quote, sys proof.System) error {
+	if sys == nil {
+		return fmt.Errorf("%s proves nothing in a way that you accept: %w", q.peer, ErrUnproved)
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, exchange.ProofDeadline, fmt.Errorf("no proof within %v: %w", exchange.ProofDeadline, ErrUnproved))
 	defer cancel()
 	return b.withPass(ctx, q.peer, t, func(v *pass) error {
@@ -94,26 +94,28 @@ func (b *Buyer) fetchProof(ctx context.Context, t *title, seg htlcdash.Segment, 
 		pf, err := q.peer.proof(ctx, v.credential, exchange.ProofRequest{
 			Title: seg.Title, System: sys.Name(), Nonce: nonce, Sales: []exchange.SaleID{q.Offer.ID()},
 		})
+		if cause := context.Cause(ctx); cause != nil {
+			return cause
+		}
 		if err != nil {
-			return fmt.Errorf("%w: %w", err, context.Cause(ctx))
+			return err
 		}
 		return exchange.Salted{}.Verify(sys, q.signer, seg, q.Offer, nonce, pf)
 	})
 }
 
-// How often a provider is asked again for a key that was paid for: its node may
-// know of the payment before its books do.
+// How a provider is asked again for a key that was paid for: its node may know
+// of the payment before its books do.
 const (
 	maxRecalls  = 4 // credentials, the last ones used: to show them links them
 	recallAgain = 200 * time.Millisecond
-	recallFor   = 10 * time.Second
 )
 
 // recall asks the provider for the key of a payment whose preimage the wallet
 // does not give, as custodians do who settle in their own books. It tries for
-// a while.
+// a third of the patience.
 func (b *Buyer) recall(ctx context.Context, p *peer, bought ledger.Purchase) (htlcdash.Key, error) {
-	ctx, cancel := context.WithTimeout(ctx, recallFor)
+	ctx, cancel := context.WithTimeout(ctx, b.c.Patience/3)
 	defer cancel()
 	for wait := recallAgain; ; wait *= 2 {
 		key, err := b.recallOnce(ctx, p, bought)

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -115,7 +116,9 @@ type shop struct {
 	price    lightning.Msat                                      // of credentials; 0: none
 	keys     credential.IssuerKey
 	till     exchange.Till
-	tokens   atomic.Int64                                           // batches given out
+	tokens   atomic.Int64 // batches given out
+	silent   atomic.Bool  // gives out no credentials that were paid for
+	saw      func(title htlcdash.TitleID, token string)
 	paid     func(lightning.Hash) bool                              // whether it tells a key again; nil: as its node says
 	answer   func(w http.ResponseWriter, offers []byte) (done bool) // answers in its own way
 	key      func(htlcdash.Root) htlcdash.Key                       // sells this key; nil: the right one
@@ -171,6 +174,10 @@ func (s *shop) credentials(w http.ResponseWriter, r *http.Request) {
 		}
 		w.WriteHeader(http.StatusPaymentRequired)
 		_ = json.NewEncoder(w).Encode(offer)
+		return
+	}
+	if s.silent.Load() {
+		http.Error(w, "later", http.StatusServiceUnavailable)
 		return
 	}
 	resp, err := s.keys.Issue(body)
@@ -274,6 +281,10 @@ func (s *shop) offers(w http.ResponseWriter, r *http.Request) {
 	if guest == nil {
 		http.Error(w, "who is it?", http.StatusUnauthorized)
 		return
+	}
+	if s.saw != nil {
+		token, _, _ := strings.Cut(r.Header.Get("Authorization"), ", ")
+		s.saw(req.Title, token)
 	}
 	var resp exchange.OfferResponse
 	for _, q := range req.Sealed {

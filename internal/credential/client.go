@@ -40,26 +40,23 @@ func Blind(pub PublicKey, n int, rand io.Reader) (request []byte, p *Pending, er
 	if n < 1 || n > MaxBatch {
 		return nil, nil, fmt.Errorf("credential: %d tokens asked for, want 1 to %d", n, MaxBatch)
 	}
-	id, tokens, blinds := pub.ID(), make([]Token, n), make([]oprf.Blind, n)
+	id, tokens, inputs, blinds := pub.ID(), make([]Token, n), make([][]byte, n), make([]oprf.Blind, n)
 	for i := range n {
 		var b [96]byte
 		if _, err := io.ReadFull(rand, b[:]); err != nil {
 			return nil, nil, fmt.Errorf("randomness for tokens: %w", err)
 		}
 		tokens[i] = Token{Nonce: [32]byte(b[:32]), KeyID: id}
+		inputs[i] = tokens[i].input()
 		blinds[i] = group.Ristretto255.HashToScalar(b[32:], []byte(domainBlind))
 	}
-	return blind(pub, challenge(), tokens, blinds)
+	return blind(pub, tokens, inputs, blinds)
 }
 
-func blind(pub PublicKey, challenge []byte, tokens []Token, blinds []oprf.Blind) ([]byte, *Pending, error) {
+func blind(pub PublicKey, tokens []Token, inputs [][]byte, blinds []oprf.Blind) ([]byte, *Pending, error) {
 	key, err := pub.decode()
 	if err != nil {
 		return nil, nil, err
-	}
-	inputs := make([][]byte, len(tokens))
-	for i, t := range tokens {
-		inputs[i] = tokenInput(challenge, t)
 	}
 	client := oprf.NewVerifiableClient(suite, key)
 	data, req, err := client.DeterministicBlind(inputs, blinds)

@@ -70,7 +70,9 @@ type Token struct {
 // never prints and is never sent. The zero value holds none.
 type Shared struct {
 	_ [0]func()
-	b *[sharedBytes]byte
+	// Two pointers, because fmt follows one where a verb does not fit, as %s
+	// does not fit an array in an unexported field.
+	b **[sharedBytes]byte
 }
 
 // IsZero reports whether s holds no secret.
@@ -88,7 +90,7 @@ func (s Shared) Salt(q htlcdash.Root, price lightning.Msat, counter int64) htlcd
 	var b [16]byte
 	binary.BigEndian.PutUint64(b[:], uint64(price))
 	binary.BigEndian.PutUint64(b[8:], uint64(counter))
-	return mac(s.b[:], domainSalt, q[:], b[:])
+	return mac(s.key(), domainSalt, q[:], b[:])
 }
 
 // ChunkKey is the key under which a provider encrypts one chunk of the file r
@@ -100,7 +102,7 @@ func (s Shared) ChunkKey(master [32]byte, r htlcdash.Root, index uint64, counter
 	var b [16]byte
 	binary.BigEndian.PutUint64(b[:], index)
 	binary.BigEndian.PutUint64(b[8:], uint64(counter))
-	return htlcdash.NewKey(mac(master[:], domainChunk, s.b[:], r[:], b[:]))
+	return htlcdash.NewKey(mac(master[:], domainChunk, s.key(), r[:], b[:]))
 }
 
 // A Credential is a token and its secret: what a client keeps. It is good for
@@ -118,7 +120,7 @@ func (c Credential) LogValue() slog.Value { return slog.StringValue(c.String()) 
 
 // Reveal gives the bytes that [ParseCredential] reads: the Token of RFC 9577,
 // secret included. It panics if c holds no secret.
-func (c Credential) Reveal() []byte { return append(c.input(), c.Shared.b[:]...) }
+func (c Credential) Reveal() []byte { return append(c.input(), c.Shared.key()...) }
 
 // ParseCredential reads what [Credential.Reveal] gave. The error matches
 // htlcdash.ErrFormat.
@@ -134,9 +136,11 @@ func ParseCredential(b []byte) (Credential, error) {
 }
 
 func newShared(b []byte) Shared {
-	out := [sharedBytes]byte(b)
+	out := new([sharedBytes]byte(b))
 	return Shared{b: &out}
 }
+
+func (s Shared) key() []byte { return (*s.b)[:] }
 
 // A PublicKey is one epoch's key of a provider, an element of ristretto255. It
 // is what all its clients must see alike. The zero value is no key.

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 	"time"
@@ -28,10 +29,15 @@ type Presented struct {
 	mac  [32]byte
 }
 
+func (p Presented) String() string { return "shown token of key " + p.KeyID.String() }
+
+// LogValue keeps the nonce and the MAC out of logs.
+func (p Presented) LogValue() slog.Value { return slog.StringValue(p.String()) }
+
 // Authorization is the header value that authorizes one request and shows the
 // token, not its secret: method, request target (path and query as they are
 // sent), body, and the time within [MaxSkew]. Who overhears it can repeat the
-// same request for that long and can do nothing else. It panics if c holds no
+// same request until then and can do nothing else. It panics if c holds no
 // secret.
 func (c Credential) Authorization(method, path string, body []byte, at time.Time) string {
 	seconds := at.Unix()
@@ -46,7 +52,7 @@ func (s Shared) requestMAC(method, path string, body []byte, seconds int64) [32]
 	digest := sha256.Sum256(body)
 	b := binary.BigEndian.AppendUint64(digest[:], uint64(seconds))
 	b = append(binary.BigEndian.AppendUint64(b, uint64(len(method))), method...)
-	return mac(s.b[:], domainMAC, b, []byte(path))
+	return mac(s.key(), domainMAC, b, []byte(path))
 }
 
 // ParseAuthorization reads the value of an Authorization header, in exactly

@@ -30,6 +30,12 @@ const (
 	MaxResponseBytes = 2 + MaxBatch*elementBytes + proofBytes
 )
 
+// Media types of the messages, draft-ietf-privacypass-batched-tokens.
+const (
+	MediaTypeRequest  = "application/private-token-amortized-batch-request"
+	MediaTypeResponse = "application/private-token-amortized-batch-response"
+)
+
 // issuerName stands where RFC 9577 has the host of the issuer. A provider may
 // be reached under many names, and is known by its keys.
 const issuerName = "htlcdash"
@@ -59,10 +65,8 @@ func (k PublicKey) Challenge() string {
 }
 
 // input is what the VOPRF is evaluated at: RFC 9578, "token_input".
-func (t Token) input() []byte { return tokenInput(challenge(), t) }
-
-func tokenInput(challenge []byte, t Token) []byte {
-	digest := sha256.Sum256(challenge)
+func (t Token) input() []byte {
+	digest := sha256.Sum256(challenge())
 	b := make([]byte, 0, inputBytes+sharedBytes)
 	b = binary.BigEndian.AppendUint16(b, tokenType)
 	b = append(b, t.Nonce[:]...)
@@ -128,8 +132,8 @@ func parseResponse(b []byte) (*oprf.Evaluation, error) {
 	return &oprf.Evaluation{Elements: elements, Proof: proof}, nil
 }
 
-// appendElements writes the elements and, in front, how many bytes they are,
-// as a variable-length integer (RFC 9000, 16).
+// appendElements writes the elements and, in front, how many bytes they are:
+// a variable-length integer of RFC 9000, 16, in its shortest form only.
 func appendElements(b []byte, elements []group.Element) ([]byte, error) {
 	b = appendVarint(b, len(elements)*elementBytes)
 	for _, e := range elements {
@@ -202,8 +206,7 @@ func appendVarint(b []byte, n int) []byte {
 	return binary.BigEndian.AppendUint16(b, 1<<14|uint16(n))
 }
 
-// cutVarint reads a length below 2^14, in its shortest form only: RFC 9000
-// allows longer ones, but then one message would have many encodings.
+// cutVarint reads a length below 2^14, as the bound on a batch makes all be.
 func cutVarint(b []byte) (n int, rest []byte, err error) {
 	switch {
 	case len(b) >= 1 && b[0] < 1<<6:

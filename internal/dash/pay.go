@@ -33,15 +33,16 @@ type Pay struct {
 	ListRoot   htlcdash.ListRoot // root of the seal list
 	InitDigest [32]byte          // SHA-256 of Init; zero without an init segment
 	Count      int               // segments
-	Total      lightning.Msat    // price of all segments
-	Max        lightning.Msat    // price of the dearest segment
+	Total      lightning.Msat    // price of all keys
+	Max        lightning.Msat    // price of the dearest key
 	Runs       []PriceRun        // prices in order; nil if there would be more than [MaxRuns]
 }
 
-// A PriceRun is consecutive segments of one price.
+// A PriceRun is consecutive keys of one price that open as many segments each.
 type PriceRun struct {
-	Count int // at least 1
-	Price lightning.Msat
+	Count int            // keys, at least 1
+	Opens int            // segments that each opens, at least 1
+	Price lightning.Msat // of each key
 }
 
 // titlePay is what our extension says at the level of the MPD.
@@ -134,7 +135,7 @@ func (t *tree) property(e *etree.Element) (found *etree.Element, err error) {
 			return nil, malformed("payment extension stands twice in %s", e.Tag)
 		}
 		if v, _ := attr(c, "value"); v != version {
-			return nil, malformed("payment extension: version %q, this program knows %s", clip(v), version)
+			return nil, malformed("payment extension: version %q, this program knows %s: publish the title again", clip(v), version)
 		}
 		found = c
 	}
@@ -245,7 +246,11 @@ func readRun(e *etree.Element) (run PriceRun, err error) {
 		return run, err
 	}
 	r, err := uintAttr(e, "r", 0, htlcdash.MaxSegments)
-	run.Count = int(r) + 1
+	if err != nil {
+		return run, err
+	}
+	n, err := uintAttr(e, "n", 1, htlcdash.MaxSegments)
+	run.Count, run.Opens = int(r)+1, int(n)
 	return run, err
 }
 
@@ -277,7 +282,7 @@ func (p *Pay) check() error {
 		return malformed("payment extension: %d segments", p.Count)
 	}
 	if p.Max < 0 || p.Max > htlcdash.MaxPrice || p.Total < p.Max || p.Total > p.Max*lightning.Msat(p.Count) {
-		return malformed("payment extension: %d segments of at most %d msat cannot cost %d msat", p.Count, p.Max, p.Total)
+		return malformed("payment extension: keys of at most %[2]d msat for %[1]d segments cannot cost %[3]d msat", p.Count, p.Max, p.Total)
 	}
 	if len(p.Runs) > MaxRuns {
 		return malformed("payment extension: %d price runs, at most %d", len(p.Runs), MaxRuns)
@@ -287,10 +292,11 @@ func (p *Pay) check() error {
 	}
 	var sum Pay
 	for _, run := range p.Runs {
-		if run.Count < 1 || run.Count > p.Count-sum.Count || run.Price < 0 || run.Price > p.Max {
+		left := p.Count - sum.Count
+		if run.Opens < 1 || run.Opens > left || run.Count < 1 || run.Count > left/run.Opens || run.Price < 0 || run.Price > p.Max {
 			return malformed("payment extension: its price runs do not agree with count or max")
 		}
-		sum.Count += run.Count
+		sum.Count += run.Count * run.Opens
 		sum.Total += run.Price * lightning.Msat(run.Count)
 		sum.Max = max(sum.Max, run.Price)
 	}
@@ -434,6 +440,9 @@ func segmentsProperty(p Pay) *etree.Element {
 	for _, run := range p.Runs {
 		e := s.CreateElement("pay:P")
 		e.CreateAttr("msat", msat(run.Price))
+		if run.Opens > 1 {
+			e.CreateAttr("n", strconv.Itoa(run.Opens))
+		}
 		if run.Count > 1 {
 			e.CreateAttr("r", strconv.Itoa(run.Count-1))
 		}

@@ -79,7 +79,7 @@ type termVector struct {
 	Count      int        `json:"count"`
 	Total      int64      `json:"total_msat"`
 	Max        int64      `json:"max_msat"`
-	Runs       [][2]int64 `json:"runs"` // segments, msat of each
+	Runs       [][3]int64 `json:"runs"` // keys, segments that each opens, msat of each
 }
 
 func makeVectors(t *testing.T) vectors {
@@ -131,7 +131,7 @@ func makeExtension(t *testing.T) extensionVector {
 			Count: p.Count, Total: int64(p.Total), Max: int64(p.Max),
 		}
 		for _, run := range p.Runs {
-			term.Runs = append(term.Runs, [2]int64{int64(run.Count), int64(run.Price)})
+			term.Runs = append(term.Runs, [3]int64{int64(run.Count), int64(run.Opens), int64(run.Price)})
 		}
 		v.Terms[id] = term
 	}

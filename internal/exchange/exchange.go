@@ -132,11 +132,14 @@ type OfferResponse struct {
 // it can forge credentials, so it never prints. The zero value holds none.
 type Secret struct {
 	_ [0]func()
-	b *[32]byte
+	b **[32]byte // two pointers, as in htlcdash.Key
 }
 
 // NewSecret returns the secret made of b.
-func NewSecret(b [32]byte) Secret { return Secret{b: &b} }
+func NewSecret(b [32]byte) Secret {
+	p := &b
+	return Secret{b: &p}
+}
 
 // IsZero reports whether s holds no secret.
 func (s Secret) IsZero() bool { return s.b == nil }
@@ -149,7 +152,7 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // mac is HMAC-SHA256 with a domain in front. All parts but the last must have
 // a fixed length.
 func (s Secret) mac(domain string, parts ...[]byte) (out [32]byte) {
-	h := hmac.New(sha256.New, s.b[:])
+	h := hmac.New(sha256.New, (*s.b)[:])
 	h.Write([]byte(domain))
 	for _, p := range parts {
 		h.Write(p)

@@ -26,7 +26,7 @@ const (
 // ProofDeadline is how long a viewer waits for a proof after it has named its
 // nonce. A proof of 80 bits is as good as its deadline is short: what a forger
 // can try is what it can compute until then (spec/05, proofs).
-const ProofDeadline = 10 * time.Second
+const ProofDeadline = 5 * time.Second
 
 // ErrUnproved means that nothing shows that the preimage of an offer will open
 // the segment: there is no proof, or one that does not verify. Nothing was paid.

@@ -12,7 +12,6 @@ import (
 	"htlcdash"
 	"htlcdash/internal/dash"
 	"htlcdash/internal/title"
-	"htlcdash/lightning"
 )
 
 // stock is where the pieces of one title come from. Both kinds, bought and
@@ -26,8 +25,9 @@ type stock interface {
 	// length returns the length of a segment in bytes and costs nothing; 0 if
 	// it is not known before the segment is here.
 	length(ctx context.Context, rep *dash.Representation, index int) (int64, error)
-	// prices returns the prices of all segments; nil for what is free.
-	prices(ctx context.Context, rep *dash.Representation) ([]lightning.Msat, error)
+	// seals returns what the publisher says of all segments; nil for what is
+	// free. They are not changed.
+	seals(ctx context.Context, rep *dash.Representation) ([]htlcdash.Segment, error)
 	// prepare asks for offers for pieces, so that buying them needs no round
 	// trip but the payment. It spends nothing.
 	prepare(ctx context.Context, pieces []piece)
@@ -66,16 +66,8 @@ func (s sealed) length(ctx context.Context, rep *dash.Representation, index int)
 	return seg.Length, err
 }
 
-func (s sealed) prices(ctx context.Context, rep *dash.Representation) ([]lightning.Msat, error) {
-	segs, err := s.title.Segments(ctx, rep.ID)
-	if err != nil {
-		return nil, err
-	}
-	prices := make([]lightning.Msat, len(segs))
-	for i, seg := range segs {
-		prices[i] = seg.Price
-	}
-	return prices, nil
+func (s sealed) seals(ctx context.Context, rep *dash.Representation) ([]htlcdash.Segment, error) {
+	return s.title.Segments(ctx, rep.ID)
 }
 
 func (s sealed) prepare(ctx context.Context, pieces []piece) {
@@ -117,9 +109,9 @@ func (o open) length(_ context.Context, rep *dash.Representation, index int) (in
 	return rep.Segments[index].Length, nil
 }
 
-func (open) prices(context.Context, *dash.Representation) ([]lightning.Msat, error) { return nil, nil }
-func (open) prepare(context.Context, []piece)                                       {}
-func (open) download(context.Context, *dash.Representation, int) error              { return nil }
+func (open) seals(context.Context, *dash.Representation) ([]htlcdash.Segment, error) { return nil, nil }
+func (open) prepare(context.Context, []piece)                                        {}
+func (open) download(context.Context, *dash.Representation, int) error               { return nil }
 
 func (o open) fetch(ctx context.Context, r dash.Resource) ([]byte, error) {
 	resp, err := o.do(ctx, r)

@@ -83,17 +83,22 @@ func (s *Seller) allowSealed(r *http.Request, size int64) (served func(http.Resp
 	}, err
 }
 
-// worth is the sealed bytes that a sale pays for.
-func (s *Seller) worth(sale ledger.Sale) int64 {
+// worth is the sealed bytes that a sale pays for: those of all segments that
+// its key opens.
+func (s *Seller) worth(sale ledger.Sale) (bytes int64) {
 	if sale.Scheme == exchange.SchemeKeyed {
 		return s.chunkWorth(sale)
 	}
-	if t := s.shelf.Load().byID[sale.Title]; t != nil {
-		if seg, ok := t.segments[sale.Sealed]; ok {
-			return htlcdash.SealedLength(seg.Length)
-		}
+	t := s.shelf.Load().byID[sale.Title]
+	if t == nil || t.segments[sale.Sealed] == nil {
+		return 0
 	}
-	return 0
+	seg := t.segments[sale.Sealed]
+	from, to := seg.Opens()
+	for _, other := range t.lists[seg.Representation][from:to] {
+		bytes += htlcdash.SealedLength(other.Length)
+	}
+	return bytes
 }
 
 // serveTitle answers GET /t/{name}/{path}.

@@ -93,7 +93,8 @@ type problem struct {
 		Title     htlcdash.TitleID
 		Segment   int
 		Sealed    htlcdash.Root
-		SealedURL string         `json:"sealed_url"`
+		SealedURL string `json:"sealed_url"`
+		Opens     int
 		Price     lightning.Msat `json:"price_msat"`
 		OffersURL string         `json:"offers_url"`
 		Schemes   []string

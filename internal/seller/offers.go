@@ -112,7 +112,7 @@ func (s *Seller) book(ctx context.Context, sales []ledger.Sale) error {
 	return nil
 }
 
-// price is what seg costs here: by the operator's policy, but never above what
+// price is what the key of seg costs here: by the operator's policy, but never above what
 // the publisher asks. What costs nothing is given away.
 func (s *Seller) price(seg htlcdash.Segment) lightning.Msat {
 	if s.config.Price == nil {

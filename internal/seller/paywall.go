@@ -36,7 +36,8 @@ type mediaOffer struct {
 	SealedURL      string           `json:"sealed_url"`
 	SealedLength   int64            `json:"sealed_length"`
 	Length         int64            `json:"length"`
-	Price          lightning.Msat   `json:"price_msat"`
+	Opens          int              `json:"opens"`      // how many segments the key opens
+	Price          lightning.Msat   `json:"price_msat"` // of the key
 	OffersURL      string           `json:"offers_url"`
 	Schemes        []string         `json:"schemes"`
 }
@@ -100,6 +101,7 @@ func (s *Seller) askMoney(w http.ResponseWriter, r *http.Request, t *sealedTitle
 }
 
 func (s *Seller) mediaOffer(t *sealedTitle, seg htlcdash.Segment) *mediaOffer {
+	from, to := seg.Opens()
 	o := &mediaOffer{
 		Title:          seg.Title,
 		Representation: seg.Representation,
@@ -108,6 +110,7 @@ func (s *Seller) mediaOffer(t *sealedTitle, seg htlcdash.Segment) *mediaOffer {
 		SealedURL:      "/" + htlcdash.SealedPath(seg.Sealed),
 		SealedLength:   htlcdash.SealedLength(seg.Length),
 		Length:         seg.Length,
+		Opens:          to - from,
 		Price:          s.price(seg),
 		OffersURL:      "/v1/offers",
 		Schemes:        []string{exchange.SchemeSalted},
@@ -168,7 +171,7 @@ func (s *Seller) invoice(ctx context.Context, t *sealedTitle, seg htlcdash.Segme
 		return lightning.Invoice{}, err
 	}
 	done()
-	inv, err := s.paywall.Invoice(ctx, s.price(seg))
+	inv, err := s.paywall.Invoice(ctx, s.plainPrice(seg))
 	if err == nil {
 		s.register.booked([]ledger.Sale{saleOf(seg, inv.Hash, exchange.SchemePrepaid, inv.Amount)})
 	}
@@ -182,6 +185,15 @@ func (p *paywall) first(h lightning.Hash) bool {
 	_, ok := p.seen.get(h)
 	p.seen.put(h, struct{}{})
 	return !ok
+}
+
+// plainPrice is what the plain bytes of seg cost: they open nothing else, so
+// where a key opens several segments it is a share of the key's price, rounded
+// up. All of them together never cost less than the key.
+func (s *Seller) plainPrice(seg htlcdash.Segment) lightning.Msat {
+	from, to := seg.Opens()
+	n := lightning.Msat(to - from)
+	return (s.price(seg) + n - 1) / n
 }
 
 func (p *paywall) last(key challengeKey) (lightning.Invoice, bool) {

@@ -164,7 +164,7 @@ func (s *Seller) late(ctx context.Context, seg htlcdash.Segment, g exchange.Gran
 	if sale, _, ok := s.register.sale(g.Hash); ok && sale.Hash == g.Hash {
 		return // its receipt is on the way
 	}
-	sale := saleOf(seg, g.Hash, exchange.SchemePrepaid, s.paywall.Price(s.price(seg)))
+	sale := saleOf(seg, g.Hash, exchange.SchemePrepaid, s.paywall.Price(s.plainPrice(seg)))
 	sale.Received, sale.Settled = sale.Amount, time.Now()
 	if err := s.books.late(ctx, sale); err != nil {
 		s.log.Error("sale not booked", "hash", g.Hash, "err", err)

@@ -63,10 +63,10 @@ type RepresentationReport struct {
 	Bandwidth   int64          `json:"bandwidth"`    // bit/s
 	Width       int            `json:"width,omitempty"`
 	Height      int            `json:"height,omitempty"`
-	Price       lightning.Msat `json:"price_msat"` // of all its segments here
+	Price       lightning.Msat `json:"price_msat"` // of all its keys here
 	Earned      lightning.Msat `json:"earned_msat"`
 	Sales       int64          `json:"sales"`
-	Sold        []uint32       `json:"sold"` // sales of each segment, by index
+	Sold        []uint32       `json:"sold"` // sales by the index of the segment that was asked for
 }
 
 // A SaleReport tells of one settled sale.
@@ -177,7 +177,9 @@ func (s *Seller) titleReport(t *sealedTitle, total, today earnings) TitleReport 
 			Sold:        s.books.soldOf(key, len(t.lists[rep.ID])),
 		}
 		for _, seg := range t.lists[rep.ID] {
-			rr.Price += s.price(seg)
+			if first, _ := seg.Opens(); seg.Index == first {
+				rr.Price += s.price(seg)
+			}
 		}
 		r.Earned += rr.Earned
 		r.EarnedToday += today.by[key].Amount

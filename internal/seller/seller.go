@@ -112,7 +112,7 @@ type ChannelLister interface {
 	Channels(ctx context.Context) ([]lightning.Channel, error)
 }
 
-// Factor is a price policy: the publisher's price times f, rounded up. A
+// Factor is a price policy for keys: the publisher's price times f, rounded up. A
 // factor of 0 gives segments away to all who ask for plain bytes.
 func Factor(f float64) func(htlcdash.Segment) lightning.Msat {
 	return func(s htlcdash.Segment) lightning.Msat { return lightning.Msat(math.Ceil(float64(s.Price) * f)) }

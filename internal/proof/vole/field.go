@@ -33,6 +33,12 @@ func (a elem) timesX() elem {
 	return elem{a[0]<<1 ^ a[1]>>63*0x87, a[1]<<1 | a[0]>>63}
 }
 
+// timesX8 is a*x^8.
+func (a elem) timesX8() elem {
+	over := a[1] >> 56
+	return elem{a[0]<<8 ^ over ^ over<<1 ^ over<<2 ^ over<<7, a[1]<<8 | a[0]>>56}
+}
+
 // mul is a*b. It has neither branches nor tables, so its time is constant
 // where that of an integer multiplication is.
 func (a elem) mul(b elem) elem {
@@ -72,10 +78,8 @@ func clmulLow(a, b uint64) uint64 {
 		(a0*b3^a1*b2^a2*b1^a3*b0)&m3
 }
 
-// mul64 is a*b in GF(2^64), modulo x^64 + x^4 + x^3 + x + 1.
-func mul64(a, b uint64) uint64 {
-	hi, lo := clmul(a, b)
-	over := hi>>63 ^ hi>>61 ^ hi>>60
-	hi ^= over
+// reduce64 is an element of GF(2^64), modulo x^64 + x^4 + x^3 + x + 1.
+func reduce64(hi, lo uint64) uint64 {
+	hi ^= hi>>63 ^ hi>>61 ^ hi>>60
 	return lo ^ hi ^ hi<<1 ^ hi<<3 ^ hi<<4
 }

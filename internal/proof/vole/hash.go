@@ -8,12 +8,12 @@ import (
 // Domains of SHA-256. Each challenge hashes the one before it and all that was
 // sent in between.
 const (
-	domainShape = "htlcdash/vole/v1/shape"
-	domainVOLE  = "htlcdash/vole/v1/challenge-vole"
-	domainZK    = "htlcdash/vole/v1/challenge-zk"
-	domainBind  = "htlcdash/vole/v1/bind"
-	domainOpen  = "htlcdash/vole/v1/open"
-	domainKey   = "htlcdash/vole/v1/hash-key"
+	domainShape  = "htlcdash/vole/v1/shape"
+	domainFirst  = "htlcdash/vole/v1/first"
+	domainSecond = "htlcdash/vole/v1/second"
+	domainBind   = "htlcdash/vole/v1/bind"
+	domainLast   = "htlcdash/vole/v1/last"
+	domainKey    = "htlcdash/vole/v1/hash-key"
 )
 
 func hash(domain string, parts ...[]byte) (out [32]byte) {
@@ -36,8 +36,6 @@ func hashKey(challenge [32]byte, n int) []byte {
 	return out
 }
 
-const digestLen = 18 // bytes of a consistency digest: 128 + 16 bits
-
 // A voleHash is the universal hash of FAEST by which the columns are shown to
 // be consistent: two inputs have one digest with a probability of at most
 // 2^-144 + 2^-170 over the key (spec/06, section 5).
@@ -47,43 +45,36 @@ type voleHash struct {
 	r [4]elem
 }
 
-func newVOLEHash(challenge [32]byte, blocks int) *voleHash {
+func newVOLEHash(blocks int) voleHash {
+	return voleHash{s: make([]elem, blocks), t: make([]uint64, 2*blocks)}
+}
+
+// draw draws the key.
+func (h *voleHash) draw(kr kernel, challenge [32]byte) {
 	key := hashKey(challenge, 3)
-	h := &voleHash{s: make([]elem, blocks), t: make([]uint64, 2*blocks)}
 	for i := range h.r {
 		h.r[i] = loadElem(key[16*i:])
 	}
-	powers(h.s, loadElem(key[64:]))
-	t, p := binary.LittleEndian.Uint64(key[80:]), uint64(1)
-	for i := range h.t {
-		p = mul64(p, t)
-		h.t[i] = p
+	s, p := loadElem(key[64:]), elem{1}
+	for i := range h.s {
+		p = kr.mul(p, s)
+		h.s[i] = p
 	}
-	return h
-}
-
-// powers fills p with s, s^2, s^3...
-func powers(p []elem, s elem) {
-	x := elem{1}
-	for i := range p {
-		x = x.mul(s)
-		p[i] = x
+	t, p := elem{binary.LittleEndian.Uint64(key[80:])}, elem{1}
+	for i := range h.t {
+		p = kr.mul(p, t)
+		p = elem{reduce64(p[1], p[0])}
+		h.t[i] = p[0]
 	}
 }
 
 // sum is the digest of a column: blocks of 16 bytes, then the 18 bytes that
 // mask it.
-func (h *voleHash) sum(column []byte) (out [digestLen]byte) {
-	var h0 elem
-	var h1 uint64
-	for i, s := range h.s {
-		b := loadElem(column[16*i:])
-		h0 = h0.add(s.mul(b))
-		h1 ^= mul64(h.t[2*i], b[0]) ^ mul64(h.t[2*i+1], b[1])
-	}
+func (h *voleHash) sum(kr kernel, column []byte) (out [digestLen]byte) {
+	h0, h1 := kr.digest(h, column)
 	e1 := elem{h1}
-	h2 := h.r[0].mul(h0).add(h.r[1].mul(e1))
-	h3 := h.r[2].mul(h0).add(h.r[3].mul(e1))
+	h2 := kr.mul(h.r[0], h0).add(kr.mul(h.r[1], e1))
+	h3 := kr.mul(h.r[2], h0).add(kr.mul(h.r[3], e1))
 	h2.appendTo(out[:0])
 	binary.LittleEndian.PutUint16(out[16:], uint16(h3[0]))
 	for i, m := range column[16*len(h.s):][:digestLen] {
@@ -92,17 +83,15 @@ func (h *voleHash) sum(column []byte) (out [digestLen]byte) {
 	return out
 }
 
-// weights draws the coefficients by which the additions are checked together:
-// a combination of any that do not hold is 0 with a probability of at most
-// 2^-128 + n^2*2^-192.
-func weights(challenge [32]byte, n int) []elem {
+// drawWeights draws the coefficients by which all additions are checked at
+// once: if one does not hold, their sum is 0 with a probability of at most
+// 2^-128 + n^2 * 2^-192.
+func drawWeights(kr kernel, challenge [32]byte, out []elem) {
 	key := hashKey(challenge, 2)
-	s, t := loadElem(key[32:]), elem{binary.LittleEndian.Uint64(key[48:])}
 	r0, r1 := loadElem(key), loadElem(key[16:])
-	out := make([]elem, n)
+	s, t := loadElem(key[32:]), elem{binary.LittleEndian.Uint64(key[48:])}
 	for i := range out {
-		r0, r1 = r0.mul(s), r1.mul(t)
+		r0, r1 = kr.mul(r0, s), kr.mul(r1, t)
 		out[i] = r0.add(r1)
 	}
-	return out
 }

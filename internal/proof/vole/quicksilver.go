@@ -12,35 +12,59 @@ package vole
 //
 //	0 = s_i + x_i + y_i + c_i,  c_0 = 0,  c_(i+1) = x_i + x_i*s_i + y_i*(x_i + s_i) + y_i
 //
-// which is the majority of x_i, y_i and the carry, in terms of the sum. Those
-// of one addition are weighed by x^0 to x^31 of the field and added: what is
-// added are bits, so that the 32 must hold for the sum to be 0.
+// which is the majority of x_i, y_i and the carry, in terms of the sum. Bits
+// 0 to 15 by 1, x^8, x^16..., bits 16 to 31 by x, x^9, x^17..., and added: the
+// values are bits and the weights independent over bits, so that the sum is 0
+// only if all 32 hold.
 
 // A table has the tags or keys of all words of a circuit.
 type table []word
 
-// linearTags makes the linear words of a step.
-func (t table) linearTags(s *step) {
-	for i := range s.linear {
-		l := &s.linear[i]
-		to := &t[l.to]
-		clear(to[:])
-		for _, term := range l.terms {
-			to.addTurned(&t[term.from], term)
-		}
-	}
+// products are the two lower coefficients of the quadratic summand of a step,
+// the bits' from index 1 on: what is below bit 0 is 0.
+type products struct {
+	y0, y1 [34]elem
+	shift  uint
 }
 
-func (w *word) addTurned(from *word, t term) {
-	n := 32 - t.right
-	for i := range n {
-		w[i] = w[i].add(from[i+t.right])
+func (p *products) zeroth() *elem { return &p.y0[1+p.shift] }
+func (p *products) first() *elem  { return &p.y1[1+p.shift] }
+
+// begin makes room for a step. The kernel fills 32 from zeroth and first on.
+func (p *products) begin(s *step) {
+	p.shift = s.shift
+	p.y0[1], p.y1[1] = elem{}, elem{}
+}
+
+// A desk is the working space for the constraints of one proof.
+type desk struct {
+	table  table
+	bits   []uint32 // of the prover
+	weight []elem
+	sums   [3][]elem // of each step
+	y      products
+}
+
+func newDesk(c *circuit) *desk {
+	d := &desk{table: make(table, c.words()), bits: make([]uint32, c.words()), weight: make([]elem, len(c.steps))}
+	for i := range d.sums {
+		d.sums[i] = make([]elem, len(c.steps))
 	}
-	if t.cut {
-		return
-	}
-	for i := n; i < 32; i++ {
-		w[i] = w[i].add(from[i-n])
+	return d
+}
+
+// linear makes the linear words of a step. For tags delta is 0.
+func (d *desk) linear(kr kernel, s *step, delta elem) {
+	for i := range s.linear {
+		l := &s.linear[i]
+		to := &d.table[l.to]
+		clear(to[:])
+		for _, t := range l.terms {
+			kr.addTurned(to, &d.table[t.from], t)
+		}
+		if l.k != 0 && delta != (elem{}) {
+			to.addConstant(l.k, delta)
+		}
 	}
 }
 
@@ -52,77 +76,60 @@ func (w *word) addConstant(k uint32, delta elem) {
 }
 
 // prove gives the coefficients 0, 1 and 2 of the weighed sum of all
-// constraints. bits is the table of the circuit after eval; its scratch is made
-// anew.
-func (c *circuit) prove(tags table, bits []uint32, weight []elem) (a [3]elem) {
+// constraints, masked. The table has the tags of the committed words, bits the
+// message and what eval made of it.
+func (d *desk) prove(kr kernel, c *circuit, u []byte) (a [3]elem) {
+	clear(d.table[c.committed():]) // public words have no tags
 	for i := range c.steps {
 		s := &c.steps[i]
-		s.prepare(bits)
-		tags.linearTags(s)
-		p := s.prove(tags, bits)
-		for j := range a {
-			a[j] = a[j].add(p[j].mul(weight[i]))
-		}
+		s.prepare(d.bits)
+		d.linear(kr, s, elem{})
+		d.y.begin(s)
+		kr.products(&d.y, &d.table[s.l], &d.table[s.a], &d.table[s.b], d.bits[s.a], d.bits[s.b])
+		ws, wx, wy := d.bits[s.sum], d.bits[s.x], s.quadratic(d.bits)
+		d.setSums(i, kr.constrain(&d.y, &d.table[s.sum], &d.table[s.x], [4]uint32{wx ^ ws, wx, ws, wy}))
 	}
+	v := d.maskKeys(c)
+	a[0] = kr.dot(d.sums[0], d.weight).add(v[0])
+	a[1] = kr.dot(d.sums[1], d.weight).add(v[1]).add(loadElem(u[4*c.masks():]))
+	a[2] = kr.dot(d.sums[2], d.weight).add(loadElem(u[4*c.masks()+elemLen:]))
 	return a
 }
 
-// prove gives the coefficients for one addition.
-func (s *step) prove(tags table, bits []uint32) (out [3]elem) {
-	vs, vx, vl, va, vb := &tags[s.sum], &tags[s.x], &tags[s.l], &tags[s.a], &tags[s.b]
-	ws, wx, wa, wb, wy := bits[s.sum], bits[s.x], bits[s.a], bits[s.b], s.quadratic(bits)
-	var y0, y1 word
-	for i := range 32 - int(s.shift) {
-		y0[i+int(s.shift)] = va[i].mul(vb[i])
-		y1[i+int(s.shift)] = vl[i].add(vb[i].when(wa >> i)).add(va[i].when(wb >> i))
+// verify gives coefficient 0, if the others are those of a. A key is a tag
+// without a bit, so the prover's coefficients, of keys, are the parts of degree
+// 3, 2 and 1 in keys, and go with 1, Delta and Delta^2.
+func (d *desk) verify(kr kernel, c *circuit, public []uint32, delta elem, a [3]elem) elem {
+	clear(d.table[c.committed():])
+	for i, w := range public {
+		d.table[c.committed()+i].addConstant(w, delta)
 	}
-	for j := 31; j >= 0; j-- {
-		p := [3]elem{{}, y0[j], vs[j].add(vx[j]).add(y1[j])}
-		if j > 0 {
-			i := j - 1
-			t, wt := vx[i].add(vs[i]), (wx^ws)>>i
-			p[0] = y0[i].mul(t)
-			p[1] = p[1].add(y1[i].mul(t)).add(y0[i].when(wt)).add(vx[i].mul(vs[i])).add(y0[i])
-			p[2] = p[2].add(t.when(wy >> i)).add(y1[i].when(wt)).
-				add(vs[i].when(wx >> i)).add(vx[i].when(ws >> i)).add(vx[i]).add(y1[i])
-		}
-		for n := range out {
-			out[n] = out[n].timesX().add(p[n])
-		}
-	}
-	return out
-}
-
-// verify gives the value of the weighed sum of all constraints.
-func (c *circuit) verify(keys table, delta elem, weight []elem) (sum elem) {
-	delta2 := delta.mul(delta)
+	d.y = products{}
 	for i := range c.steps {
 		s := &c.steps[i]
-		keys.linearTags(s)
-		for j := range s.linear {
-			keys[s.linear[j].to].addConstant(s.linear[j].k, delta)
-		}
-		sum = sum.add(s.verify(keys, delta, delta2).mul(weight[i]))
+		d.linear(kr, s, delta)
+		d.y.begin(s)
+		kr.productKeys(&d.y, &d.table[s.l], &d.table[s.a], &d.table[s.b], delta)
+		d.setSums(i, kr.constrain(&d.y, &d.table[s.sum], &d.table[s.x], [4]uint32{}))
 	}
-	return sum
+	q := d.maskKeys(c)
+	sum := kr.dot(d.sums[2], d.weight).add(a[2])
+	sum = kr.mul(sum, delta).add(kr.dot(d.sums[1], d.weight)).add(a[1]).add(q[1])
+	return kr.mul(sum, delta).add(kr.dot(d.sums[0], d.weight)).add(q[0])
 }
 
-func (s *step) verify(keys table, delta, delta2 elem) (out elem) {
-	qs, qx, ql, qa, qb := &keys[s.sum], &keys[s.x], &keys[s.l], &keys[s.a], &keys[s.b]
-	var y word
-	for i := range 32 - int(s.shift) {
-		y[i+int(s.shift)] = ql[i].mul(delta).add(qa[i].mul(qb[i]))
+func (d *desk) setSums(i int, p [3]elem) {
+	for j := range p {
+		d.sums[j][i] = p[j]
 	}
-	for j := 31; j >= 0; j-- {
-		second, first := qs[j].add(qx[j]), y[j]
-		var zeroth elem
-		if j > 0 {
-			i := j - 1
-			second = second.add(qx[i])
-			first = first.add(y[i]).add(qx[i].mul(qs[i]))
-			zeroth = y[i].mul(qx[i].add(qs[i]))
+}
+
+// maskKeys are the tags or keys of the two masks of 128 bits.
+func (d *desk) maskKeys(c *circuit) (out [2]elem) {
+	for i := range out {
+		for j := 127; j >= 0; j-- {
+			out[i] = out[i].timesX().add(d.table[c.masks()+4*i+j/32][j%32])
 		}
-		out = out.timesX().add(zeroth).add(first.mul(delta)).add(second.mul(delta2))
 	}
 	return out
 }

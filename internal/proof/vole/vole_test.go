@@ -19,7 +19,7 @@ func TestRound(t *testing.T) {
 		sw[i] ^= s[i]
 	}
 	for _, st := range []proof.Statement{proof.PreimageOf(sha256.Sum256(w[:])), proof.LinkOf(sha256.Sum256(w[:]), s, sha256.Sum256(sw[:]))} {
-		for _, sys := range []proof.System{vole.Bits80, vole.Bits80Fast, vole.Bits128} {
+		for _, sys := range []*vole.System{vole.Bits80, vole.Bits80Fast, vole.Bits128} {
 			p, err := sys.Prove(nil, rand.Reader, st, w, []byte("ctx"))
 			if err != nil {
 				t.Fatal(err)
@@ -42,10 +42,41 @@ func TestRound(t *testing.T) {
 	}
 }
 
-func BenchmarkProve(b *testing.B) {
+type stream struct{ n uint64 }
+
+func (s *stream) Read(b []byte) (int, error) {
+	for i := range b {
+		s.n = s.n*6364136223846793005 + 1442695040888963407
+		b[i] = byte(s.n >> 56)
+	}
+	return len(b), nil
+}
+
+func TestKernels(t *testing.T) {
 	var w [32]byte
 	st := proof.PreimageOf(sha256.Sum256(w[:]))
-	for b.Loop() {
-		vole.Bits80.Prove(nil, rand.Reader, st, w, nil)
+	for _, sys := range []*vole.System{vole.Bits80, vole.Bits80Fast, vole.Bits128} {
+		var first []byte
+		ks := vole.OnEachKernel(sys)
+		for i, k := range ks {
+			p, err := k.Prove(nil, &stream{1}, st, w, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i == 0 {
+				first = p
+			}
+			d := -1
+			for j := range p {
+				if p[j] != first[j] {
+					d = j
+					break
+				}
+			}
+			t.Log(sys.Name(), i, d)
+			if d >= 0 {
+				t.Error("differ")
+			}
+		}
 	}
 }

@@ -23,7 +23,7 @@ type replay struct {
 	target []byte // what output shares must add up to
 	binder *binder
 	m      *machine
-	seats  [batch]seat
+	seats  []seat // of the rounds that are played at once
 }
 
 // A seat has the two parties that a round opens.
@@ -42,6 +42,7 @@ func (s system) replay(st proof.Statement, salt [saltSize]byte, challenge []int,
 	r := &replay{
 		shape: shape, st: st, target: targets(st),
 		binder: newBinder(salt), m: newMachine(shape.gates()),
+		seats: make([]seat, min(batch, s.rounds)),
 	}
 	r.m.verify = true
 	for i := range r.seats {
@@ -52,7 +53,7 @@ func (s system) replay(st proof.Statement, salt [saltSize]byte, challenge []int,
 	}
 	all := make([][3]shown, s.rounds)
 	for start := 0; start < s.rounds; start += batch {
-		seats := r.seats[:min(batch, s.rounds-start)]
+		seats := r.seats[:min(len(r.seats), s.rounds-start)]
 		for i := range seats {
 			t := start + i
 			if err := r.sit(&seats[i], t, challenge[t], r.opening(rounds, t)); err != nil {
