@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"syscall"
 
@@ -17,6 +18,7 @@ import (
 	"htlcdash/internal/exchange"
 	"htlcdash/internal/ledger"
 	"htlcdash/internal/seller"
+	"htlcdash/internal/title"
 	"htlcdash/lightning"
 )
 
@@ -27,7 +29,7 @@ type serveCommand struct {
 }
 
 func (serveCommand) Help() string {
-	return "It sells what htlcdash publish has put into the titles' folder. SIGHUP makes it read that folder again.\n\n" +
+	return "It sells what htlcdash publish has put into the titles' folder, and any files by the chunk. SIGHUP makes it read these folders again.\n\n" +
 		"Example: htlcdash serve --listen :8402"
 }
 
@@ -69,8 +71,8 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 	}
 	defer func() { err = errors.Join(err, books.Close()) }()
 	s, err := seller.New(ctx, seller.Config{
-		Titles: []string{string(c.Titles.Folder)},
-		Payee:  node, Channels: node, Node: id, Alias: c.Name,
+		Titles: c.titles(), Files: string(c.Files), FilePrice: c.FilePrice,
+		Payee: node, Channels: node, Node: id, Alias: c.Name,
 		Secret: exchange.NewSecret(secret), Books: books,
 		Price: seller.Factor(c.PriceFactor), OfferLife: c.OfferLife, Prepaid: c.prepaid,
 		Proofs: proofs, Issue: seller.Issue(c.Credentials), IssuePrice: c.CredentialPrice,
@@ -94,6 +96,18 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 	}
 	log.Info("selling", "listen", public.Addr(), "page", c.Page, "node", id)
 	return s.Serve(ctx, public, operator)
+}
+
+// titles is the folder of titles, unless it holds none and there are files to
+// sell.
+func (c serveCommand) titles() []string {
+	folder := string(c.Titles.Folder)
+	if found, err := filepath.Glob(filepath.Join(folder, "*", title.MPDFile)); c.Files != "" && err == nil && len(found) == 0 {
+		if _, err := os.Stat(filepath.Join(folder, title.MPDFile)); err != nil {
+			return nil
+		}
+	}
+	return []string{folder}
 }
 
 func (c serveCommand) prepaid(title string) bool {
