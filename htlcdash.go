@@ -59,28 +59,43 @@ type Segment struct {
 	Title          TitleID
 	Representation string // Representation@id in the MPD
 	Index          int    // from 0, in presentation order
+	Group          Group  // what its key opens; zero: this segment alone
 	Seal
 }
 
-// Key is the content key "A" of a segment: what is sold. It never prints
+// Opens returns the segments [from, to) of the Representation that the key of s
+// opens, s among them.
+func (s Segment) Opens() (from, to int) {
+	if s.Group.Count < 1 {
+		return s.Index, s.Index + 1
+	}
+	return s.Group.First, s.Group.First + s.Group.Count
+}
+
+// Key is the content key "A" of a segment, or of a group: what is sold. It never prints
 // itself and never compares with ==. The zero value holds no key.
 type Key struct {
 	_ [0]func()
-	b *[32]byte
+	// Two pointers: fmt prints what one points to, where the Key stands in an
+	// unexported field and the verb is for text.
+	b **[32]byte
 }
 
 // NewKey returns the key made of b.
-func NewKey(b [32]byte) Key { return Key{b: &b} }
+func NewKey(b [32]byte) Key {
+	p := &b
+	return Key{b: &p}
+}
 
 // Reveal returns the secret bytes. The name is loud on purpose: grep for it.
 // It panics if k holds no key.
-func (k Key) Reveal() [32]byte { return *k.b }
+func (k Key) Reveal() [32]byte { return **k.b }
 
 // IsZero reports whether k holds no key.
 func (k Key) IsZero() bool { return k.b == nil }
 
 // Hash returns hA, the SHA-256 of the key, which the seal carries.
-func (k Key) Hash() [32]byte { return sha256.Sum256(k.b[:]) }
+func (k Key) Hash() [32]byte { return sha256.Sum256((*k.b)[:]) }
 
 // Opens reports whether k is the key of s.
 func (k Key) Opens(s Seal) bool {
@@ -113,7 +128,7 @@ func (s Salt) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 // Preimage returns A xor s, whose SHA-256 is the payment hash of a salted sale
 // (spec/05-exchange.md).
-func (s Salt) Preimage(k Key) lightning.Preimage { return lightning.NewPreimage(xor(*k.b, s)) }
+func (s Salt) Preimage(k Key) lightning.Preimage { return lightning.NewPreimage(xor(**k.b, s)) }
 
 // Key turns the preimage that a payment revealed back into the content key.
 func (s Salt) Key(p lightning.Preimage) Key { return NewKey(xor(p.Reveal(), s)) }

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"htlcdash"
+	"htlcdash/internal/exchange"
+	"htlcdash/lightning"
 )
 
 // A secret in the tests, and how it would look if it leaked.
@@ -40,13 +42,18 @@ func TestSecretsNeverPrint(t *testing.T) {
 		}
 	}
 	// fmt does not call String on unexported fields.
-	type hidden struct{ key htlcdash.Key }
-	for _, out := range []string{
-		fmt.Sprintf("%#v %x", htlcdash.NewKey(secret), htlcdash.NewKey(secret)),
-		fmt.Sprintf("%v %+v %#v", hidden{htlcdash.NewKey(secret)}, hidden{htlcdash.NewKey(secret)}, hidden{htlcdash.NewKey(secret)}),
-	} {
-		if strings.Contains(out, "deadbeef") || strings.Contains(out, "0xde, 0xad") {
-			t.Errorf("key prints itself: %s", out)
+	type hidden struct {
+		key      htlcdash.Key
+		preimage lightning.Preimage
+		secret   exchange.Secret
+	}
+	held := hidden{htlcdash.NewKey(secret), lightning.NewPreimage(secret), exchange.NewSecret(secret)}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t"} {
+		out := fmt.Sprintf(verb, held) + fmt.Sprintf(verb, &held) + fmt.Sprintf(verb, held.key)
+		for _, leak := range leaks {
+			if strings.Contains(out, leak) {
+				t.Errorf("%s prints a secret: %s", verb, out)
+			}
 		}
 	}
 }

@@ -17,38 +17,42 @@ import (
 var mayEnter = map[string][]string{
 	".":                        {"lightning"},
 	"lightning":                {},
-	"lightning/lnd":            {"lightning", "internal/lock"},
+	"lightning/lnd":            {"lightning", "internal/lock", "internal/onion"},
 	"lightning/sim":            {"lightning"},
 	"lightning/nodetest":       {"lightning"},
 	"source":                   {".", "internal/join"},
 	"source/dir":               {".", "source"},
 	"source/web":               {".", "source"},
 	"source/sourcetest":        {".", "source"},
-	"buyer":                    {".", "lightning", "internal/exchange", "internal/join", "internal/ledger"},
+	"buyer":                    {".", "lightning", "internal/fraud", "internal/credential", "internal/exchange", "internal/join", "internal/ledger", "internal/proof"},
 	"internal/config":          {"lightning"},
 	"internal/porter":          {},
 	"internal/dash":            {".", "lightning"},
 	"internal/title":           {".", "lightning", "internal/dash", "internal/join"},
 	"internal/title/titletest": {".", "lightning", "internal/publish", "internal/title"},
 	"internal/publish":         {".", "lightning", "internal/dash", "internal/title"},
-	"internal/exchange":        {".", "lightning"},
+	"internal/exchange":        {".", "lightning", "internal/proof"},
+	"internal/credential":      {".", "lightning"},
+	"internal/fraud":           {".", "lightning", "internal/dash", "internal/exchange"},
 	"internal/join":            {},
 	"internal/proof":           {},
 	"internal/proof/vole":      {"internal/proof"},
+	"internal/proof/zkb":       {"internal/proof"},
 	"internal/ledger":          {".", "lightning", "internal/lock"},
 	"internal/lock":            {},
-	"internal/seller":          {".", "lightning", "source", "source/dir", "internal/porter", "internal/exchange", "internal/ledger", "internal/title", "internal/web"},
+	"internal/onion":           {"lightning"},
+	"internal/seller":          {".", "lightning", "source", "source/dir", "internal/porter", "internal/credential", "internal/exchange", "internal/ledger", "internal/proof", "internal/title", "internal/web"},
 	"internal/proxy":           {".", "lightning", "source", "buyer", "internal/dash", "internal/title", "internal/web"},
 	"internal/web":             {},
 	"internal/devnet":          {"lightning"},
-	"internal/bench":           {".", "lightning", "lightning/lnd", "source", "source/web", "buyer", "internal/dash", "internal/devnet", "internal/exchange", "internal/ledger", "internal/publish", "internal/title"},
+	"internal/bench":           {".", "lightning", "lightning/lnd", "source", "source/web", "buyer", "internal/credential", "internal/dash", "internal/devnet", "internal/exchange", "internal/ledger", "internal/proof", "internal/proof/vole", "internal/proof/zkb", "internal/publish", "internal/title"},
 	"cmd/htlcdash":             {"*"},
 	"itest":                    {"*"},
 }
 
 // pure lists the rooms that take bytes and give bytes: no network, no files,
 // no logs. That they read no clock is TestPureRoomsReadNoClock.
-var pure = []string{".", "lightning", "internal/proof", "internal/proof/vole"}
+var pure = []string{".", "lightning", "internal/credential", "internal/fraud", "internal/onion", "internal/proof", "internal/proof/vole", "internal/proof/zkb"}
 
 // keptOut lists the packages of others that a room must do without.
 var keptOut = map[string][]string{

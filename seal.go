@@ -1,7 +1,6 @@
 package htlcdash
 
 import (
-	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/sha256"
@@ -19,7 +18,8 @@ import (
 // Domains of what is derived from a publisher's secret or a content key. A
 // change of meaning needs a new version here and in spec/01-seal.md.
 const (
-	domainKey    = "htlcdash/content-key/v1"
+	domainKey    = "htlcdash/content-key/v1" // of one segment
+	domainGroup  = "htlcdash/group-key/v1"   // of several
 	domainCipher = "htlcdash/cipher-key/v1"
 )
 
@@ -28,12 +28,17 @@ const (
 	MaxSegmentLength = 64 << 20 // bytes of one segment
 	MaxSegments      = 1 << 17  // of one Representation: 72 hours at 2 s
 
-	// MaxPrice of one segment: no sum over a Representation overflows.
+	// Of a group, repeated bytes counted once. A group of one may be longer.
+	MaxGroup     = 64          // segments
+	MaxGroupTime = time.Minute // of media
+
+	// MaxPrice of one key: no sum over a Representation overflows.
 	MaxPrice lightning.Msat = math.MaxInt64 / MaxSegments
 )
 
 // A Seal is what the publisher says of one segment: what it is, what its
-// sealed bytes are, what opens them, and what it may cost.
+// sealed bytes are, what opens them, and what that key may cost. The key may
+// open others too, see [Group]: then they share KeyHash, KeyPoint and Price.
 type Seal struct {
 	Plain    Root           // "R": root of the segment as the player gets it
 	Sealed   Root           // "Q": root of the sealed bytes, the name they travel under
@@ -41,7 +46,7 @@ type Seal struct {
 	KeyPoint [33]byte       // "pA": the content key times the generator of secp256k1, compressed
 	Length   int64          // bytes of the segment, before padding
 	Duration time.Duration  // whole milliseconds
-	Price    lightning.Msat // what the publisher asks: the ceiling that viewers accept
+	Price    lightning.Msat // what the publisher asks for the key: the ceiling that viewers accept
 	Quality  Decibel        // against the source; 0: not measured
 }
 
@@ -55,12 +60,21 @@ func (s Seal) SealedBlob() Blob { return Blob{s.Sealed, SealedLength(s.Length)} 
 // leaves, so that BitTorrent clients, which insist on it, can carry them.
 func SealedLength(n int64) int64 { return (n + LeafSize - 1) / LeafSize * LeafSize }
 
-// deriveKey returns the content key of the segment plain for a publisher's
-// secret. The same bytes get the same key, so that publishing twice gives the
-// same title. The key is below the order of secp256k1.
-func deriveKey(secret []byte, plain Blob) Key {
+// KeyOf returns the content key that a publisher's secret gives to segments
+// that are sold together, in their order: to one, or to a group. The same bytes
+// get the same key, so that publishing twice gives the same title. The key is
+// below the order of secp256k1.
+func KeyOf(secret []byte, segments ...Blob) Key {
+	domain := domainKey
+	if len(segments) > 1 {
+		domain = domainGroup
+	}
+	var names []byte
+	for _, b := range segments {
+		names = binary.BigEndian.AppendUint64(append(names, b.Root[:]...), uint64(b.Length))
+	}
 	for n := byte(0); ; n++ {
-		a := mac(secret, domainKey, plain.Root[:], binary.BigEndian.AppendUint64(nil, uint64(plain.Length)), []byte{n})
+		a := mac(secret, domain, names, []byte{n})
 		var s btcec.ModNScalar
 		if overflow := s.SetBytes(&a); overflow == 0 && !s.IsZero() {
 			return NewKey(a)
@@ -78,7 +92,21 @@ func SealSegment(secret, plain []byte) (sealed []byte, seal Seal, key Key) {
 // must not overlap plain.
 func SealTo(buf, secret, plain []byte) (sealed []byte, seal Seal, key Key) {
 	blob := Blob{RootOf(plain), int64(len(plain))}
-	key = deriveKey(secret, blob)
+	key = KeyOf(secret, blob)
+	sealed, seal = sealWith(buf, key, blob, plain)
+	return sealed, seal, key
+}
+
+// SealWith is [SealTo] under a key of [KeyOf] that opens other segments too.
+//
+// Two segments under one key share a key stream only if their roots are equal.
+// Then they are the same bytes, or one is of 64 bytes and an inner node of the
+// other's tree; such two are not for one key, and [ParseSealList] refuses them.
+func SealWith(buf []byte, key Key, plain []byte) (sealed []byte, seal Seal) {
+	return sealWith(buf, key, Blob{RootOf(plain), int64(len(plain))}, plain)
+}
+
+func sealWith(buf []byte, key Key, blob Blob, plain []byte) (sealed []byte, seal Seal) {
 	sealed = slices.Grow(buf[:0], int(SealedLength(blob.Length)))[:SealedLength(blob.Length)]
 	stream := keystream(key, blob.Root)
 	stream.XORKeyStream(sealed, plain)
@@ -89,7 +117,7 @@ func SealTo(buf, secret, plain []byte) (sealed []byte, seal Seal, key Key) {
 	_, point := btcec.PrivKeyFromBytes(a[:])
 	seal = Seal{Plain: blob.Root, Sealed: RootOf(sealed), KeyHash: key.Hash(), Length: blob.Length}
 	copy(seal.KeyPoint[:], point.SerializeCompressed())
-	return sealed, seal, key
+	return sealed, seal
 }
 
 // Open returns the segment in sealed, in place: sealed is overwritten. If the
@@ -112,7 +140,7 @@ func (s Seal) Open(key Key, sealed []byte) ([]byte, error) {
 }
 
 // keystream is AES-256-CTR with a zero IV: the cipher key belongs to one
-// segment, so it is used once.
+// segment, also where the content key opens several, so it is used once.
 func keystream(key Key, plain Root) cipher.Stream {
 	a := key.Reveal()
 	h := sha256.New()
@@ -124,83 +152,4 @@ func keystream(key Key, plain Root) cipher.Stream {
 		panic("htlcdash: " + err.Error()) // 32 bytes are always a key
 	}
 	return cipher.NewCTR(block, make([]byte, aes.BlockSize))
-}
-
-// A SealList is the seals of one Representation in presentation order.
-type SealList []Seal
-
-// The seal list on the wire, spec/01-seal.md: a header of 16 bytes, then
-// records of 147 bytes, all integers big-endian.
-const (
-	sealListMagic  = "htlcseal"
-	sealListHeader = 16
-	sealRecord     = 32 + 32 + 32 + 33 + 4 + 4 + 8 + 2
-)
-
-// SealListLength is the length in bytes of a list of n seals.
-func SealListLength(n int) int64 { return sealListHeader + int64(n)*sealRecord }
-
-// Encode gives the wire form of l.
-func (l SealList) Encode() []byte {
-	b := make([]byte, 0, SealListLength(len(l)))
-	b = append(b, sealListMagic...)
-	b = binary.BigEndian.AppendUint16(b, 1) // version
-	b = binary.BigEndian.AppendUint16(b, 1) // cipher: AES-256-CTR
-	b = binary.BigEndian.AppendUint32(b, uint32(len(l)))
-	for _, s := range l {
-		b = append(b, s.Plain[:]...)
-		b = append(b, s.Sealed[:]...)
-		b = append(b, s.KeyHash[:]...)
-		b = append(b, s.KeyPoint[:]...)
-		b = binary.BigEndian.AppendUint32(b, uint32(s.Length))
-		b = binary.BigEndian.AppendUint32(b, uint32(s.Duration.Milliseconds()))
-		b = binary.BigEndian.AppendUint64(b, uint64(s.Price))
-		b = binary.BigEndian.AppendUint16(b, uint16(s.Quality))
-	}
-	return b
-}
-
-// ParseSealList reads what Encode gives, and nothing else: the error matches
-// [ErrFormat].
-func ParseSealList(b []byte) (SealList, error) {
-	if len(b) < sealListHeader || !bytes.HasPrefix(b, []byte(sealListMagic)) {
-		return nil, fmt.Errorf("seal list: no header: %w", ErrFormat)
-	}
-	version, cipher := binary.BigEndian.Uint16(b[8:]), binary.BigEndian.Uint16(b[10:])
-	if version != 1 || cipher != 1 {
-		return nil, fmt.Errorf("seal list: version %d, cipher %d: this program knows 1 and 1: %w", version, cipher, ErrFormat)
-	}
-	n := binary.BigEndian.Uint32(b[12:])
-	if n > MaxSegments || int64(len(b)) != SealListLength(int(n)) {
-		return nil, fmt.Errorf("seal list: %d bytes for %d segments: %w", len(b), n, ErrFormat)
-	}
-	l := make(SealList, n)
-	for i := range l {
-		if err := l[i].parse(b[SealListLength(i):SealListLength(i+1)]); err != nil {
-			return nil, fmt.Errorf("seal list: segment %d: %w", i, err)
-		}
-	}
-	return l, nil
-}
-
-func (s *Seal) parse(b []byte) error {
-	b = b[copy(s.Plain[:], b):]
-	b = b[copy(s.Sealed[:], b):]
-	b = b[copy(s.KeyHash[:], b):]
-	b = b[copy(s.KeyPoint[:], b):]
-	length, price := binary.BigEndian.Uint32(b), binary.BigEndian.Uint64(b[8:])
-	s.Length = int64(length)
-	s.Duration = time.Duration(binary.BigEndian.Uint32(b[4:])) * time.Millisecond
-	s.Quality = Decibel(binary.BigEndian.Uint16(b[16:]))
-	if length == 0 || length > MaxSegmentLength {
-		return fmt.Errorf("length of %d bytes: %w", length, ErrFormat)
-	}
-	if price > uint64(MaxPrice) {
-		return fmt.Errorf("price of %d msat: %w", price, ErrFormat)
-	}
-	s.Price = lightning.Msat(price)
-	if s.KeyPoint[0] != 2 && s.KeyPoint[0] != 3 {
-		return fmt.Errorf("key point is not compressed: %w", ErrFormat)
-	}
-	return nil
 }

@@ -2,17 +2,12 @@ package htlcdash_test
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
-	"math"
-	"reflect"
 	"testing"
-	"time"
 
 	"github.com/btcsuite/btcd/btcec/v2"
 
 	"htlcdash"
-	"htlcdash/lightning"
 )
 
 // pattern is n bytes that repeat every 251, so that no two leaves are alike.
@@ -129,100 +124,6 @@ func TestOpenRefuses(t *testing.T) {
 			}
 		})
 	}
-}
-
-func sealList(t testing.TB) htlcdash.SealList {
-	t.Helper()
-	l := htlcdash.SealList{}
-	for i, n := range []int{1, 16384, 40_000} {
-		_, s, _ := seal(t, n)
-		s.Duration = time.Duration(i+1) * 1234 * time.Millisecond
-		s.Price = lightning.Msat(i) * 21_001
-		s.Quality = htlcdash.Decibel(1000 * i)
-		l = append(l, s)
-	}
-	return l
-}
-
-func TestSealListRoundTrip(t *testing.T) {
-	for name, want := range map[string]htlcdash.SealList{"none": {}, "three": sealList(t)} {
-		t.Run(name, func(t *testing.T) {
-			b := want.Encode()
-			if int64(len(b)) != htlcdash.SealListLength(len(want)) {
-				t.Errorf("%d bytes, SealListLength says %d", len(b), htlcdash.SealListLength(len(want)))
-			}
-			got, err := htlcdash.ParseSealList(b)
-			if err != nil || !reflect.DeepEqual(got, want) {
-				t.Errorf("%+v became %+v: %v", want, got, err)
-			}
-		})
-	}
-}
-
-// spoiledLists are what becomes of a list of at least one seal in bad hands.
-var spoiledLists = map[string]func([]byte) []byte{
-	"nothing":           func([]byte) []byte { return nil },
-	"half a header":     func(b []byte) []byte { return b[:15] },
-	"other magic":       func(b []byte) []byte { b[0] ^= 1; return b },
-	"later version":     func(b []byte) []byte { b[9] = 2; return b },
-	"unknown cipher":    func(b []byte) []byte { b[11] = 2; return b },
-	"cut off":           func(b []byte) []byte { return b[:len(b)-1] },
-	"trailing byte":     func(b []byte) []byte { return append(b, 0) },
-	"count too small":   func(b []byte) []byte { b[15]--; return b },
-	"count too big":     func(b []byte) []byte { b[15]++; return b },
-	"count of a liar":   put32(12, math.MaxUint32),
-	"empty segment":     put32(firstSeal+129, 0),
-	"giant segment":     put32(firstSeal+129, htlcdash.MaxSegmentLength+1),
-	"price of a liar":   put32(firstSeal+137, math.MaxUint32),
-	"point not a point": func(b []byte) []byte { b[firstSeal+96] = 4; return b },
-}
-
-const firstSeal = 16 // offset of the first record
-
-func put32(at int, v uint32) func([]byte) []byte {
-	return func(b []byte) []byte { binary.BigEndian.PutUint32(b[at:], v); return b }
-}
-
-func TestParseSealListRefuses(t *testing.T) {
-	for name, spoil := range spoiledLists {
-		t.Run(name, func(t *testing.T) {
-			if _, err := htlcdash.ParseSealList(spoil(sealList(t).Encode())); !errors.Is(err, htlcdash.ErrFormat) {
-				t.Errorf("%v, want ErrFormat", err)
-			}
-		})
-	}
-}
-
-// The sum of the dearest list there can be does not overflow.
-func TestPricesCannotOverflow(t *testing.T) {
-	l := htlcdash.SealList{{Length: 1, KeyPoint: [33]byte{2}, Price: htlcdash.MaxPrice}}
-	if _, err := htlcdash.ParseSealList(l.Encode()); err != nil {
-		t.Fatal(err)
-	}
-	var sum lightning.Msat
-	for range htlcdash.MaxSegments {
-		if sum += htlcdash.MaxPrice; sum < 0 {
-			t.Fatal("the sum overflows")
-		}
-	}
-}
-
-func FuzzParseSealList(f *testing.F) {
-	f.Add([]byte(nil))
-	f.Add(htlcdash.SealList{}.Encode())
-	f.Add(sealList(f).Encode())
-	f.Fuzz(func(t *testing.T, b []byte) {
-		l, err := htlcdash.ParseSealList(b)
-		if err != nil {
-			if !errors.Is(err, htlcdash.ErrFormat) {
-				t.Errorf("%v, want ErrFormat", err)
-			}
-			return
-		}
-		if !bytes.Equal(l.Encode(), b) {
-			t.Error("two encodings of one list")
-		}
-	})
 }
 
 // BenchmarkSealSegment is seal and hash of one segment on one core, what

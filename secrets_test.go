@@ -15,7 +15,7 @@ import (
 // printed by a method. Package fmt does not call methods of what stands in an
 // unexported field, and would print the bytes. Keys, preimages and secrets lie
 // behind pointers instead and may stand anywhere.
-var plainSecrets = []string{"Salt", "Offer", "OfferResponse", "Purchase"}
+var plainSecrets = []string{"Salt", "Offer", "OfferResponse", "Promise", "Purchase"}
 
 func TestSaltsDoNotStandInHiddenFields(t *testing.T) {
 	fields := 0

@@ -30,7 +30,7 @@ func ParsePublisherID(s string) (p PublisherID, err error) {
 }
 
 // IDOf returns the identity of the title whose MPD is mpd. The MPD names its
-// publisher, its init segments and its seal lists by digest, so the id covers
+// publisher, its init segments by digest and its seal lists by root, so the id covers
 // the whole title (spec/02-title.md).
 func IDOf(mpd []byte) TitleID {
 	return TitleID(*chainhash.TaggedHash([]byte("htlcdash/title/v1"), mpd))

@@ -61,6 +61,26 @@ func TestRootVectors(t *testing.T) {
 	checkVectors(t, "roots.json", v)
 }
 
+// A groupVector is segments that are sealed under one key.
+type groupVector struct {
+	Lengths []int           `json:"lengths"`
+	Key     string          `json:"content_key"`
+	Plain   []htlcdash.Root `json:"plain_roots"`
+	Sealed  []htlcdash.Root `json:"sealed_roots"`
+	List    string          `json:"seal_list"`
+}
+
+func makeGroup(t *testing.T) groupVector {
+	v := groupVector{Lengths: []int{20_000, 16384, 1}}
+	l, _, key := group(t, v.Lengths...)
+	a := key.Reveal()
+	v.Key, v.List = hex.EncodeToString(a[:]), hex.EncodeToString(l.Encode())
+	for _, s := range l {
+		v.Plain, v.Sealed = append(v.Plain, s.Plain), append(v.Sealed, s.Sealed)
+	}
+	return v
+}
+
 func TestSealVectors(t *testing.T) {
 	type vector struct {
 		Length       int           `json:"length"`
@@ -82,6 +102,9 @@ func TestSealVectors(t *testing.T) {
 		Secret  string            `json:"seal_secret"`
 		Vectors []vector          `json:"segments"`
 		List    string            `json:"seal_list"`
+		Root    htlcdash.ListRoot `json:"list_root"`
+		Paths   [][]string        `json:"paths"` // of each record, lowest hash first
+		Group   groupVector       `json:"group"`
 		Refused map[string]string `json:"refused_seal_lists"`
 	}{Spec: "spec/01-seal.md", Data: patternNote, Secret: hex.EncodeToString(secret[:]), Refused: map[string]string{}}
 	var list htlcdash.SealList
@@ -98,10 +121,24 @@ func TestSealVectors(t *testing.T) {
 			DurationMS: s.Duration.Milliseconds(), Price: int64(s.Price), Quality: uint16(s.Quality),
 		})
 	}
-	v.List = hex.EncodeToString(list.Encode())
+	v.List, v.Root = hex.EncodeToString(list.Encode()), list.Root()
+	for i := range list {
+		var path []string
+		for _, h := range list.Path(i) {
+			path = append(path, hex.EncodeToString(h[:]))
+		}
+		v.Paths = append(v.Paths, path)
+	}
+	v.Group = makeGroup(t)
 	for name, spoil := range spoiledLists {
 		v.Refused[name] = hex.EncodeToString(spoil(list[:1].Encode()))
 	}
+	dear, _, _ := group(t, 1, 2)
+	dear[1].Price++
+	v.Refused["group with two prices"] = hex.EncodeToString(dear.Encode())
+	slow, _, _ := group(t, 1, 2)
+	slow[0].Duration = htlcdash.MaxGroupTime
+	v.Refused["group of more than a minute"] = hex.EncodeToString(slow.Encode())
 	checkVectors(t, "seals.json", v)
 }
 

@@ -3,8 +3,9 @@
 // It buys the content key of a sealed segment by one payment, and opens the
 // segment with it:
 //
-//	offers (ahead, in batches)  provider
+//	offers (ahead, in batches)  provider, who is shown an anonymous credential
 //	sealed bytes                anyone; verified before anything is paid
+//	proof                       provider; shows that the payment will buy the key
 //	reserve -> Intend -> Pay -> Conclude -> commit
 //	           (books)  (node)  (books: outcome and key)
 //
@@ -13,9 +14,9 @@
 // watcher asks the node until it is known, also after a crash. A key that was
 // bought is in the books and is never bought again.
 //
-// What it does not protect against: under the scheme "salted" nothing proves
-// yet that a payment will buy the key. A provider that cheats gets what is
-// under way to it, which [Config].Exposure bounds, and is never paid again.
+// What it does not protect against: where the viewer allows offers without a
+// proof, a provider that cheats gets what is under way to it, which
+// [Config].Exposure bounds, and is never paid again.
 //
 // How far ahead to buy is the caller's decision; nothing here is bought that
 // was not asked for.
@@ -36,6 +37,7 @@ import (
 	"htlcdash/internal/exchange"
 	"htlcdash/internal/join"
 	"htlcdash/internal/ledger"
+	"htlcdash/internal/proof"
 	"htlcdash/lightning"
 )
 
@@ -60,6 +62,9 @@ var (
 	// ErrTerms means that an offer is not what the seal allows. Nothing was
 	// paid.
 	ErrTerms = exchange.ErrTerms
+	// ErrUnproved means that no proof shows that a payment would buy the key.
+	// Nothing was paid. It matches [ErrTerms].
+	ErrUnproved = exchange.ErrUnproved
 	// ErrCheated means that a payment did not buy the key: its money is lost,
 	// and the provider is banned.
 	ErrCheated = exchange.ErrCheated
@@ -92,9 +97,17 @@ type Config struct {
 
 	Limits Limits // zero: nothing is bought
 	Fee    Fee
-	// Exposure bounds the payments under way to one provider, which a cheat
-	// could keep. A single payment may always be under way. 0: the price of
-	// the title's dearest segment.
+	// Proofs are the ways of proof that are believed, the preferred first.
+	Proofs []proof.System
+	// Unproved allows to buy from providers that prove nothing in these ways.
+	// Each can then take what Exposure allows, once.
+	Unproved bool
+	// TokenPrice is the most that a batch of anonymous credentials may cost; 0:
+	// no provider that sells them is bought from.
+	TokenPrice lightning.Msat
+	// Exposure bounds the unproved payments under way to one provider, which a
+	// cheat could keep. A single payment may always be under way. 0: the price of
+	// the title's dearest key.
 	Exposure lightning.Msat
 	// PayBeside allows to pay a provider that has sold a key in this run while
 	// the sealed bytes are still on their way. Then those may not come, and
@@ -105,6 +118,14 @@ type Config struct {
 	// still not know it, for it to count as failed. 0: 10 s.
 	Grace time.Duration
 	Log   *slog.Logger // nil: none
+	// Complain keeps a complaint, which proves to anybody that a provider or a
+	// publisher has cheated (spec/11-fraud.md), and says where. It holds what
+	// was paid for. nil: none is kept.
+	Complain func(complaint []byte) (name string, err error)
+	// Signed gives what its publisher signed of a segment: the MPD, the
+	// signature, and the path from the seal to the root of its list. nil: no
+	// publisher is accused.
+	Signed func(ctx context.Context, seg htlcdash.Segment) (mpd, signature []byte, path [][32]byte, err error)
 	// Step is called at each step of a purchase: "before-intent", "intent",
 	// "paid", "key". Tests crash there. nil: nothing happens.
 	Step func(step string)
@@ -124,11 +145,12 @@ type Buyer struct {
 	mu      sync.Mutex
 	closed  bool
 	titles  map[htlcdash.TitleID]*title
-	peers   map[string]*peer      // by URL
-	bans    map[string]string     // why, by URL
-	flights map[[32]byte]*flight  // by hash of the key that is bought
-	past    []*flight             // that were taken up, most of an earlier run
-	doubts  map[[32]byte][]*doubt // by hash of the key
+	peers   map[string]*peer       // by URL
+	bans    map[string]string      // why, by URL
+	flights map[[32]byte]*flight   // by hash of the key that is bought
+	past    []*flight              // that were taken up, most of an earlier run
+	doubts  map[[32]byte][]*doubt  // by hash of the key
+	files   map[htlcdash.Root]bool // that are being bought
 }
 
 // A title is what a segment's title adds to it. It does not change.
@@ -159,7 +181,7 @@ func New(c Config) (*Buyer, error) {
 	b := &Buyer{
 		c: c, desk: newDesk(), news: newNews(),
 		titles: make(map[htlcdash.TitleID]*title), peers: make(map[string]*peer), flights: make(map[[32]byte]*flight),
-		doubts: make(map[[32]byte][]*doubt),
+		doubts: make(map[[32]byte][]*doubt), files: make(map[htlcdash.Root]bool),
 	}
 	b.alive, b.close = context.WithCancel(context.Background())
 	if err := b.restore(b.alive); err != nil {
@@ -242,7 +264,7 @@ func (b *Buyer) openAccount(ctx context.Context, id htlcdash.TitleID) error {
 func budgetSetting(id htlcdash.TitleID) string { return "budget/" + id.String() }
 
 // AddTitle makes the segments of a title buyable: dearest is the price of its
-// dearest segment, and providers sell it, the preferred first. Called again it
+// dearest key, and providers sell it, the preferred first. Called again it
 // replaces both.
 func (b *Buyer) AddTitle(ctx context.Context, id htlcdash.TitleID, dearest lightning.Msat, providers []*Provider) error {
 	if err := b.openAccount(ctx, id); err != nil {
@@ -256,6 +278,12 @@ func (b *Buyer) AddTitle(ctx context.Context, id htlcdash.TitleID, dearest light
 	}
 	b.titles[id] = t
 	b.till.change(id, func(a *Account) { a.Risk = b.exposure(t) })
+	if !b.closed {
+		b.work.Go(func() { b.recallLost(id) })
+		for _, p := range t.peers {
+			b.work.Go(func() { b.meet(p) })
+		}
+	}
 	return nil
 }
 
@@ -268,7 +296,8 @@ func (b *Buyer) peer(p *Provider) *peer {
 		for _, f := range b.past {
 			if f.Provider == p.URL() && !f.over {
 				f.peer = known
-				known.exposed += f.Amount
+				known.underway++
+				known.exposed += f.risk()
 			}
 		}
 		b.peers[p.URL()] = known
@@ -277,6 +306,9 @@ func (b *Buyer) peer(p *Provider) *peer {
 }
 
 func (b *Buyer) exposure(t *title) lightning.Msat {
+	if !b.c.Unproved {
+		return 0
+	}
 	if b.c.Exposure > 0 {
 		return b.c.Exposure
 	}
@@ -363,7 +395,7 @@ func (b *Buyer) segment(ctx context.Context, seg htlcdash.Segment) ([]byte, erro
 		return nil, err
 	}
 	if !owned && b.flight(seg) == nil {
-		if err := b.till.admits(seg.Title); err != nil {
+		if err := b.till.admits(seg.Title); err != nil && !b.has(ctx, seg) {
 			return nil, err
 		}
 	}
@@ -377,7 +409,11 @@ func (b *Buyer) segment(ctx context.Context, seg htlcdash.Segment) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	return seg.Open(key, slices.Clone(sealed))
+	plain, err := seg.Open(key, slices.Clone(sealed))
+	if errors.Is(err, htlcdash.ErrCorrupt) {
+		b.accusePublisher(ctx, seg, key, sealed)
+	}
+	return plain, err
 }
 
 // A download is sealed bytes on their way.
@@ -394,7 +430,7 @@ func (b *Buyer) download(ctx context.Context, seg htlcdash.Segment) *download {
 	begun := time.Now()
 	go func() {
 		defer close(d.done)
-		d.data, d.err = b.c.Sealed.Get(ctx, seg.SealedBlob())
+		d.data, d.err = b.c.Sealed.Get(withTitle(ctx, seg.Title), seg.SealedBlob())
 		d.took = time.Since(begun)
 	}()
 	return d
@@ -409,8 +445,24 @@ func (d *download) wait(ctx context.Context) ([]byte, error) {
 	}
 }
 
-// buy gets the key of seg from the first provider that delivers it.
+// buy gets the key of seg from the first provider that delivers it. Others may
+// buy the same key meanwhile, for another segment that it opens: then that one
+// is taken, also where nothing is left for a second.
 func (b *Buyer) buy(ctx context.Context, seg htlcdash.Segment, d *download) (htlcdash.Key, error) {
+	key, err := b.buyAnew(ctx, seg, d)
+	if err == nil || ctx.Err() != nil {
+		return key, err
+	}
+	if f := b.flight(seg); f != nil {
+		return f.wait(ctx)
+	}
+	if owned, e := b.c.Ledger.Key(ctx, seg.Seal); e == nil {
+		return owned, nil
+	}
+	return key, err
+}
+
+func (b *Buyer) buyAnew(ctx context.Context, seg htlcdash.Segment, d *download) (htlcdash.Key, error) {
 	t, err := b.title(seg.Title)
 	if err != nil {
 		return htlcdash.Key{}, err
@@ -451,26 +503,51 @@ func anotherMayHelp(err error) bool {
 	return errors.Is(err, lightning.ErrFailed) || errors.Is(err, ErrCheated) || errors.Is(err, ErrExposure) || errors.Is(err, ErrTerms)
 }
 
-// accept pays for q once the sealed bytes are in hand and the provider's
-// exposure allows it.
+// accept pays for q once the sealed bytes are in hand, and a proof that the
+// payment buys their key; or, without that, once the provider's exposure allows
+// it.
 func (b *Buyer) accept(ctx context.Context, t *title, seg htlcdash.Segment, q *quote, d *download, patience time.Duration) (htlcdash.Key, error) {
+	proof := b.prove(t, seg, q)
 	if !b.c.PayBeside || !q.peer.isProven() {
 		if _, err := d.wait(ctx); err != nil {
-			b.desk.put(seg, q) // not used
+			if proof.wait(ctx) == nil {
+				b.desk.put(seg, q) // not used
+			}
 			return htlcdash.Key{}, err
 		}
 	}
-	if err := q.peer.expose(ctx, q.inv.Amount, b.exposure(t), patience); err != nil {
+	if err := proof.wait(ctx); err != nil {
+		return htlcdash.Key{}, err
+	}
+	risk := q.risk()
+	if err := q.peer.expose(ctx, risk, b.exposure(t), patience); err != nil {
 		b.desk.put(seg, q)
 		return htlcdash.Key{}, err
 	}
 	f, mine, err := b.begin(ctx, seg, q, d)
 	if !mine {
-		q.peer.proved(q.inv.Amount)
+		q.peer.proved(risk)
 		b.desk.put(seg, q)
 	}
 	if err != nil {
 		return htlcdash.Key{}, err
 	}
 	return f.wait(ctx)
+}
+
+// risk is what the provider could keep of the payment for q.
+func (q *quote) risk() lightning.Msat {
+	if how, _ := q.proved(); how != "" {
+		return 0
+	}
+	return q.inv.Amount
+}
+
+// proved is how q was proved, and what that took; empty: it was not. Only who has
+// waited for its proof may ask.
+func (q *quote) proved() (how string, took time.Duration) {
+	if q.proof == nil {
+		return "", 0
+	}
+	return q.proof.how, q.proof.took
 }

@@ -14,6 +14,8 @@ import (
 	"htlcdash/buyer"
 	"htlcdash/internal/exchange"
 	"htlcdash/internal/ledger"
+	"htlcdash/internal/proof"
+	"htlcdash/internal/proof/vole"
 	"htlcdash/internal/seller"
 	"htlcdash/internal/title"
 	"htlcdash/internal/title/titletest"
@@ -57,6 +59,7 @@ func TestMarket(t *testing.T) {
 	b, err := buyer.New(buyer.Config{
 		Ledger: own, Payer: viewer, Sealed: sealed,
 		Limits: buyer.Limits{Segment: buyer.NoLimit, Title: 100 * lightning.Sat, Day: buyer.NoLimit},
+		Proofs: []proof.System{vole.Bits80},
 	})
 	must(t, err)
 	defer b.Close()
@@ -95,7 +98,7 @@ func sell(t *testing.T, made *titletest.Title, node *sim.Node) (books *ledger.Le
 	books, err := ledger.Open(filepath.Join(t.TempDir(), "sales.db"))
 	must(t, err)
 	s, err := seller.New(t.Context(), seller.Config{
-		Titles: []string{made.Dir}, Payee: node, Node: node.ID(), Books: books, Secret: exchange.NewSecret([32]byte{1}),
+		Titles: []string{made.Dir}, Payee: node, Node: node.ID(), Books: books, Secret: exchange.NewSecret([32]byte{1}), Proofs: []proof.System{vole.Bits80},
 	})
 	must(t, err)
 	public, err := net.Listen("tcp", "127.0.0.1:0")

@@ -24,6 +24,8 @@ type Purchase struct {
 	At             time.Time        `json:"at"`
 	Offer          time.Duration    `json:"offer_ns"` // asking for the offer; often ahead
 	Bytes          time.Duration    `json:"bytes_ns"` // fetching the sealed bytes; 0 if paid beside
+	Proof          string           `json:"proof"`    // how the key was proved before it was paid for; empty: it was not
+	Proving        time.Duration    `json:"proof_ns"` // getting and verifying the proof; beside the bytes
 	Took           time.Duration    `json:"took_ns"`  // from the reservation to the outcome
 	Reason         string           `json:"reason,omitempty"`
 }
@@ -32,7 +34,7 @@ func (f *flight) view(state string) Purchase {
 	return Purchase{
 		Hash: f.Hash, Title: f.Title, Representation: f.Representation, Index: f.Index, Provider: f.Provider,
 		Amount: f.Amount, Fee: f.Fee, State: state, Lost: f.Lost, At: time.Now(),
-		Offer: f.offer, Bytes: f.bytes, Took: time.Since(f.began), Reason: f.Reason,
+		Offer: f.offer, Bytes: f.bytes, Proof: f.Proof, Proving: f.proving, Took: time.Since(f.began), Reason: f.Reason,
 	}
 }
 

@@ -19,20 +19,35 @@ type quote struct {
 	peer           *peer
 	exchange.Offer // by this name, so that its salt does not print
 	inv            lightning.Invoice
+	signer         htlcdash.ProviderID
+	pass           *pass         // that it was made to
 	took           time.Duration // to ask for it
+	proof          *proving      // nil: not asked for yet; guarded by Buyer.mu
+	promise        []byte        // of a chunk: what was signed, and
+	parcel         []byte        // what the key opens
 }
 
 // A desk keeps quotes until they are used or too old, and knows which are
 // being asked for.
 type desk struct {
 	mu     sync.Mutex
-	quotes map[htlcdash.Segment]*quote
-	asking map[htlcdash.Segment]chan struct{} // closed when the answer is in
+	quotes map[ware]*quote
+	asking map[ware]chan struct{} // closed when the answer is in
 }
 
 func newDesk() *desk {
-	return &desk{quotes: make(map[htlcdash.Segment]*quote), asking: make(map[htlcdash.Segment]chan struct{})}
+	return &desk{quotes: make(map[ware]*quote), asking: make(map[ware]chan struct{})}
 }
+
+// A ware is a key as a title sells it: a quote for any of the segments that the
+// key opens will do for the others, whose seals have the same ceiling.
+type ware struct {
+	title htlcdash.TitleID
+	key   [32]byte // its hash
+	price lightning.Msat
+}
+
+func wareOf(seg htlcdash.Segment) ware { return ware{seg.Title, seg.KeyHash, seg.Price} }
 
 // margin is the life that a quote needs, so that a payment does not arrive at
 // an invoice that has expired.
@@ -48,42 +63,75 @@ func (q *quote) usable(now time.Time, tried map[*peer]bool) bool {
 func (d *desk) take(seg htlcdash.Segment, tried map[*peer]bool) (q *quote, wait chan struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if q, ok := d.quotes[seg]; ok {
-		delete(d.quotes, seg)
+	w := wareOf(seg)
+	if q, ok := d.quotes[w]; ok {
+		delete(d.quotes, w)
 		if q.usable(time.Now(), tried) {
 			return q, nil
 		}
 	}
-	if wait, ok := d.asking[seg]; ok {
+	if wait, ok := d.asking[w]; ok {
 		return nil, wait
 	}
-	d.asking[seg] = make(chan struct{})
+	d.asking[w] = make(chan struct{})
 	return nil, nil
 }
 
 // wanted returns those of segs that have no usable quote and are not asked
-// for. The caller must call asked for them.
+// for, one for each key. The caller must call asked for them.
 func (d *desk) wanted(segs []htlcdash.Segment) (out []htlcdash.Segment) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := time.Now()
 	for _, seg := range segs {
-		q, ok := d.quotes[seg]
-		if _, busy := d.asking[seg]; busy || (ok && q.usable(now, nil)) {
+		w := wareOf(seg)
+		q, ok := d.quotes[w]
+		if _, busy := d.asking[w]; busy || (ok && q.usable(now, nil)) {
 			continue
 		}
-		d.asking[seg] = make(chan struct{})
+		d.asking[w] = make(chan struct{})
 		out = append(out, seg)
 	}
 	return out
+}
+
+// look returns the usable quote for seg and leaves it where it is, or nil if
+// there is none. It waits if one is being asked for.
+func (d *desk) look(ctx context.Context, seg htlcdash.Segment) (*quote, error) {
+	for {
+		d.mu.Lock()
+		q, wait := d.quotes[wareOf(seg)], d.asking[wareOf(seg)]
+		d.mu.Unlock()
+		if q != nil && q.usable(time.Now(), nil) {
+			return q, nil
+		}
+		if wait == nil {
+			return nil, nil
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// drop forgets q, unless somebody has taken it.
+func (d *desk) drop(seg htlcdash.Segment, q *quote) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.quotes[wareOf(seg)] == q {
+		delete(d.quotes, wareOf(seg))
+	}
 }
 
 func (d *desk) asked(segs []htlcdash.Segment) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, seg := range segs {
-		close(d.asking[seg])
-		delete(d.asking, seg)
+		w := wareOf(seg)
+		close(d.asking[w])
+		delete(d.asking, w)
 	}
 }
 
@@ -97,7 +145,7 @@ func (d *desk) put(seg htlcdash.Segment, q *quote) {
 			delete(d.quotes, s)
 		}
 	}
-	d.quotes[seg] = q
+	d.quotes[wareOf(seg)] = q
 }
 
 // quote returns an offer for seg from a peer that was not tried: one asked for
@@ -159,12 +207,18 @@ const offerTimeout = 5 * time.Second
 func (b *Buyer) askPeer(ctx context.Context, p *peer, t *title, segs []htlcdash.Segment) (left []htlcdash.Segment, err error) {
 	ask, cancel := context.WithTimeout(ctx, offerTimeout)
 	defer cancel()
-	req := exchange.OfferRequest{Title: t.id, Scheme: exchange.SchemeSalted, Nonce: exchange.NewNonce()}
+	req := exchange.OfferRequest{Title: t.id, Scheme: exchange.SchemeSalted, Try: exchange.NewTry()}
 	for _, seg := range segs {
 		req.Sealed = append(req.Sealed, seg.Sealed)
 	}
 	begun := time.Now()
-	offers, err := p.offers(ask, req)
+	var offers []exchange.Offer
+	var shown *pass
+	err = b.withPass(ask, p, t, func(v *pass) (err error) {
+		shown = v
+		offers, err = p.offers(ask, v.credential, req)
+		return err
+	})
 	if err != nil {
 		if ctx.Err() == nil {
 			p.failed()
@@ -179,7 +233,7 @@ func (b *Buyer) askPeer(ctx context.Context, p *peer, t *title, segs []htlcdash.
 			left, errs = append(left, segs[i]), append(errs, fmt.Errorf("%s: segment %d of %s: %w", p, segs[i].Index, segs[i].Representation, err))
 			continue
 		}
-		q.took = time.Since(begun)
+		q.pass, q.took = shown, time.Since(begun)
 		b.desk.put(segs[i], q)
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -197,11 +251,12 @@ func (b *Buyer) check(p *peer, o exchange.Offer, seg htlcdash.Segment) (*quote, 
 	if o.Error == "" && o.Price > seg.Price {
 		return nil, fmt.Errorf("%w: %v, publisher's price %v: %w", ErrPrice, o.Price, seg.Price, exchange.ErrTerms)
 	}
-	inv, _, err := exchange.Salted{}.Check(o, seg.Seal, time.Now())
+	signer := p.purse.known().Key
+	inv, err := exchange.Salted{}.Check(o, signer, seg, time.Now())
 	if err != nil {
 		return nil, err
 	}
-	q := &quote{peer: p, Offer: o, inv: inv}
+	q := &quote{peer: p, Offer: o, inv: inv, signer: signer}
 	if inv.Expiry > maxLife {
 		return nil, fmt.Errorf("invoice for more than %v: %w", maxLife, exchange.ErrTerms)
 	}
@@ -212,8 +267,9 @@ func (b *Buyer) check(p *peer, o exchange.Offer, seg htlcdash.Segment) (*quote, 
 }
 
 // Prepare asks, ahead of need, for offers for segs in as few requests as can
-// be: then a purchase needs no round trip but the payment itself. It spends
-// nothing and fetches no sealed bytes, see [Buyer.Download]. It returns when
+// be: then a purchase needs no round trips but for the proof, beside the bytes,
+// and for the payment. It spends nothing and fetches neither proofs nor sealed
+// bytes, see [Buyer.Ready] and [Buyer.Download]. It returns when
 // the offers are there, or could not be had, or ctx is done: what fails will be
 // asked for again when it is bought.
 func (b *Buyer) Prepare(ctx context.Context, segs []htlcdash.Segment) {
@@ -235,7 +291,7 @@ func (b *Buyer) Prepare(ctx context.Context, segs []htlcdash.Segment) {
 // sealed bytes, if that keeps any. It spends nothing. It takes its share of the
 // line from what is needed now, so it is for few segments.
 func (b *Buyer) Download(ctx context.Context, seg htlcdash.Segment) error {
-	_, err := b.c.Sealed.Get(ctx, seg.SealedBlob())
+	_, err := b.c.Sealed.Get(withTitle(ctx, seg.Title), seg.SealedBlob())
 	return err
 }
 

@@ -17,11 +17,12 @@ import (
 // is in the books. Only its own goroutine changes it.
 type flight struct {
 	ledger.Purchase
-	inv   lightning.Invoice // zero for a payment of an earlier run
-	hold  *hold
-	began time.Time
-	offer time.Duration // what the offer took, and
-	bytes time.Duration // what the sealed bytes took
+	inv     lightning.Invoice // zero for a payment of an earlier run
+	hold    *hold
+	began   time.Time
+	offer   time.Duration // what the offer took,
+	bytes   time.Duration // what the sealed bytes took, and
+	proving time.Duration // what the proof took
 
 	looked func()        // closes asked
 	asked  chan struct{} // closed when the node was asked once, after a restart
@@ -33,6 +34,14 @@ type flight struct {
 
 	peer *peer // whose exposure it counts in, nil: none's; guarded by Buyer.mu
 	over bool  // it counts in no exposure any more; guarded by Buyer.mu
+}
+
+// risk is what the provider could keep.
+func (f *flight) risk() lightning.Msat {
+	if f.Proof != "" {
+		return 0
+	}
+	return f.Amount
 }
 
 func (f *flight) seal() htlcdash.Seal { return htlcdash.Seal{Sealed: f.Sealed, KeyHash: f.KeyHash} }
@@ -101,19 +110,24 @@ func (b *Buyer) tryBegin(seg htlcdash.Segment, q *quote, d *download) (f *flight
 	f = &flight{
 		Purchase: ledger.Purchase{
 			Hash: q.inv.Hash, Title: seg.Title, Representation: seg.Representation, Index: seg.Index,
-			Sealed: seg.Sealed, KeyHash: seg.KeyHash, Provider: q.peer.URL(), Payee: q.inv.Payee,
+			Sealed: q.Sealed, KeyHash: seg.KeyHash, Provider: q.peer.URL(), Payee: q.inv.Payee,
 			Amount: q.inv.Amount, Salt: q.Salt, Bolt11: q.inv.Bolt11, Created: time.Now(),
+			Counter: q.Counter, Expires: q.Expires, Signer: q.signer, Signature: q.Signature,
+			Promise: q.promise, Parcel: q.parcel,
 		},
 		inv: q.inv, offer: q.took, began: time.Now(), peer: q.peer,
 	}
+	f.Proof, f.proving = q.proved()
 	if f.hold, err = b.till.reserve(seg.Title, f.Amount, b.c.Fee.of(f.Amount)); err != nil {
 		return nil, false, err
 	}
 	f.MaxFee = f.hold.fee
-	select {
-	case <-d.done:
-		f.bytes = d.took
-	default: // paid beside the download
+	if d != nil {
+		select {
+		case <-d.done:
+			f.bytes = d.took
+		default: // paid beside the download
+		}
 	}
 	b.launch(f, func() { b.pay(f) })
 	return f, true, nil
@@ -236,7 +250,7 @@ func (b *Buyer) settle(f *flight, out lightning.Payment) {
 	var err error
 	if out.State == lightning.Paid {
 		b.c.Step("paid")
-		key, err = b.prove(f, out)
+		key, err = b.open(f, out)
 	} else {
 		err = b.failed(f, out)
 	}
@@ -269,17 +283,26 @@ func (b *Buyer) failed(f *flight, out lightning.Payment) error {
 	return err
 }
 
-// prove turns the preimage into the key. A provider whose preimage is not the
-// key has cheated.
-func (b *Buyer) prove(f *flight, out lightning.Payment) (htlcdash.Key, error) {
+// open turns the preimage into the key. A provider whose preimage is not the
+// key has cheated. Where the wallet gives no preimage, the provider is asked.
+func (b *Buyer) open(f *flight, out lightning.Payment) (htlcdash.Key, error) {
 	if !out.Preimage.Opens(f.Hash) {
-		// Not the provider's doing: a wallet that settles in its own books
-		// may have no preimage.
-		return htlcdash.Key{}, fmt.Errorf("payment %s to %s: the node gives no preimage: %w", f.Hash, f.Provider, ErrCheated)
+		b.mu.Lock()
+		p := f.peer
+		b.mu.Unlock()
+		if p == nil {
+			return htlcdash.Key{}, fmt.Errorf("payment %s: the node gives no preimage, and %s is not configured: %w", f.Hash, f.Provider, ErrCheated)
+		}
+		key, err := b.recall(b.alive, p, f.Purchase)
+		if err != nil {
+			err = fmt.Errorf("payment %s to %s: the node gives no preimage, nor does the provider: %w: %w", f.Hash, f.Provider, ErrCheated, err)
+		}
+		return key, err
 	}
 	key, err := exchange.Salted{}.Key(out.Preimage, f.Salt, f.seal())
 	if err != nil {
 		b.ban(f, err)
+		b.complain(f.Provider, saltedComplaint(f.Purchase, out.Preimage))
 		err = fmt.Errorf("%s took %v: %w", f.Provider, out.Spent(), err)
 	}
 	return key, err
@@ -361,7 +384,7 @@ func (b *Buyer) free(f *flight, out lightning.Payment, key htlcdash.Key) {
 	f.over = true
 	b.mu.Unlock()
 	if p != nil {
-		p.proved(f.Amount)
+		p.proved(f.risk())
 	}
 }
 

@@ -16,13 +16,15 @@ import (
 type peer struct {
 	*Provider
 
+	purse *purse
 	stall time.Duration // of payments, after which it gives way to others
 
 	mu       sync.Mutex
 	banned   string         // why; empty: not
-	exposed  lightning.Msat // sent, and not yet proved to have bought a key
-	moved    time.Time      // when exposed last shrank, or began
-	freed    chan struct{}  // closed when exposed shrinks, and replaced
+	underway int            // payments whose outcome is not known
+	exposed  lightning.Msat // of them: what it could keep, since nothing proves that they buy keys
+	moved    time.Time      // when underway last shrank, or began
+	freed    chan struct{}  // closed when underway shrinks, and replaced
 	latency  time.Duration  // of payments, smoothed
 	proven   bool           // has sold a key in this run
 	failures int            // in a row
@@ -30,20 +32,21 @@ type peer struct {
 }
 
 func newPeer(p *Provider, stall time.Duration) *peer {
-	return &peer{Provider: p, stall: stall, freed: make(chan struct{}), latency: guess}
+	return &peer{Provider: p, purse: newPurse(), stall: stall, freed: make(chan struct{}), latency: guess}
 }
 
 // guess is the latency of a provider that was never tried: one that is slower
 // than that gives way to it.
 const guess = 150 * time.Millisecond
 
-// expose waits until amount more may be under way to p. Alone, any amount
-// may. The error matches [ErrExposure] if it takes longer than patience.
-func (p *peer) expose(ctx context.Context, amount, limit lightning.Msat, patience time.Duration) error {
+// expose waits until one more payment may be under way to p, of which it could
+// keep risk. Alone, any may. While p lets a payment hang no other is sent. The
+// error matches [ErrExposure] if it takes longer than patience.
+func (p *peer) expose(ctx context.Context, risk, limit lightning.Msat, patience time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, ErrExposure)
 	defer cancel()
 	for {
-		freed, ok := p.tryExpose(amount, limit)
+		freed, ok := p.tryExpose(risk, limit)
 		if ok {
 			return nil
 		}
@@ -55,24 +58,30 @@ func (p *peer) expose(ctx context.Context, amount, limit lightning.Msat, patienc
 	}
 }
 
-func (p *peer) tryExpose(amount, limit lightning.Msat) (freed chan struct{}, ok bool) {
+func (p *peer) tryExpose(risk, limit lightning.Msat) (freed chan struct{}, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.exposed > 0 && amount > limit-p.exposed {
+	if p.exposed > 0 && risk > limit-p.exposed || p.hangs(time.Now()) {
 		return p.freed, false
 	}
-	if p.exposed == 0 {
+	if p.underway == 0 {
 		p.moved = time.Now()
 	}
-	p.exposed += amount
+	p.underway++
+	p.exposed += risk
 	return nil, true
 }
 
-// proved ends the exposure to amount.
-func (p *peer) proved(amount lightning.Msat) {
+// hangs reports whether payments to p are under way and none has ended for
+// long. It needs p.mu.
+func (p *peer) hangs(now time.Time) bool { return p.underway > 0 && now.Sub(p.moved) > p.stall }
+
+// proved ends the exposure to a payment.
+func (p *peer) proved(risk lightning.Msat) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.exposed -= amount
+	p.underway--
+	p.exposed -= risk
 	p.moved = time.Now()
 	close(p.freed)
 	p.freed = make(chan struct{})
@@ -124,7 +133,7 @@ func rank(peers []*peer) []*peer {
 	for _, p := range peers {
 		p.mu.Lock()
 		if p.banned == "" {
-			all = append(all, standing{p, now.Before(p.benched) || p.exposed > 0 && now.Sub(p.moved) > p.stall, p.latency})
+			all = append(all, standing{p, now.Before(p.benched) || p.hangs(now), p.latency})
 		}
 		p.mu.Unlock()
 	}

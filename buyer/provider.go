@@ -3,6 +3,7 @@ package buyer
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"htlcdash"
+	"htlcdash/internal/credential"
 	"htlcdash/internal/exchange"
 	"htlcdash/lightning"
 )
@@ -65,11 +67,49 @@ type ProviderInfo struct {
 	Alias    string           `json:"alias"`
 	Schemes  []string         `json:"schemes"`
 	MaxBatch int              `json:"max_batch"`
+
+	Key         htlcdash.ProviderID `json:"key"`    // signs its offers
+	Proofs      []string            `json:"proofs"` // in which it proves them
+	Credentials CredentialInfo      `json:"credentials"`
 }
+
+// CredentialInfo is what a provider says of its anonymous credentials.
+type CredentialInfo struct {
+	Issue    string         `json:"issue"` // "free", "limited" or "sold"
+	Price    lightning.Msat `json:"price_msat"`
+	MaxBatch int            `json:"max_batch"`
+	Life     int64          `json:"life_s"` // of one in use, in seconds
+	Keys     []IssuerKey    `json:"keys"`   // the first one issues
+}
+
+// An IssuerKey is a public key for credentials (spec/08-credential.md).
+type IssuerKey struct {
+	Key     PublicKey `json:"key"`
+	Expires int64     `json:"expires"` // Unix seconds
+}
+
+// A PublicKey is 32 bytes, an element of ristretto255, if its provider is
+// honest. It is hexadecimal in JSON.
+type PublicKey [32]byte
+
+// UnmarshalText reads 64 hexadecimal digits.
+func (k *PublicKey) UnmarshalText(b []byte) error { return (*htlcdash.Root)(k).UnmarshalText(b) }
+
+// MarshalText gives 64 hexadecimal digits.
+func (k PublicKey) MarshalText() ([]byte, error) { return htlcdash.Root(k).MarshalText() }
+
+// maxKeys bounds the keys and systems that a provider may name.
+const maxKeys = 16
 
 // Info asks the provider who it is.
 func (p *Provider) Info(ctx context.Context) (info ProviderInfo, err error) {
-	return info, p.getJSON(ctx, "v1/provider", &info)
+	if err := p.getJSON(ctx, "v1/provider", &info); err != nil {
+		return ProviderInfo{}, err
+	}
+	if len(info.Credentials.Keys) > maxKeys || len(info.Proofs) > maxKeys {
+		return ProviderInfo{}, fmt.Errorf("%s: more than %d keys or proofs: %w", p, maxKeys, htlcdash.ErrFormat)
+	}
+	return info, nil
 }
 
 // TitleInfo is what a provider says of a title that it sells. All of it is a
@@ -173,18 +213,12 @@ func (p *Provider) slice(resp *http.Response, offset, limit int64) ([]byte, erro
 	return b, nil
 }
 
+// errPass means that a provider does not take a credential, or no more.
+var errPass = fmt.Errorf("%w: it wants another credential", exchange.ErrRefused)
+
 // offers asks for offers. The answer is checked in form, not in its terms.
-func (p *Provider) offers(ctx context.Context, req exchange.OfferRequest) ([]exchange.Offer, error) {
-	body, err := json.Marshal(req)
-	if err != nil {
-		return nil, err
-	}
-	r, err := p.request(ctx, http.MethodPost, "v1/offers", bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	r.Header.Set("Content-Type", "application/json")
-	b, err := p.read(r, exchange.MaxResponseBytes)
+func (p *Provider) offers(ctx context.Context, c credential.Credential, req exchange.OfferRequest) ([]exchange.Offer, error) {
+	b, err := p.post(ctx, c, "v1/offers", req, exchange.MaxResponseBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -193,6 +227,86 @@ func (p *Provider) offers(ctx context.Context, req exchange.OfferRequest) ([]exc
 		return nil, fmt.Errorf("%s: %w", p, err)
 	}
 	return resp.Offers, nil
+}
+
+// proof asks for one proof. It is not verified.
+func (p *Provider) proof(ctx context.Context, c credential.Credential, req exchange.ProofRequest) ([]byte, error) {
+	b, err := p.post(ctx, c, "v1/proofs", req, exchange.MaxProofBytes+4)
+	if err != nil {
+		return nil, err
+	}
+	r := bytes.NewReader(b)
+	pf, err := exchange.ReadProof(r)
+	if err == nil && r.Len() > 0 {
+		err = htlcdash.ErrFormat
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", p, err)
+	}
+	return pf, nil
+}
+
+// recall asks for the preimage of a sale that a credential may have made. It is
+// zero if the provider does not know of a payment.
+func (p *Provider) recall(ctx context.Context, c credential.Credential, req exchange.KeyRequest) (lightning.Preimage, error) {
+	b, err := p.post(ctx, c, "v1/keys", req, exchange.MaxRequestBytes)
+	if err != nil {
+		return lightning.Preimage{}, err
+	}
+	found, err := exchange.ParseKeyResponse(b, req)
+	if err != nil {
+		return lightning.Preimage{}, fmt.Errorf("%s: %w", p, err)
+	}
+	return found[0], nil
+}
+
+// tokens asks for anonymous tokens, with the preimage of the payment where they
+// were paid for. If the provider wants money first, it returns its offer.
+func (p *Provider) tokens(ctx context.Context, request []byte, paid lightning.Preimage) (response, offer []byte, err error) {
+	r, err := p.request(ctx, http.MethodPost, "v1/credentials", bytes.NewReader(request))
+	if err != nil {
+		return nil, nil, err
+	}
+	r.Header.Set("Content-Type", credential.RequestType)
+	if !paid.IsZero() {
+		b := paid.Reveal()
+		r.Header.Set("Authorization", exchange.SchemePreimage+" "+hex.EncodeToString(b[:]))
+	}
+	resp, err := p.client.Do(r)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s does not answer: %w", p, unwrapURL(err))
+	}
+	defer resp.Body.Close()
+	wanted := resp.StatusCode == http.StatusPaymentRequired && paid.IsZero()
+	if !wanted {
+		if err := refusal(resp); err != nil {
+			return nil, nil, fmt.Errorf("%s: %s: %w", p, r.URL.Path, err)
+		}
+	}
+	const limit = max(credential.MaxResponseBytes, exchange.MaxRequestBytes)
+	b, err := io.ReadAll(io.LimitReader(resp.Body, limit))
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", p, err)
+	}
+	if wanted {
+		return nil, b, nil
+	}
+	return b, nil, nil
+}
+
+// post sends a message as JSON for the holder of a credential.
+func (p *Provider) post(ctx context.Context, c credential.Credential, file string, message any, limit int64) ([]byte, error) {
+	body, err := json.Marshal(message)
+	if err != nil {
+		return nil, err
+	}
+	r, err := p.request(ctx, http.MethodPost, file, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Authorization", c.Authorization(http.MethodPost, "/"+file, body, time.Now()))
+	return p.read(r, limit)
 }
 
 func (p *Provider) getJSON(ctx context.Context, file string, v any) error {
@@ -260,6 +374,8 @@ func refusal(resp *http.Response) error {
 	switch code := resp.StatusCode; {
 	case code == http.StatusOK, code == http.StatusPartialContent, code == http.StatusRequestedRangeNotSatisfiable:
 		return nil
+	case code == http.StatusUnauthorized:
+		return errPass
 	case code == http.StatusNotFound, code == http.StatusGone:
 		return htlcdash.ErrNotFound
 	case code == http.StatusTooManyRequests:

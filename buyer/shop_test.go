@@ -3,6 +3,8 @@ package buyer_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,8 +20,10 @@ import (
 
 	"htlcdash"
 	"htlcdash/buyer"
+	"htlcdash/internal/credential"
 	"htlcdash/internal/exchange"
 	"htlcdash/internal/ledger"
+	"htlcdash/internal/proof"
 	"htlcdash/lightning"
 	"htlcdash/lightning/sim"
 )
@@ -102,9 +107,19 @@ type shop struct {
 	*httptest.Server
 	w        *world
 	node     *sim.Node
-	patience time.Duration                                          // of those who ask it; 0: for ever
-	requests atomic.Int64                                           // for offers
-	spoil    func(seg htlcdash.Segment, o *exchange.Offer)          // tampers with each offer
+	patience time.Duration                                       // of those who ask it; 0: for ever
+	requests atomic.Int64                                        // for offers
+	spoil    func(seg htlcdash.Segment, o *exchange.Offer)       // tampers with each offer, and signs it all the same
+	forge    func(o *exchange.Offer)                             // tampers with each signed offer
+	lie      func(req *exchange.ProofRequest, o *exchange.Offer) // tampers with what is proved
+	proofs   []proof.System                                      // in which it proves
+	price    lightning.Msat                                      // of credentials; 0: none
+	keys     credential.IssuerKey
+	till     exchange.Till
+	tokens   atomic.Int64 // batches given out
+	silent   atomic.Bool  // gives out no credentials that were paid for
+	saw      func(title htlcdash.TitleID, token string)
+	paid     func(lightning.Hash) bool                              // whether it tells a key again; nil: as its node says
 	answer   func(w http.ResponseWriter, offers []byte) (done bool) // answers in its own way
 	key      func(htlcdash.Root) htlcdash.Key                       // sells this key; nil: the right one
 }
@@ -113,11 +128,136 @@ func (w *world) shop(t testing.TB, name string) *shop {
 	t.Helper()
 	s := &shop{w: w, node: w.net.Node(name)}
 	w.net.Connect(w.router, s.node, channel, 0)
+	secret := exchange.NewSecret(sha256.Sum256([]byte(name)))
+	s.till = exchange.NewTill(s.node, secret, 0)
+	s.useKeys(t, 1)
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/provider", s.info)
+	mux.HandleFunc("POST /v1/credentials", s.credentials)
 	mux.HandleFunc("POST /v1/offers", s.offers)
+	mux.HandleFunc("POST /v1/proofs", s.prove)
+	mux.HandleFunc("POST /v1/keys", s.tell)
 	s.Server = httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	return s
+}
+
+// useKeys changes the keys of credentials.
+func (s *shop) useKeys(t testing.TB, e credential.Epoch) {
+	t.Helper()
+	var err error
+	s.keys, err = credential.NewIssuerKey(s.till.Secret.Issuer(), e)
+	must(t, err)
+}
+
+func (s *shop) info(w http.ResponseWriter, _ *http.Request) {
+	names := []string{}
+	for _, sys := range s.proofs {
+		names = append(names, sys.Name())
+	}
+	_ = json.NewEncoder(w).Encode(map[string]any{
+		"version": 1, "node": s.node.ID(), "key": s.till.Key.ID(), "proofs": names, "max_batch": exchange.MaxBatch,
+		"credentials": map[string]any{
+			"issue": "free", "max_batch": 32, "life_s": 3600, "price_msat": s.price,
+			"keys": []any{map[string]any{"key": s.keys.Public(), "expires": time.Now().Add(time.Hour).Unix()}},
+		},
+	})
+}
+
+func (s *shop) credentials(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	if s.price > 0 && s.till.TokensPaid(body, r.Header.Get("Authorization"), time.Now()) != nil {
+		offer, err := s.till.SellTokens(r.Context(), body, s.price, time.Now())
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.WriteHeader(http.StatusPaymentRequired)
+		_ = json.NewEncoder(w).Encode(offer)
+		return
+	}
+	if s.silent.Load() {
+		http.Error(w, "later", http.StatusServiceUnavailable)
+		return
+	}
+	resp, err := s.keys.Issue(body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	s.tokens.Add(1)
+	_, _ = w.Write(resp)
+}
+
+// guest is who sent r, or nil.
+func (s *shop) guest(r *http.Request, body []byte) exchange.Salter {
+	p, err := credential.ParseAuthorization(r.Header.Get("Authorization"))
+	if err != nil || p.KeyID != s.keys.ID() {
+		return nil
+	}
+	shared := s.keys.Redeem(p.Token)
+	if p.Verify(shared, r.Method, r.URL.Path, body, time.Now()) != nil {
+		return nil
+	}
+	return shared
+}
+
+// sold is a sale that the shop derives again.
+func (s *shop) sold(guest exchange.Salter, id exchange.SaleID) (exchange.Offer, lightning.Preimage, htlcdash.Key) {
+	key := s.keyOf(id.Sealed)
+	o, p := exchange.Salted{}.Resold(guest, id, key)
+	return o, p, key
+}
+
+func (s *shop) keyOf(q htlcdash.Root) htlcdash.Key {
+	if s.key != nil {
+		return s.key(q)
+	}
+	return s.w.keys[q]
+}
+
+func (s *shop) prove(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	req, err := exchange.ParseProofRequest(body)
+	guest := s.guest(r, body)
+	if err != nil || guest == nil {
+		http.Error(w, "no", http.StatusUnauthorized)
+		return
+	}
+	for _, sys := range s.proofs {
+		if sys.Name() != req.System {
+			continue
+		}
+		seg := s.segment(req.Sales[0].Sealed)
+		o, _, key := s.sold(guest, req.Sales[0])
+		if s.lie != nil {
+			s.lie(&req, &o)
+		}
+		pf, err := exchange.Salted{}.Prove(sys, s.till.Key.ID(), seg, o, key, req.Nonce)
+		if err != nil { // a liar sends something
+			pf = bytes.Repeat([]byte{7}, sys.Length(proof.Link))
+		}
+		_ = exchange.WriteProofs(w, [][]byte{pf})
+		return
+	}
+	http.Error(w, "no such proof", http.StatusBadRequest)
+}
+
+func (s *shop) tell(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	req, err := exchange.ParseKeyRequest(body)
+	guest := s.guest(r, body)
+	if err != nil || guest == nil {
+		http.Error(w, "no", http.StatusUnauthorized)
+		return
+	}
+	o, p, _ := s.sold(guest, req.Sales[0])
+	resp := exchange.KeyResponse{Preimages: []string{""}}
+	if s.paid != nil && s.paid(o.Hash) {
+		b := p.Reveal()
+		resp.Preimages[0] = hex.EncodeToString(b[:])
+	}
+	_ = json.NewEncoder(w).Encode(resp)
 }
 
 func (s *shop) segment(q htlcdash.Root) htlcdash.Segment {
@@ -137,19 +277,28 @@ func (s *shop) offers(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	guest := s.guest(r, body)
+	if guest == nil {
+		http.Error(w, "who is it?", http.StatusUnauthorized)
+		return
+	}
+	if s.saw != nil {
+		token, _, _ := strings.Cut(r.Header.Get("Authorization"), ", ")
+		s.saw(req.Title, token)
+	}
 	var resp exchange.OfferResponse
 	for _, q := range req.Sealed {
-		seg, key := s.segment(q), s.w.keys[q]
-		if s.key != nil {
-			key = s.key(q)
-		}
-		till := exchange.Till{Payee: s.node, Secret: exchange.NewSecret([32]byte{1})}
-		o, err := exchange.Salted{}.Sell(r.Context(), till, seg.Seal, key, req.Nonce, seg.Price, time.Now())
+		seg := s.segment(q)
+		o, err := exchange.Salted{}.Sell(r.Context(), s.till, guest, seg, s.keyOf(q), seg.Price, req.Try, time.Now())
 		if err != nil {
 			o = exchange.Offer{Sealed: q, Error: exchange.RefusedUnavailable}
 		}
 		if s.spoil != nil {
 			s.spoil(seg, &o)
+			o.Signature, _ = exchange.SignOffer(s.till.Key, seg.Title, seg.Seal, o)
+		}
+		if s.forge != nil {
+			s.forge(&o)
 		}
 		resp.Offers = append(resp.Offers, o)
 	}
@@ -170,7 +319,8 @@ func (s *shop) provider(t testing.TB) *buyer.Provider {
 	return p
 }
 
-// config is for a viewer who trusts the world and has no limits.
+// config is for a viewer who trusts the world, asks for no proofs, and has no
+// limits.
 func (w *world) config(t testing.TB) buyer.Config {
 	t.Helper()
 	books, err := ledger.Open(w.path)
@@ -179,7 +329,7 @@ func (w *world) config(t testing.TB) buyer.Config {
 	return buyer.Config{
 		Ledger: books, Payer: w.viewer, Sealed: w.sealed,
 		Limits: buyer.Limits{Segment: buyer.NoLimit, Title: buyer.NoLimit, Day: buyer.NoLimit},
-		Fee:    buyer.Fee{Floor: lightning.Sat}, Grace: time.Nanosecond,
+		Fee:    buyer.Fee{Floor: lightning.Sat}, Grace: time.Nanosecond, Unproved: true,
 	}
 }
 

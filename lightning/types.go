@@ -115,13 +115,17 @@ func decodeHex(dst []byte, s, what string) error {
 // compares with ==. The zero value holds no secret.
 type Preimage struct {
 	_ [0]func() // incomparable, because == is not constant time
-	// A pointer, because fmt and slog print the unexported fields of an
-	// enclosing struct without calling String.
-	b *[32]byte
+	// Two pointers, because fmt prints the unexported fields of an enclosing
+	// struct without calling String, and with a verb for text also what one
+	// pointer points to.
+	b **[32]byte
 }
 
 // NewPreimage returns the preimage made of b.
-func NewPreimage(b [32]byte) Preimage { return Preimage{b: &b} }
+func NewPreimage(b [32]byte) Preimage {
+	p := &b
+	return Preimage{b: &p}
+}
 
 // RandomPreimage returns a fresh preimage from the system's generator.
 func RandomPreimage() Preimage {
@@ -146,11 +150,11 @@ func ParsePreimage(s string) (Preimage, error) {
 func (p Preimage) IsZero() bool { return p.b == nil }
 
 // Hash returns the payment hash of p. It panics if p holds no secret.
-func (p Preimage) Hash() Hash { return sha256.Sum256(p.b[:]) }
+func (p Preimage) Hash() Hash { return sha256.Sum256((*p.b)[:]) }
 
 // Reveal returns the secret bytes. The name is loud on purpose: grep for it.
 // It panics if p holds no secret.
-func (p Preimage) Reveal() [32]byte { return *p.b }
+func (p Preimage) Reveal() [32]byte { return **p.b }
 
 // Opens reports whether p is the preimage of h.
 func (p Preimage) Opens(h Hash) bool {

@@ -19,6 +19,7 @@ import (
 	"htlcdash/internal/config"
 	"htlcdash/internal/devnet"
 	"htlcdash/internal/publish"
+	"htlcdash/internal/title"
 	"htlcdash/lightning"
 	"htlcdash/lightning/lnd"
 )
@@ -183,7 +184,7 @@ func (d *demo) publish(ctx context.Context, film string) error {
 	}
 	markFile := d.path(name + ".source")
 	if was, err := os.ReadFile(markFile); err == nil && string(was) == mark {
-		if _, err := os.Stat(out); err == nil {
+		if _, err := title.OpenDir(out); err == nil { // not so one of an older program
 			return nil
 		}
 	}
@@ -196,7 +197,7 @@ func (d *demo) publish(ctx context.Context, film string) error {
 	}
 	d.begin("publishing " + filepath.Base(film))
 	result, err := publish.Run(ctx, publish.Options{
-		Source: film, Out: out, Key: key, Force: true, SegmentSeconds: 2, Title: d.title(),
+		Source: film, Out: out, Key: key, Force: true, SegmentSeconds: 2, Title: d.title(), Group: publish.Grouping{Auto: true},
 		Price: publish.Policy{PerMB: 10 * lightning.Sat, Floor: lightning.Sat},
 	}, func(p publish.Progress) { d.at("%3.0f %%, %s", 100*p.Fraction, p.Text) })
 	if err != nil {

@@ -17,8 +17,12 @@ import (
 
 	"github.com/btcsuite/btcd/btcec/v2"
 
+	"htlcdash"
+	"htlcdash/internal/credential"
 	"htlcdash/internal/exchange"
 	"htlcdash/internal/ledger"
+	"htlcdash/internal/proof"
+	"htlcdash/internal/proof/vole"
 	"htlcdash/internal/seller"
 	"htlcdash/internal/title/titletest"
 	"htlcdash/lightning"
@@ -34,7 +38,22 @@ type hostile struct {
 	far    *sim.Node    // behind a dear router
 	honest http.Handler // what it does otherwise
 	inside string       // a server that only the viewer's machine reaches
+	proofs []proof.System
 	done   chan struct{}
+
+	offered atomic.Pointer[exchange.Offer] // the last one, where an attack notes it
+}
+
+// segments are those of all Representations.
+func (h *hostile) segments() (all []htlcdash.Segment) {
+	for _, rep := range []string{"v0", "v1", "a0"} {
+		segs, err := h.title.Title.Segments(context.Background(), rep)
+		if err != nil {
+			panic(err)
+		}
+		all = append(all, segs...)
+	}
+	return all
 }
 
 // An attack answers a request, or returns false to leave it to the honest part.
@@ -48,6 +67,14 @@ func at(prefix string, do func(h *hostile, w http.ResponseWriter, r *http.Reques
 		}
 		do(h, w, r)
 		return true
+	}
+}
+
+// mpd is an attack on the MPD, and not on the signature beside it.
+func mpd(do func(h *hostile, w http.ResponseWriter, r *http.Request)) attack {
+	beside := at("/t/title/manifest.mpd", do)
+	return func(h *hostile, w http.ResponseWriter, r *http.Request) bool {
+		return !strings.HasSuffix(r.URL.Path, ".sig") && beside(h, w, r)
 	}
 }
 
@@ -104,7 +131,42 @@ func offers(change func(h *hostile, all []exchange.Offer) []exchange.Offer) atta
 			panic(err)
 		}
 		resp.Offers = change(h, resp.Offers)
+		for i := range resp.Offers {
+			h.sign(&resp.Offers[i])
+		}
 		_ = json.NewEncoder(w).Encode(resp)
+	})
+}
+
+// hostileSecret is what the hostile provider signs with.
+var hostileSecret = exchange.NewSecret([32]byte{9})
+
+// sign makes a changed offer the provider's word.
+func (h *hostile) sign(o *exchange.Offer) {
+	for _, seg := range h.segments() {
+		if seg.Sealed == o.Sealed {
+			o.Signature, _ = exchange.SignOffer(hostileSecret.ProviderKey(), seg.Title, seg.Seal, *o)
+		}
+	}
+}
+
+// proofs changes what the provider sends as a proof.
+func proofs(change func(proof []byte) []byte) attack {
+	return at("/v1/proofs", func(h *hostile, w http.ResponseWriter, r *http.Request) {
+		b := h.honestly(r).Body.Bytes()
+		_ = exchange.WriteProofs(w, [][]byte{change(b[4:])})
+	})
+}
+
+// info changes what the provider says of itself.
+func info(change func(map[string]any)) attack {
+	return at("/v1/provider", func(h *hostile, w http.ResponseWriter, r *http.Request) {
+		said := map[string]any{}
+		if err := json.Unmarshal(h.honestly(r).Body.Bytes(), &said); err != nil {
+			panic(err)
+		}
+		change(said)
+		_ = json.NewEncoder(w).Encode(said)
 	})
 }
 
@@ -150,6 +212,7 @@ var attacks = []struct {
 	taken  lightning.Msat
 	paid   lightning.Msat // to the good one
 	banned bool
+	trusts bool // the viewer buys without proofs, and the provider gives none
 }{
 	// The list of titles.
 	{name: "endless list of titles", attack: at("/v1/titles", endless(" ")), why: "answer above 4194304 bytes", paid: tick},
@@ -178,7 +241,7 @@ var attacks = []struct {
 		_, _ = w.Write(h.other.Signature)
 	}), why: "signature does not verify", paid: tick},
 	{name: "no signature", attack: at("/t/title/manifest.mpd.sig", gone), why: "manifest.mpd.sig: not found", paid: tick},
-	{name: "MPD changed by a bit", attack: at("/t/title/manifest.mpd", spoilt), why: "signature does not verify", paid: tick},
+	{name: "MPD changed by a bit", attack: mpd(spoilt), why: "signature does not verify", paid: tick},
 	{name: "endless MPD", attack: at("/t/title/manifest.mpd", endless("<MPD>")), why: "more than 8388608 bytes", paid: tick},
 	{name: "MPD that closes half way", attack: at("/t/title/manifest.mpd", halfway), why: "unexpected EOF", paid: tick},
 	{name: "MPD elsewhere", attack: at("/t/title/manifest.mpd", inward), why: "moved to another address", paid: tick},
@@ -208,9 +271,40 @@ var attacks = []struct {
 
 	// Payments.
 	{name: "invoice of a node that nobody reaches", attack: invoice(func(*lightning.Invoice) {}), why: "no route to the payee", paid: tick},
-	{name: "route that costs more than the limit", attack: offer(func(h *hostile, o *exchange.Offer) { sells(o, h.far, lightning.RandomPreimage()) }), why: "the cheapest route costs", paid: tick},
-	{name: "salt that leads to another key", attack: offer(func(_ *hostile, o *exchange.Offer) { o.Salt[0] ^= 1 }), why: "payment did not buy the key", taken: tick, paid: tick, banned: true},
-	{name: "preimage that is no key", attack: offer(func(h *hostile, o *exchange.Offer) { sells(o, h.node, lightning.RandomPreimage()) }), why: "payment did not buy the key", taken: tick, paid: tick, banned: true},
+	{name: "route that costs more than the limit", attack: offer(func(h *hostile, o *exchange.Offer) { sells(o, h.far, lightning.RandomPreimage()) }), why: "the cheapest route costs", paid: tick, trusts: true},
+
+	// What a proof is for: with it nothing is lost.
+	{name: "salt that leads to another key", attack: offer(func(_ *hostile, o *exchange.Offer) { o.Salt[0] ^= 1 }), why: "offer is not proved", paid: tick},
+	{name: "preimage that is no key", attack: offer(func(h *hostile, o *exchange.Offer) { sells(o, h.node, lightning.RandomPreimage()) }), why: "offer is not proved", paid: tick},
+	{name: "no proof at all", attack: at("/v1/proofs", gone), why: "offer is not proved", paid: tick},
+	{name: "proof that never comes", attack: at("/v1/proofs", hang), why: "no proof within 5s", paid: tick},
+	{name: "endless proof", attack: at("/v1/proofs", endless("\x00")), why: "answer above", paid: tick},
+	{name: "proof of half its length", attack: proofs(func(b []byte) []byte { return b[:len(b)/2] }), why: "proof does not verify", paid: tick},
+	{name: "proof of no length", attack: proofs(func([]byte) []byte { return nil }), why: "proof does not verify", paid: tick},
+	{name: "proof with one bit changed", attack: proofs(func(b []byte) []byte { b[len(b)/2] ^= 1; return b }), why: "proof does not verify", paid: tick},
+	{name: "proof for another nonce", attack: replayed, why: "proof does not verify", paid: tick},
+	{name: "provider that proves nothing", attack: info(func(m map[string]any) { m["proofs"] = []string{} }), why: "proves nothing in a way that you accept", paid: tick},
+	{name: "provider that proves in a weaker way", attack: info(func(m map[string]any) { m["proofs"] = []string{"vole-1"} }), why: "proves nothing in a way that you accept", paid: tick},
+	{name: "offers that its key did not sign", attack: info(func(m map[string]any) { m["key"] = strings.Repeat("02", 32) }), why: "signature does not verify", paid: tick},
+	{name: "a provider without keys", attack: info(func(m map[string]any) { delete(m, "credentials") }), why: "names no key", paid: tick},
+	{name: "credentials by another key than it names", attack: at("/v1/credentials", otherIssuer), why: "not made with the published key", paid: tick},
+	{name: "endless credentials", attack: at("/v1/credentials", endless("x")), why: "malformed", paid: tick},
+	{name: "credentials that are never good", attack: at("/v1/offers", func(_ *hostile, w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusUnauthorized)
+	}), why: "wants another credential", paid: tick},
+	{name: "credentials for money that nobody allowed", attack: at("/v1/credentials", func(h *hostile, w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		offer, err := exchange.NewTill(h.node, hostileSecret, 0).SellTokens(r.Context(), body, tick, time.Now())
+		if err != nil {
+			panic(err)
+		}
+		w.WriteHeader(http.StatusPaymentRequired)
+		_ = json.NewEncoder(w).Encode(offer)
+	}), why: "tokens for 1 sat, you allow 0 msat", paid: tick},
+
+	// Without proofs, for a viewer who trusts all the same.
+	{name: "trusted, and the salt leads to another key", attack: offer(func(_ *hostile, o *exchange.Offer) { o.Salt[0] ^= 1 }), why: "payment did not buy the key", taken: tick, paid: tick, banned: true, trusts: true},
+	{name: "trusted, and the preimage is no key", attack: offer(func(h *hostile, o *exchange.Offer) { sells(o, h.node, lightning.RandomPreimage()) }), why: "payment did not buy the key", taken: tick, paid: tick, banned: true, trusts: true},
 
 	// Sealed bytes. The provider sells the right key, so it is paid.
 	{name: "wrong sealed bytes", attack: at("/sealed/", spoilt), why: "bytes do not match their root", taken: tick},
@@ -232,6 +326,49 @@ var attacks = []struct {
 // tick is the price of the segment that the attacks are about.
 const tick = lightning.Sat
 
+// replayed proves what another viewer, or an earlier one, asked for.
+func replayed(h *hostile, w http.ResponseWriter, r *http.Request) bool {
+	if !strings.HasPrefix(r.URL.Path, "/v1/proofs") {
+		return offer(func(h *hostile, o *exchange.Offer) { h.offered.Store(o) })(h, w, r)
+	}
+	body, _ := io.ReadAll(r.Body)
+	req, err := exchange.ParseProofRequest(body)
+	if err != nil {
+		panic(err)
+	}
+	o := h.offered.Load()
+	for _, seg := range h.segments() {
+		if seg.Sealed != req.Sales[0].Sealed {
+			continue
+		}
+		key, err := h.title.Keys.Key(r.Context(), seg)
+		if err != nil {
+			panic(err)
+		}
+		pf, err := exchange.Salted{}.Prove(vole.Bits80, hostileSecret.ProviderKey().ID(), seg, *o, key, exchange.NewNonce())
+		if err != nil {
+			panic(err)
+		}
+		_ = exchange.WriteProofs(w, [][]byte{pf})
+	}
+	return true
+}
+
+// otherIssuer gives out credentials that it could know again.
+func otherIssuer(_ *hostile, w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	for e := credential.Epoch(0); ; e++ { // until one whose short name is the same
+		key, err := credential.NewIssuerKey([32]byte{66}, e)
+		if err != nil {
+			panic(err)
+		}
+		if b, err := key.Issue(body); err == nil {
+			_, _ = w.Write(b)
+			return
+		}
+	}
+}
+
 // bareKey sells the key without salt: each router on the way would get it.
 func bareKey(h *hostile, w http.ResponseWriter, r *http.Request) bool {
 	segs, err := h.title.Title.Segments(r.Context(), "v0")
@@ -247,8 +384,13 @@ func TestHostileProvider(t *testing.T) {
 		t.Run(a.name, func(t *testing.T) {
 			t.Parallel()
 			s, h := besiege(t, film, other)
+			flags := []string{"--providers", s.shop}
+			if a.trusts {
+				h.proofs, flags = nil, append(flags, "--unproved")
+			}
 			tried, knocked := h.serve(t, s, a.attack)
-			stop := s.play(t, "--providers", s.shop)
+			flags[1] = s.shop
+			stop := s.play(t, flags...)
 			if got := s.insist(t, "/t/"+film.ID.String()+"/v0/1.m4s"); !bytes.Equal(got, film.Plain("v0", 0)) {
 				t.Errorf("the player got %d bytes that are not the segment", len(got))
 			}
@@ -275,7 +417,7 @@ func TestHostileProvider(t *testing.T) {
 func besiege(t *testing.T, film, other *titletest.Title) (*street, *hostile) {
 	t.Helper()
 	s := streetFor(t, film)
-	h := &hostile{title: film, other: other, node: s.network.Node("hostile"), far: s.network.Node("far"), done: make(chan struct{})}
+	h := &hostile{title: film, other: other, node: s.network.Node("hostile"), far: s.network.Node("far"), proofs: []proof.System{vole.Bits80}, done: make(chan struct{})}
 	router := s.network.Node("router")
 	router.SetFees(sim.Fees{Base: 1000 * lightning.Sat})
 	s.network.Connect(s.viewer, h.node, 1_000_000*lightning.Sat, 0)
@@ -295,7 +437,7 @@ func (h *hostile) serve(t *testing.T, s *street, a attack) (tried, knocked *atom
 	}
 	t.Cleanup(func() { books.Close() })
 	shop, err := seller.New(t.Context(), seller.Config{
-		Titles: []string{h.title.Dir}, Payee: h.node, Node: h.node.ID(), Books: books, Secret: exchange.NewSecret([32]byte{9}),
+		Titles: []string{h.title.Dir}, Payee: h.node, Node: h.node.ID(), Books: books, Secret: hostileSecret, Issue: seller.IssueFree, Proofs: h.proofs,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -391,6 +533,7 @@ func TestInvoiceOfAnotherNode(t *testing.T) {
 	s, h := besiege(t, film, film)
 	friend := s.network.Node("friend")
 	s.network.Connect(s.viewer, friend, 1_000_000*lightning.Sat, 0)
+	h.proofs = nil // it changes the salt, which its proofs do not
 	h.serve(t, s, offer(func(h *hostile, o *exchange.Offer) {
 		for _, seg := range film.Segments(t, "v0") {
 			if key, err := film.Keys.Key(t.Context(), seg); err == nil && seg.Sealed == o.Sealed {
@@ -399,7 +542,7 @@ func TestInvoiceOfAnotherNode(t *testing.T) {
 			}
 		}
 	}))
-	stop := s.play(t, "--providers", s.shop)
+	stop := s.play(t, "--providers", s.shop, "--unproved")
 	if got := s.insist(t, "/t/"+film.ID.String()+"/v0/1.m4s"); !bytes.Equal(got, film.Plain("v0", 0)) {
 		t.Error("not the segment")
 	}
@@ -417,13 +560,15 @@ func TestInvoiceOfAnotherNode(t *testing.T) {
 func TestProviderThatHoldsAPayment(t *testing.T) {
 	film := titletest.Make(t, titletest.Options{})
 	s, h := besiege(t, film, film)
+	holder := s.network.Node("holder")
+	s.network.Connect(s.viewer, holder, 1_000_000*lightning.Sat, 0)
 	h.serve(t, s, offer(func(h *hostile, o *exchange.Offer) {
-		hash := lightning.RandomPreimage().Hash()
-		inv, err := h.node.HoldInvoice(context.Background(), hash, lightning.Terms{Amount: o.Price})
+		// The very hash that is proved, at a node that knows no preimage.
+		inv, err := holder.HoldInvoice(context.Background(), o.Hash, lightning.Terms{Amount: o.Price})
 		if err != nil {
 			panic(err)
 		}
-		o.Hash, o.Invoice = inv.Hash, inv.Bolt11
+		o.Invoice = inv.Bolt11
 	}))
 	s.play(t, "--providers", s.shop)
 	path := "/t/" + film.ID.String() + "/v0/"

@@ -75,6 +75,10 @@ func (c proxyCommand) play(ctx context.Context, door net.Listener, node wallet, 
 	if err != nil {
 		return usageError{err}
 	}
+	proofs, err := proofSystems(c.Proofs)
+	if err != nil {
+		return usageError{err}
+	}
 	sealed, err := source.NewLibrary(source.Options{
 		Memory: sealedMemory, Folder: string(c.Cache), Disk: int64(c.CacheSize), Log: log,
 	}, market.sources...)
@@ -83,9 +87,10 @@ func (c proxyCommand) play(ctx context.Context, door net.Listener, node wallet, 
 	}
 	market.buyer, err = buyer.New(buyer.Config{
 		Ledger: books, Payer: node, Sealed: sealed,
-		Limits:   buyer.Limits{Segment: c.BudgetSegment, Title: c.BudgetTitle, Day: c.BudgetDay},
-		Fee:      buyer.Fee{Floor: c.MaxFee, PPM: int64(c.MaxFeePercent * 10_000)},
-		Exposure: c.Exposure, PayBeside: c.PayBeside,
+		Limits: buyer.Limits{Segment: c.BudgetSegment, Title: c.BudgetTitle, Day: c.BudgetDay},
+		Fee:    buyer.Fee{Floor: c.MaxFee, PPM: int64(c.MaxFeePercent * 10_000)},
+		Proofs: proofs, Unproved: c.Unproved, Exposure: c.Exposure, PayBeside: c.PayBeside, TokenPrice: c.TokenPrice,
+		Complain: complaintsIn(c.Complaints), Signed: market.signed,
 		Log: log, Step: crashStep(),
 	})
 	if err != nil {
@@ -176,7 +181,7 @@ func purchasesOf(books *ledger.Ledger) func(context.Context, htlcdash.TitleID, i
 func shown(p ledger.Purchase) buyer.Purchase {
 	out := buyer.Purchase{
 		Hash: p.Hash, Title: p.Title, Representation: p.Representation, Index: p.Index, Provider: p.Provider,
-		Amount: p.Amount, Fee: p.Fee, State: p.State.String(), Lost: p.Lost, At: p.Created, Reason: p.Reason,
+		Amount: p.Amount, Fee: p.Fee, State: p.State.String(), Lost: p.Lost, At: p.Created, Reason: p.Reason, Proof: p.Proof,
 	}
 	if !p.Settled.IsZero() {
 		out.At, out.Took = p.Settled, p.Settled.Sub(p.Created)
@@ -184,8 +189,9 @@ func shown(p ledger.Purchase) buyer.Purchase {
 	return out
 }
 
-// crashStep lets a test kill this process at a step of a purchase, as a power
-// cut would: HTLCDASH_CRASH_AT names the step (see buyer.Config).
+// crashStep lets a test kill this process at a step of a purchase or a sale, as
+// a power cut would: HTLCDASH_CRASH_AT names the step (see buyer.Config and
+// lnd.Till).
 func crashStep() func(string) {
 	at := os.Getenv("HTLCDASH_CRASH_AT")
 	if at == "" {

@@ -68,6 +68,10 @@ func (c publishCommand) options() (publish.Options, error) {
 	if err != nil {
 		return publish.Options{}, usageError{err}
 	}
+	var group publish.Grouping
+	if err := group.UnmarshalText([]byte(c.Group)); err != nil {
+		return publish.Options{}, usageError{err}
+	}
 	name := c.Name
 	if name == "" {
 		name = titleName(c.Source)
@@ -83,6 +87,7 @@ func (c publishCommand) options() (publish.Options, error) {
 			PerMB: c.PerMegabyte, PerSecond: c.PerSecond, Floor: c.Floor, Rungs: rungs,
 		},
 		Providers:      c.Providers,
+		Group:          group,
 		SegmentSeconds: c.SegmentSeconds,
 		Reference:      c.Reference,
 		SkipQuality:    c.SkipQuality,
@@ -137,14 +142,16 @@ func publisherKey(file config.Path) (key htlcdash.PublisherKey, made bool, err e
 func printTitle(t terminal, dir string, r *publish.Result) error {
 	w := tabwriter.NewWriter(t.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "title\t%s\npublisher\t%s\nfolder\t%s\nkeys\t%s (private: not for a web server)\n\n", r.ID, r.Publisher, dir, r.KeysFile)
-	fmt.Fprintln(w, "representation\tsegments\tMB\tprice\tdearest segment\tquality")
+	fmt.Fprintln(w, "representation\tsegments\tMB\tkeys\tkB per key\tproof\tprice\tdearest key\tquality")
 	for _, s := range r.Representations {
 		quality := "-"
 		if s.Quality > 0 {
 			quality = fmt.Sprintf("%.1f dB", float64(s.Quality)/100)
 		}
-		fmt.Fprintf(w, "%s\t%d\t%.1f\t%v\t%v\t%s\n", s.ID, s.Segments, float64(s.Bytes)/1e6, s.Total, s.Dearest, quality)
+		fmt.Fprintf(w, "%s\t%d\t%.1f\t%d\t%d\t%.0f %%\t%v\t%v\t%s\n", s.ID, s.Segments, float64(s.Bytes)/1e6,
+			s.Keys, s.PerKey()/1000, 100*s.ProofShare(), s.Total, s.Dearest, quality)
 	}
+	fmt.Fprintf(w, "\nproof: what a proof of %d kB for each key adds to the bytes that it opens; see --group\n", publish.ProofSize/1000)
 	if r.Unchanged {
 		fmt.Fprintln(w, "\nit was there already, byte for byte")
 	}

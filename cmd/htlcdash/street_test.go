@@ -18,9 +18,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"htlcdash/internal/config"
 	"htlcdash/internal/ledger"
+	"htlcdash/internal/publish"
 	"htlcdash/internal/title/titletest"
 	"htlcdash/lightning"
 	"htlcdash/lightning/sim"
@@ -299,6 +301,25 @@ func TestPeriods(t *testing.T) {
 				t.Errorf("%d Periods, %d segments for %v, want 2, 12 and %v (the cheapest way costs %v)", len(played), bought, paid, dearest, cheapest)
 			}
 		})
+	}
+}
+
+// A title whose keys open several segments each plays for one payment a key, as
+// much as the MPD says and the budget allows.
+func TestGroups(t *testing.T) {
+	film := titletest.Make(t, titletest.Options{Segments: 8, Group: publish.Grouping{Length: 3 * time.Second}})
+	s := streetFor(t, film)
+	s.sell(t)
+	_, dearest := s.title.Manifest.PriceRange()
+	if dearest != 8*3_500 {
+		t.Fatalf("the title costs up to %v", dearest)
+	}
+	s.play(t, "--budget-title", fmt.Sprintf("%d msat", dearest))
+	s.get(t, "/t/"+s.title.ID.String()+"/manifest.mpd")
+	s.watch(t, "v1")
+	s.watch(t, "a0")
+	if n, paid := s.sum(t, "bought", "amount_msat"); n != 6 || paid != dearest {
+		t.Errorf("%d keys for %v, want 6 for %v", n, paid, dearest)
 	}
 }
 

@@ -5,6 +5,7 @@
 //	sales    a provider sells about as fast as its node can be paid
 //	bytes    sealed bytes are served about as fast as by nginx
 //	publish  sealing costs what its ciphers and hashes cost
+//	proofs   a proof that a key opens its segment takes milliseconds
 //	memory   neither side's memory grows with films or viewers
 //
 // It needs a checkout: it runs the program itself, the private network, a
@@ -58,6 +59,7 @@ func All() []Measurement {
 		{"publish", "sealing, and a film from file to title", publishing, map[string]string{
 			"ffmpeg": "ffmpeg", "openssl": "openssl",
 		}, false},
+		{"proofs", "proofs that a preimage opens a segment", proofs, nil, false},
 		{"memory", "memory of both sides", memory, map[string]string{
 			"ffmpeg": "ffmpeg", "chromium": "chromium", "node": "nodejs",
 		}, true},

@@ -1,5 +1,7 @@
 package bench
 
+import "context"
+
 // What tests see of the inside.
 var (
 	Median = median
@@ -25,4 +27,11 @@ func BusyShare(before, now string) (float64, bool) {
 	a, ok := parseProcessor(before)
 	b, also := parseProcessor(now)
 	return b.busyShare(a), ok && also
+}
+
+// Proofs measures proofs once.
+func Proofs(ctx context.Context, dir string) (*Report, error) {
+	r := &Report{Samples: map[string][]float64{}}
+	s := &stage{Config: Config{Rounds: 1, Progress: func(string) {}}, dir: dir}
+	return r, s.proveInTurns(ctx, r)
 }

@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"context"
+	crand "crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"htlcdash"
+	"htlcdash/buyer"
+	"htlcdash/internal/credential"
 	"htlcdash/internal/dash"
 	"htlcdash/internal/exchange"
 	"htlcdash/internal/title"
@@ -194,7 +197,7 @@ func (r *Report) growth(what string, now, before float64, of string) {
 
 // manifest reads the MPD that a player gets.
 func manifest(ctx context.Context, url string) (*dash.Manifest, error) {
-	b, status, err := fetch(ctx, http.MethodGet, url, nil)
+	b, status, err := fetch(ctx, credential.Credential{}, http.MethodGet, url, "", nil)
 	if err != nil || status != http.StatusOK {
 		return nil, fmt.Errorf("%s answers %d: %w", url, status, err)
 	}
@@ -204,7 +207,7 @@ func manifest(ctx context.Context, url string) (*dash.Manifest, error) {
 // patiently asks for a segment as players do, again while it is being bought.
 func patiently(ctx context.Context, url string) (int64, error) {
 	for range 60 {
-		b, status, err := fetch(ctx, http.MethodGet, url, nil)
+		b, status, err := fetch(ctx, credential.Credential{}, http.MethodGet, url, "", nil)
 		switch {
 		case err != nil:
 			return 0, err
@@ -225,10 +228,14 @@ func patiently(ctx context.Context, url string) (int64, error) {
 // strangers is how many connections all viewers together may keep.
 var strangers = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 2 * crowd}}
 
-func fetch(ctx context.Context, method, url string, body []byte) ([]byte, int, error) {
-	r, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
+// fetch sends a request for the holder of a credential, if c is any.
+func fetch(ctx context.Context, c credential.Credential, method, url, path string, body []byte) ([]byte, int, error) {
+	r, err := http.NewRequestWithContext(ctx, method, url+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, 0, err
+	}
+	if !c.Shared.IsZero() {
+		r.Header.Set("Authorization", c.Authorization(method, path, body, time.Now()))
 	}
 	resp, err := strangers.Do(r)
 	if err != nil {
@@ -237,6 +244,34 @@ func fetch(ctx context.Context, method, url string, body []byte) ([]byte, int, e
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	return b, resp.StatusCode, err
+}
+
+// introduce gets n credentials from a provider.
+func introduce(ctx context.Context, url string, n int) (got []credential.Credential, err error) {
+	p, err := buyer.NewProvider(url, nil)
+	if err != nil {
+		return nil, err
+	}
+	info, err := p.Info(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for len(got) < n {
+		request, pending, err := credential.Blind(credential.PublicKey(info.Credentials.Keys[0].Key), credential.MaxBatch, crand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		b, status, err := fetch(ctx, credential.Credential{}, http.MethodPost, url, "/v1/credentials", request)
+		if err != nil || status != http.StatusOK {
+			return nil, fmt.Errorf("credentials: status %d: %w", status, err)
+		}
+		batch, err := pending.Finish(b)
+		if err != nil {
+			return nil, err
+		}
+		got = append(got, batch...)
+	}
+	return got[:n], nil
 }
 
 // crowded has a hundred viewers ask the provider for offers and sealed bytes
@@ -248,6 +283,10 @@ func crowded(ctx context.Context, s *stage, r *Report, sold *process) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
+	credentials, err := introduce(ctx, sold.url, crowd)
+	if err != nil {
+		return err
+	}
 	g := sold.gauge()
 	limit, cancel := context.WithTimeout(ctx, crowding)
 	defer cancel()
@@ -269,7 +308,7 @@ func crowded(ctx context.Context, s *stage, r *Report, sold *process) (err error
 					return nil
 				}
 				asked.Add(2)
-				return askFor(each, sold.url, c.title, pair)
+				return askFor(each, sold.url, credentials[i], c.title, pair)
 			})
 		})
 	}
@@ -315,8 +354,8 @@ func (c *customer) pair(index int) (pair []htlcdash.Segment) {
 }
 
 // askFor asks a provider for offers of segments and takes their sealed bytes.
-func askFor(ctx context.Context, url string, t *title.Title, segs []htlcdash.Segment) error {
-	req := exchange.OfferRequest{Title: t.ID, Scheme: exchange.SchemeSalted, Nonce: exchange.NewNonce()}
+func askFor(ctx context.Context, url string, c credential.Credential, t *title.Title, segs []htlcdash.Segment) error {
+	req := exchange.OfferRequest{Title: t.ID, Scheme: exchange.SchemeSalted}
 	for _, seg := range segs {
 		req.Sealed = append(req.Sealed, seg.Sealed)
 	}
@@ -324,11 +363,11 @@ func askFor(ctx context.Context, url string, t *title.Title, segs []htlcdash.Seg
 	if err != nil {
 		return err
 	}
-	if _, status, err := fetch(ctx, http.MethodPost, url+"/v1/offers", body); err != nil || status != http.StatusOK {
+	if _, status, err := fetch(ctx, c, http.MethodPost, url, "/v1/offers", body); err != nil || status != http.StatusOK {
 		return fmt.Errorf("offers: status %d: %w", status, err)
 	}
 	for _, seg := range segs {
-		b, status, err := fetch(ctx, http.MethodGet, url+"/sealed/"+seg.Sealed.String(), nil)
+		b, status, err := fetch(ctx, c, http.MethodGet, url, "/sealed/"+seg.Sealed.String(), nil)
 		if err != nil || status != http.StatusOK || int64(len(b)) != seg.SealedBlob().Length {
 			return fmt.Errorf("sealed bytes: %d, status %d: %w", len(b), status, err)
 		}

@@ -13,6 +13,8 @@ import (
 	"htlcdash"
 	"htlcdash/buyer"
 	"htlcdash/internal/ledger"
+	"htlcdash/internal/proof"
+	"htlcdash/internal/proof/vole"
 	"htlcdash/internal/title"
 	"htlcdash/lightning"
 	"htlcdash/lightning/lnd"
@@ -174,7 +176,8 @@ func (s *stage) customer(ctx context.Context, sold *process, name string) (_ *cu
 	}
 	c.buyer, err = buyer.New(buyer.Config{
 		Ledger: c.books, Payer: c.node, Sealed: library,
-		Limits: buyer.Limits{Segment: enough, Title: enough, Day: enough}, Fee: buyer.Fee{Floor: 2 * lightning.Sat}, Exposure: enough,
+		Limits: buyer.Limits{Segment: enough, Title: enough, Day: enough}, Fee: buyer.Fee{Floor: 2 * lightning.Sat},
+		Proofs: []proof.System{vole.Bits80},
 	})
 	if err != nil {
 		return nil, err

@@ -54,8 +54,9 @@ type Publish struct {
 	Key            Path           `default:"~/.htlcdash/publisher.key" help:"File with the publisher's secret key, made on first use. Whoever has it can sign in your name: keep a copy in a safe place."`
 	PerMegabyte    lightning.Msat `default:"2 sat"  help:"Price of a million bytes."`
 	PerSecond      lightning.Msat `default:"0"      help:"Price of a second, beside the price of its bytes."`
-	Floor          lightning.Msat `default:"1 sat"  help:"Least price of a segment."`
+	Floor          lightning.Msat `default:"1 sat"  help:"Least price of a key."`
 	Rungs          []string       `help:"Prices of single rungs, by Representation, height or kind: a factor (\"720p=1.5\") or a price of its own (\"audio=30 msat/s\")."`
+	Group          string         `default:"auto"   help:"How many segments one key opens. auto: as many small ones as make a proof for the key a tenth of their bytes, within 30 s of sound or 10 s of pictures; none: one; or a length, such as 20s, at most 60s. Who leaves within a group has paid for the rest of it."`
 	SegmentSeconds int            `default:"4"      help:"Length of a segment in seconds, for films that are encoded here."`
 	Providers      []string       `help:"Addresses of the providers that viewers ask first."`
 }
@@ -68,13 +69,25 @@ type Serve struct {
 	Secret Path   `default:"~/.htlcdash/provider.secret" help:"File with the secret that offers are derived from, made on first use."`
 	ServeBooks
 	ServeMacaroon
-	PriceFactor    float64       `default:"1"   help:"What a segment costs here, times what the publisher asks. Viewers refuse more than 1."`
-	Prepaid        []string      `default:"*"   help:"Titles whose segments answer a stranger's request with an invoice (L402 and Payment): names, or * for all. Our own viewers need none."`
-	OfferLife      time.Duration `default:"10m" help:"How long an offer can be paid."`
-	OfferRate      float64       `default:"500" help:"Offers a second for one address."`
-	InvoiceRate    float64       `default:"1"   help:"Invoices a second for one address of strangers."`
-	MaxOpenOffers  int           `default:"20000" help:"Offers that can be paid at one time, of all together."`
-	TrustedProxies []string      `help:"Addresses or networks of web proxies before this server, which may say who asks (X-Forwarded-For)."`
+	Till          string         `default:"invoices" enum:"invoices,interceptor" help:"How money is taken. invoices: the node makes invoices and settles them. interceptor: this program does, and the node keeps nothing of a sale; for an lnd of your own that runs with requireinterceptor and store-final-htlc-resolutions (htlcdash doctor serve)."`
+	Files         Path           `help:"Folder of files that are sold by the chunk to who knows their BitTorrent v2 root, whoever published them. Empty: none."`
+	FilePrice     lightning.Msat `default:"2 sat" help:"Price of a MiB of these files. A chunk costs 1 sat at least."`
+	PriceFactor   float64        `default:"1"   help:"What a segment costs here, times what the publisher asks. Viewers refuse more than 1."`
+	Prepaid       []string       `default:"*"   help:"Titles whose segments answer a stranger's request with an invoice (L402 and Payment): names, or * for all. Our own viewers need none."`
+	OfferLife     time.Duration  `default:"10m" help:"How long an offer can be paid."`
+	OfferRate     float64        `default:"500" help:"Offers a second for one address."`
+	InvoiceRate   float64        `default:"1"   help:"Invoices a second for one address of strangers."`
+	MaxOpenOffers int            `default:"20000" help:"Offers that can be paid at one time, of all together."`
+
+	Proofs           []string       `default:"vole-80,vole-128,zkb-128" help:"Ways in which offers are proved before they are paid. Viewers refuse unproved ones, unless told otherwise."`
+	Credentials      string         `default:"limited" enum:"free,limited,sold" help:"How anonymous credentials are given out: free, limited (few for one address) or sold."`
+	CredentialPrice  lightning.Msat `default:"0"       help:"Price of a batch of 32 credentials, where they are sold."`
+	CredentialLife   time.Duration  `default:"1h"      help:"How long a credential serves from when it is first shown."`
+	CredentialOffers int            `default:"512"     help:"Offers that can be paid, and so payments in flight, for one credential."`
+	CredentialProofs int            `default:"64"      help:"Proofs for one credential until it pays for something."`
+	CredentialBytes  Bytes          `default:"256 MiB" help:"Sealed bytes for one credential that it has not paid for."`
+	StrangerBytes    Bytes          `default:"4 GiB"   help:"Sealed bytes for one address without a credential, at once and then in an hour. 0: no bound."`
+	TrustedProxies   []string       `help:"Addresses or networks of web proxies before this server, which may say who asks (X-Forwarded-For)."`
 }
 
 // Proxy is the table [proxy].
@@ -86,15 +99,19 @@ type Proxy struct {
 	Publishers    []string       `help:"Keys of the publishers whose titles are taken, 64 hexadecimal digits each. Empty: all that the providers sell."`
 	Cache         Path           `default:"~/.htlcdash/cache" help:"Folder for sealed bytes that were fetched."`
 	CacheSize     Bytes          `default:"2 GiB"     help:"Most that the cache may hold."`
-	BudgetSegment lightning.Msat `default:"50 sat"    help:"Most that one segment may cost, fees included. 0: nothing is bought."`
+	BudgetSegment lightning.Msat `default:"50 sat"    help:"Most that one key may cost, of a segment or of a group, fees included. 0: nothing is bought."`
 	BudgetTitle   lightning.Msat `default:"2000 sat"  help:"Most that one title may cost, until another budget is chosen on its page. 0: nothing is bought."`
 	BudgetDay     lightning.Msat `default:"10000 sat" help:"Most that is spent in 24 hours. 0: nothing is bought."`
-	Exposure      lightning.Msat `default:"0"         help:"Most that is under way to one provider and that it could keep. 0: the price of the title's dearest segment."`
+	Proofs        []string       `default:"vole-80,vole-128,zkb-128" help:"Ways of proof that are believed, the preferred first: who proves in none of them is not bought from."`
+	Unproved      bool           `help:"Buy from providers that prove nothing, too: each can take exposure from you, once."`
+	Exposure      lightning.Msat `default:"0"         help:"Most that is under way, unproved, to one provider, which it could keep. 0: the price of the title's dearest key."`
+	TokenPrice    lightning.Msat `default:"0"         help:"Most that a batch of anonymous credentials may cost, at providers that sell them. 0: such providers are not bought from."`
+	ProxyComplaints
 	MaxFee        lightning.Msat `default:"2 sat"     help:"Most that one payment's route may cost; or max_fee_percent, whichever is more."`
 	MaxFeePercent float64        `default:"5"         help:"Most that one payment's route may cost, in percent of the price; or max_fee, whichever is more."`
 	Ahead         time.Duration  `default:"12s"       help:"How far beyond what the player asked for segments are bought."`
 	AheadMoney    lightning.Msat `default:"0"         help:"Most that may be bought of one title and not asked for yet. 0: only the budgets bound it."`
-	PayBeside     bool           `help:"Pay a provider that has sold to us already while its bytes are still on their way: quicker, and one segment's price at risk."`
+	PayBeside     bool           `help:"Pay a provider that has sold to us already while its bytes are still on their way: quicker, and one key's price at risk."`
 	Hosts         []string       `help:"Names besides localhost by which this proxy is reached."`
 	Origins       []string       `help:"Web pages elsewhere that may play through this proxy, such as https://player.example. They can spend your budget."`
 }
@@ -117,6 +134,11 @@ type ServeBooks struct {
 // ProxyBooks is the part of [proxy] that other commands share.
 type ProxyBooks struct {
 	Ledger Path `default:"~/.htlcdash/viewer.db" help:"File of the viewer's books: what was bought, for how much, and the keys."`
+}
+
+// ProxyComplaints is the part of [proxy] that other commands share.
+type ProxyComplaints struct {
+	Complaints Path `default:"~/.htlcdash/complaints" help:"Folder for complaints: files that prove to anybody that a provider or a publisher has cheated. Empty: none are kept."`
 }
 
 // ServeMacaroon is the part of [serve] that other commands share.

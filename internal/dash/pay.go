@@ -17,7 +17,7 @@ import (
 // (spec/03-mpd.md).
 const Namespace = "urn:htlcdash:pay:2026"
 
-const version = "1"
+const version = "2"
 
 // Bounds of the extension.
 const (
@@ -29,19 +29,20 @@ const (
 
 // Pay is what the title says of one Representation.
 type Pay struct {
-	List       string         // path of the seal list, relative to the MPD whatever BaseURL says
-	ListDigest [32]byte       // SHA-256 of the seal list
-	InitDigest [32]byte       // SHA-256 of Init; zero without an init segment
-	Count      int            // segments
-	Total      lightning.Msat // price of all segments
-	Max        lightning.Msat // price of the dearest segment
-	Runs       []PriceRun     // prices in order; nil if there would be more than [MaxRuns]
+	List       string            // path of the seal list, relative to the MPD whatever BaseURL says
+	ListRoot   htlcdash.ListRoot // root of the seal list
+	InitDigest [32]byte          // SHA-256 of Init; zero without an init segment
+	Count      int               // segments
+	Total      lightning.Msat    // price of all keys
+	Max        lightning.Msat    // price of the dearest key
+	Runs       []PriceRun        // prices in order; nil if there would be more than [MaxRuns]
 }
 
-// A PriceRun is consecutive segments of one price.
+// A PriceRun is consecutive keys of one price that open as many segments each.
 type PriceRun struct {
-	Count int // at least 1
-	Price lightning.Msat
+	Count int            // keys, at least 1
+	Opens int            // segments that each opens, at least 1
+	Price lightning.Msat // of each key
 }
 
 // titlePay is what our extension says at the level of the MPD.
@@ -134,7 +135,7 @@ func (t *tree) property(e *etree.Element) (found *etree.Element, err error) {
 			return nil, malformed("payment extension stands twice in %s", e.Tag)
 		}
 		if v, _ := attr(c, "value"); v != version {
-			return nil, malformed("payment extension: version %q, this program knows %s", clip(v), version)
+			return nil, malformed("payment extension: version %q, this program knows %s: publish the title again", clip(v), version)
 		}
 		found = c
 	}
@@ -220,7 +221,7 @@ func readSegments(e *etree.Element) (*Pay, error) {
 	if pay.List, err = cleanPath(ref); err != nil {
 		return nil, err
 	}
-	if pay.ListDigest, err = digestAttr(e, "listDigest"); err != nil {
+	if pay.ListRoot, err = digestAttr(e, "listRoot"); err != nil {
 		return nil, err
 	}
 	if _, ok := attr(e, "initDigest"); ok {
@@ -245,7 +246,11 @@ func readRun(e *etree.Element) (run PriceRun, err error) {
 		return run, err
 	}
 	r, err := uintAttr(e, "r", 0, htlcdash.MaxSegments)
-	run.Count = int(r) + 1
+	if err != nil {
+		return run, err
+	}
+	n, err := uintAttr(e, "n", 1, htlcdash.MaxSegments)
+	run.Count, run.Opens = int(r)+1, int(n)
 	return run, err
 }
 
@@ -277,7 +282,7 @@ func (p *Pay) check() error {
 		return malformed("payment extension: %d segments", p.Count)
 	}
 	if p.Max < 0 || p.Max > htlcdash.MaxPrice || p.Total < p.Max || p.Total > p.Max*lightning.Msat(p.Count) {
-		return malformed("payment extension: %d segments of at most %d msat cannot cost %d msat", p.Count, p.Max, p.Total)
+		return malformed("payment extension: keys of at most %[2]d msat for %[1]d segments cannot cost %[3]d msat", p.Count, p.Max, p.Total)
 	}
 	if len(p.Runs) > MaxRuns {
 		return malformed("payment extension: %d price runs, at most %d", len(p.Runs), MaxRuns)
@@ -287,10 +292,11 @@ func (p *Pay) check() error {
 	}
 	var sum Pay
 	for _, run := range p.Runs {
-		if run.Count < 1 || run.Count > p.Count-sum.Count || run.Price < 0 || run.Price > p.Max {
+		left := p.Count - sum.Count
+		if run.Opens < 1 || run.Opens > left || run.Count < 1 || run.Count > left/run.Opens || run.Price < 0 || run.Price > p.Max {
 			return malformed("payment extension: its price runs do not agree with count or max")
 		}
-		sum.Count += run.Count
+		sum.Count += run.Count * run.Opens
 		sum.Total += run.Price * lightning.Msat(run.Count)
 		sum.Max = max(sum.Max, run.Price)
 	}
@@ -427,13 +433,16 @@ func segmentsProperty(p Pay) *etree.Element {
 	s.CreateAttr("total", msat(p.Total))
 	s.CreateAttr("max", msat(p.Max))
 	s.CreateAttr("list", encode(p.List))
-	s.CreateAttr("listDigest", digest(p.ListDigest))
+	s.CreateAttr("listRoot", digest(p.ListRoot))
 	if p.InitDigest != [32]byte{} {
 		s.CreateAttr("initDigest", digest(p.InitDigest))
 	}
 	for _, run := range p.Runs {
 		e := s.CreateElement("pay:P")
 		e.CreateAttr("msat", msat(run.Price))
+		if run.Opens > 1 {
+			e.CreateAttr("n", strconv.Itoa(run.Opens))
+		}
 		if run.Count > 1 {
 			e.CreateAttr("r", strconv.Itoa(run.Count-1))
 		}

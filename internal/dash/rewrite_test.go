@@ -105,11 +105,12 @@ func documents(t testing.TB) map[string][]byte {
 	return docs
 }
 
-// pays makes terms for every Representation of m.
+// pays makes terms for every Representation of m. One key opens two segments of
+// sound.
 func pays(m *dash.Manifest) map[string]dash.Pay {
 	out := map[string]dash.Pay{}
 	for _, r := range m.Representations() {
-		p := dash.Pay{List: "seals/" + r.ID + ".seals", ListDigest: [32]byte{1}, Count: len(r.Segments)}
+		p := dash.Pay{List: "seals/" + r.ID + ".seals", ListRoot: [32]byte{1}, Count: len(r.Segments)}
 		if r.Init.Path != "" {
 			p.InitDigest = [32]byte{2}
 		}
@@ -118,8 +119,14 @@ func pays(m *dash.Manifest) map[string]dash.Pay {
 			if i%2 == 0 {
 				p.Runs = append(p.Runs, dash.PriceRun{Price: price})
 			}
-			p.Runs[i/2].Count++
-			p.Total += price
+			if run := &p.Runs[i/2]; r.ContentType == "audio" {
+				run.Count, run.Opens = 1, run.Opens+1
+			} else {
+				run.Count, run.Opens = run.Count+1, 1
+			}
+			if i%2 == 0 || r.ContentType != "audio" {
+				p.Total += price
+			}
 			p.Max = max(p.Max, price)
 		}
 		out[r.ID] = p

@@ -74,12 +74,12 @@ type extensionVector struct {
 
 type termVector struct {
 	List       string     `json:"list"`
-	ListDigest string     `json:"list_sha256"`
+	ListRoot   string     `json:"list_root"`
 	InitDigest string     `json:"init_sha256,omitempty"`
 	Count      int        `json:"count"`
 	Total      int64      `json:"total_msat"`
 	Max        int64      `json:"max_msat"`
-	Runs       [][2]int64 `json:"runs"` // segments, msat of each
+	Runs       [][3]int64 `json:"runs"` // keys, segments that each opens, msat of each
 }
 
 func makeVectors(t *testing.T) vectors {
@@ -127,11 +127,11 @@ func makeExtension(t *testing.T) extensionVector {
 	}
 	for id, p := range pays(m) {
 		term := termVector{
-			List: p.List, ListDigest: hex.EncodeToString(p.ListDigest[:]), InitDigest: hex.EncodeToString(p.InitDigest[:]),
+			List: p.List, ListRoot: p.ListRoot.String(), InitDigest: hex.EncodeToString(p.InitDigest[:]),
 			Count: p.Count, Total: int64(p.Total), Max: int64(p.Max),
 		}
 		for _, run := range p.Runs {
-			term.Runs = append(term.Runs, [2]int64{int64(run.Count), int64(run.Price)})
+			term.Runs = append(term.Runs, [3]int64{int64(run.Count), int64(run.Opens), int64(run.Price)})
 		}
 		v.Terms[id] = term
 	}

@@ -2,16 +2,18 @@
 // a payment: both halves of each, and the messages between them. It does no
 // I/O but for the payee's node, and reads no clock: callers hand in the time.
 //
-//	viewer                                provider
-//	  OfferRequest{title, nonce, Q...} ->
-//	                                   <- OfferResponse{price, hash, invoice, salt...}
+//	viewer, with a credential             provider
+//	  OfferRequest{title, Q...}        ->
+//	                                   <- OfferResponse{price, hash, invoice, salt...}, signed
+//	  ProofRequest{title, nonce, ...}  ->
+//	                                   <- a proof that the preimage of hash gives the key
 //	  pays the invoice over Lightning  ->  (the node settles it alone)
 //	                                   <- preimage; key = preimage xor salt
 //
-// That is [Salted], the scheme of our own viewers: what is at risk there is the
-// price of one payment, since nothing proves yet that the preimage will open
-// the segment. [Prepaid] is for foreign clients: L402 and the HTTP scheme
-// "Payment", both of which pay first and trust the provider to deliver.
+// That is [Salted], the scheme of our own viewers: with a proof nothing is at
+// risk, without one the price of one payment. [Prepaid] is for foreign clients:
+// L402 and the HTTP scheme "Payment", both of which pay first and trust the
+// provider to deliver.
 //
 // The formats are told in spec/05-exchange.md.
 package exchange
@@ -21,6 +23,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"log/slog"
+	mrand "math/rand/v2"
 	"time"
 
 	"htlcdash"
@@ -39,6 +42,7 @@ const (
 	MaxRequestBytes  = 8 << 10   // of the JSON of an [OfferRequest]
 	MaxResponseBytes = 256 << 10 // of the JSON of an [OfferResponse]
 	maxInvoiceBytes  = 2 << 10   // of one BOLT 11 invoice
+	maxExpires       = 1 << 33   // Unix seconds: in the year 2242
 )
 
 // MaxLock is for how many blocks a provider's node may hold a payment before it
@@ -80,19 +84,29 @@ const (
 	RefusedUnavailable = "unavailable" // the provider's node does not answer
 )
 
-// A Nonce is fresh randomness of the buyer. The same nonce gets the same offer
-// for as long as the offer lives, so asking again is free for both sides.
-// Nonces are not shared between titles or providers: they would link them.
+// A Nonce is fresh randomness of the buyer, used once.
 type Nonce [32]byte
 
 // An OfferRequest asks for one offer for each of at most [MaxBatch] segments of
-// a title, named by the roots of their sealed bytes.
+// a title, named by the roots of their sealed bytes. The same credential and try
+// get the same offers for as long as they live, so asking again is free for both
+// sides. Another try gets others: a payment hash that failed is not paid again.
 type OfferRequest struct {
 	Title  htlcdash.TitleID
 	Scheme string
-	Nonce  Nonce
+	Try    Try
 	Sealed []htlcdash.Root
 }
+
+// A Try tells apart the offers for one segment to one buyer. It is below
+// [Tries].
+type Try uint32
+
+// Tries is how many offers for a segment a buyer can have while they live.
+const Tries = 1 << 24
+
+// NewTry returns a try by chance.
+func NewTry() Try { return Try(mrand.Uint32N(Tries)) }
 
 // An Offer is what one segment costs at one provider, now. Either Error is set
 // and says why there is none, or all the rest is.
@@ -102,8 +116,11 @@ type Offer struct {
 	Hash    lightning.Hash
 	Invoice string // BOLT 11; over Price and Hash
 	Salt    htlcdash.Salt
+	Counter int64     // names the offer to its provider, see [SaleID]
 	Expires time.Time // whole seconds
-	Error   string
+	// Signature is the provider's over the offer's [Promise].
+	Signature [64]byte
+	Error     string
 }
 
 // An OfferResponse has one offer for each segment of the request, in its order.
@@ -115,11 +132,14 @@ type OfferResponse struct {
 // it can forge credentials, so it never prints. The zero value holds none.
 type Secret struct {
 	_ [0]func()
-	b *[32]byte
+	b **[32]byte // two pointers, as in htlcdash.Key
 }
 
 // NewSecret returns the secret made of b.
-func NewSecret(b [32]byte) Secret { return Secret{b: &b} }
+func NewSecret(b [32]byte) Secret {
+	p := &b
+	return Secret{b: &p}
+}
 
 // IsZero reports whether s holds no secret.
 func (s Secret) IsZero() bool { return s.b == nil }
@@ -132,7 +152,7 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // mac is HMAC-SHA256 with a domain in front. All parts but the last must have
 // a fixed length.
 func (s Secret) mac(domain string, parts ...[]byte) (out [32]byte) {
-	h := hmac.New(sha256.New, s.b[:])
+	h := hmac.New(sha256.New, (*s.b)[:])
 	h.Write([]byte(domain))
 	for _, p := range parts {
 		h.Write(p)

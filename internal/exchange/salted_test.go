@@ -24,6 +24,7 @@ type payee struct {
 	now  time.Time
 	made map[lightning.Hash]lightning.Invoice
 	last lightning.Preimage
+	note []byte // of the last invoice asked for
 	err  error
 }
 
@@ -36,7 +37,7 @@ func (p *payee) Invoice(_ context.Context, pre lightning.Preimage, t lightning.T
 	if p.err != nil {
 		return lightning.Invoice{}, p.err
 	}
-	p.last = pre
+	p.last, p.note = pre, t.Note
 	if inv, ok := p.made[pre.Hash()]; ok {
 		if inv.Amount != t.Amount {
 			return inv, lightning.ErrHashUsed
@@ -64,36 +65,52 @@ func segment(t testing.TB, text string, price lightning.Msat) (htlcdash.Seal, ht
 }
 
 func till(p *payee) exchange.Till {
-	return exchange.Till{Payee: p, Secret: exchange.NewSecret([32]byte{1, 2, 3})}
+	return exchange.NewTill(p, exchange.NewSecret([32]byte{1, 2, 3}), 0)
+}
+
+// A salter is a credential in place of which a seed stands.
+type salter byte
+
+func (s salter) Salt(q htlcdash.Root, price lightning.Msat, counter int64) htlcdash.Salt {
+	return sha256.Sum256(fmt.Appendf(nil, "%d %v %d %d", s, q, int64(price), counter))
+}
+
+// in makes a segment of a seal.
+func in(seal htlcdash.Seal) htlcdash.Segment {
+	return htlcdash.Segment{Title: htlcdash.TitleID{7}, Representation: "v1", Seal: seal}
 }
 
 func TestSaltedSellsTheKey(t *testing.T) {
 	node := newPayee(start)
 	seal, key := segment(t, "one", 2500)
-	offer, err := exchange.Salted{}.Sell(t.Context(), till(node), seal, key, exchange.Nonce{9}, 2400, start)
+	offer, err := exchange.Salted{}.Sell(t.Context(), till(node), salter(9), in(seal), key, 2400, 0, start)
 	if err != nil {
 		t.Fatal(err)
 	}
-	inv, salt, err := exchange.Salted{}.Check(offer, seal, start)
+	inv, err := exchange.Salted{}.Check(offer, till(node).Key.ID(), in(seal), start)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if inv.Amount != 2400 || inv.Memo != exchange.Memo || inv.Expiry != exchange.OfferLife {
 		t.Errorf("invoice over %v for %q within %v", inv.Amount, inv.Memo, inv.Expiry)
 	}
-	got, err := exchange.Salted{}.Key(node.last, salt, seal)
+	got, err := exchange.Salted{}.Key(node.last, offer.Salt, seal)
 	if err != nil || !got.Opens(seal) {
 		t.Errorf("key: %v, %v", got, err)
+	}
+	again, preimage := exchange.Salted{}.Resold(salter(9), offer.ID(), key)
+	if again.Hash != offer.Hash || again.Salt != offer.Salt || !preimage.Opens(offer.Hash) {
+		t.Error("the sale cannot be derived again")
 	}
 }
 
 func TestSaltedOfferIsTheSameWhileItIsYoung(t *testing.T) {
 	node := newPayee(start)
 	seal, key := segment(t, "one", 2500)
-	sell := func(nonce exchange.Nonce, price lightning.Msat, after time.Duration) exchange.Offer {
+	sell := func(buyer salter, price lightning.Msat, try exchange.Try, after time.Duration) exchange.Offer {
 		t.Helper()
 		node.now = start.Add(after)
-		o, err := exchange.Salted{}.Sell(t.Context(), till(node), seal, key, nonce, price, node.now)
+		o, err := exchange.Salted{}.Sell(t.Context(), till(node), buyer, in(seal), key, price, try, node.now)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,22 +119,24 @@ func TestSaltedOfferIsTheSameWhileItIsYoung(t *testing.T) {
 		}
 		return o
 	}
-	first := sell(exchange.Nonce{1}, 2000, 0)
+	first := sell(salter(1), 2000, 0, 0)
 	for _, tc := range []struct {
 		name  string
-		nonce exchange.Nonce
+		buyer salter
 		price lightning.Msat
+		try   exchange.Try
 		after time.Duration
 		same  bool
 	}{
-		{"at once", exchange.Nonce{1}, 2000, 0, true},
-		{"later in its life", exchange.Nonce{1}, 2000, exchange.OfferLife/2 - time.Second, true},
-		{"when it is old", exchange.Nonce{1}, 2000, exchange.OfferLife / 2, false},
-		{"for another buyer", exchange.Nonce{2}, 2000, 0, false},
-		{"at another price", exchange.Nonce{1}, 1999, 0, false},
+		{"at once", salter(1), 2000, 0, 0, true},
+		{"later in its life", salter(1), 2000, 0, exchange.OfferLife/2 - time.Second, true},
+		{"when it is old", salter(1), 2000, 0, exchange.OfferLife / 2, false},
+		{"for another buyer", salter(2), 2000, 0, 0, false},
+		{"at another try", salter(1), 2000, 1, 0, false},
+		{"at another price", salter(1), 1999, 0, 0, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			o := sell(tc.nonce, tc.price, tc.after)
+			o := sell(tc.buyer, tc.price, tc.try, tc.after)
 			if got := o.Hash == first.Hash; got != tc.same {
 				t.Errorf("same offer: %v, want %v", got, tc.same)
 			}
@@ -132,7 +151,7 @@ func TestSaltedNeverSellsAboveTheCeiling(t *testing.T) {
 	seal, key := segment(t, "one", 2500)
 	for _, price := range []lightning.Msat{2501, 0, -1} {
 		node := newPayee(start)
-		_, err := exchange.Salted{}.Sell(t.Context(), till(node), seal, key, exchange.Nonce{1}, price, start)
+		_, err := exchange.Salted{}.Sell(t.Context(), till(node), salter(1), in(seal), key, price, 0, start)
 		if !errors.Is(err, exchange.ErrTerms) || len(node.made) != 0 {
 			t.Errorf("price %d: %v, %d invoices", price, err, len(node.made))
 		}
@@ -143,15 +162,21 @@ func TestSaltedCheckRefuses(t *testing.T) {
 	node := newPayee(start)
 	seal, key := segment(t, "one", 2500)
 	other, _ := segment(t, "two", 2500)
-	good, err := exchange.Salted{}.Sell(t.Context(), till(node), seal, key, exchange.Nonce{9}, 2500, start)
+	good, err := exchange.Salted{}.Sell(t.Context(), till(node), salter(9), in(seal), key, 2500, 0, start)
 	if err != nil {
 		t.Fatal(err)
 	}
+	// with is an offer that its provider stands by.
 	with := func(change func(*exchange.Offer)) exchange.Offer {
 		o := good
 		change(&o)
+		if o.Signature, err = exchange.SignOffer(till(node).Key, in(seal).Title, seal, o); err != nil {
+			t.Fatal(err)
+		}
 		return o
 	}
+	forged := good
+	forged.Expires = forged.Expires.Add(time.Second)
 	invoice := func(inv lightning.Invoice) string {
 		inv, err := node.sign(inv)
 		if err != nil {
@@ -205,11 +230,12 @@ func TestSaltedCheckRefuses(t *testing.T) {
 			inv.Expiry = time.Second
 			o.Invoice = invoice(inv)
 		}), time.Second, exchange.ErrTerms},
+		{"offer that its provider did not sign", forged, 0, htlcdash.ErrSignature},
 		{"expired offer", good, exchange.OfferLife, exchange.ErrTerms},
 		{"no offer", exchange.Offer{Sealed: seal.Sealed, Error: exchange.RefusedBusy}, 0, exchange.ErrRefused},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, _, err := exchange.Salted{}.Check(tc.offer, seal, start.Add(tc.after))
+			_, err := exchange.Salted{}.Check(tc.offer, till(node).Key.ID(), in(seal), start.Add(tc.after))
 			if !errors.Is(err, tc.want) {
 				t.Errorf("got %v, want %v", err, tc.want)
 			}
@@ -238,7 +264,7 @@ func TestSecretsDoNotPrint(t *testing.T) {
 
 func TestOffersOnTheWire(t *testing.T) {
 	req := exchange.OfferRequest{
-		Title: htlcdash.TitleID{1}, Scheme: exchange.SchemeSalted, Nonce: exchange.Nonce{2},
+		Title: htlcdash.TitleID{1}, Scheme: exchange.SchemeSalted, Try: 5,
 		Sealed: []htlcdash.Root{{3}, {4}},
 	}
 	b, err := json.Marshal(req)
@@ -250,7 +276,7 @@ func TestOffersOnTheWire(t *testing.T) {
 		t.Errorf("request came back as %+v, %v", back, err)
 	}
 	resp := exchange.OfferResponse{Offers: []exchange.Offer{
-		{Sealed: htlcdash.Root{3}, Price: 5, Hash: lightning.Hash{6}, Invoice: "lnbcrt1", Salt: htlcdash.Salt{7}, Expires: start},
+		{Sealed: htlcdash.Root{3}, Price: 5, Hash: lightning.Hash{6}, Invoice: "lnbcrt1", Salt: htlcdash.Salt{7}, Counter: 8, Expires: start, Signature: [64]byte{9}},
 		{Sealed: htlcdash.Root{4}, Error: exchange.RefusedUnknown},
 	}}
 	if b, err = json.Marshal(resp); err != nil {
@@ -264,8 +290,8 @@ func TestOffersOnTheWire(t *testing.T) {
 
 func TestParseRefusesWhatIsNoRequest(t *testing.T) {
 	hex := func(n int) string { return strings.Repeat("ab", n) }
-	request := func(title, nonce string, sealed ...string) string {
-		b, _ := json.Marshal(map[string]any{"title": title, "scheme": "salted", "nonce": nonce, "sealed": sealed})
+	request := func(title string, sealed ...string) string {
+		b, _ := json.Marshal(map[string]any{"title": title, "scheme": "salted", "sealed": sealed})
 		return string(b)
 	}
 	many := make([]string, exchange.MaxBatch+1)
@@ -275,14 +301,14 @@ func TestParseRefusesWhatIsNoRequest(t *testing.T) {
 	for name, s := range map[string]string{
 		"nothing":        "",
 		"no object":      "[]",
-		"no segments":    request(hex(32), hex(32)),
-		"too many":       request(hex(32), hex(32), many...),
-		"short title":    request(hex(31), hex(32), hex(32)),
-		"no title":       request(strings.Repeat("0", 64), hex(32), hex(32)),
-		"no nonce":       request(hex(32), strings.Repeat("0", 64), hex(32)),
-		"no hexadecimal": request(hex(32), hex(32), strings.Repeat("zz", 32)),
-		"trailing bytes": request(hex(32), hex(32), hex(32)) + "{}",
-		"too long":       request(hex(32), hex(32), hex(32)) + strings.Repeat(" ", exchange.MaxRequestBytes),
+		"no segments":    request(hex(32)),
+		"too many":       request(hex(32), many...),
+		"short title":    request(hex(31), hex(32)),
+		"no title":       request(strings.Repeat("0", 64), hex(32)),
+		"no hexadecimal": request(hex(32), strings.Repeat("zz", 32)),
+		"try too high":   strings.Replace(request(hex(32), hex(32)), "{", `{"try":16777216,`, 1),
+		"trailing bytes": request(hex(32), hex(32)) + "{}",
+		"too long":       request(hex(32), hex(32)) + strings.Repeat(" ", exchange.MaxRequestBytes),
 		"deep":           strings.Repeat("[", 8000),
 	} {
 		if _, err := exchange.ParseOfferRequest([]byte(s)); !errors.Is(err, htlcdash.ErrFormat) {
@@ -296,7 +322,7 @@ func TestParseRefusesWhatIsNoAnswer(t *testing.T) {
 	q, h, s := strings.Repeat("00", 31), strings.Repeat("11", 32), strings.Repeat("22", 32)
 	q = "03" + q
 	offer := func(format string, args ...any) string { return `{"offers":[` + fmt.Sprintf(format, args...) + `]}` }
-	good := fmt.Sprintf(`{"sealed":"%s","price_msat":1,"hash":"%s","invoice":"x","salt":"%s","expires":1}`, q, h, s)
+	good := fmt.Sprintf(`{"sealed":"%s","price_msat":1,"hash":"%s","invoice":"x","salt":"%s","expires":1,"signature":"%s"}`, q, h, s, strings.Repeat("33", 64))
 	if _, err := exchange.ParseOfferResponse([]byte(offer("%s", good)), req); err != nil {
 		t.Fatal(err)
 	}
@@ -304,12 +330,13 @@ func TestParseRefusesWhatIsNoAnswer(t *testing.T) {
 		"none":             `{"offers":[]}`,
 		"one too many":     offer("%s,%s", good, good),
 		"other segment":    offer("%s", strings.Replace(good, "03", "04", 1)),
-		"no hash":          offer(`{"sealed":"%s","price_msat":1,"invoice":"x","salt":"%s","expires":1}`, q, s),
+		"no hash":          offer(`{"sealed":"%s","price_msat":1,"invoice":"x","salt":"%s","expires":1,"signature":"%s"}`, q, s, strings.Repeat("33", 64)),
 		"negative price":   offer("%s", strings.Replace(good, `"price_msat":1`, `"price_msat":-1`, 1)),
 		"price of 0":       offer("%s", strings.Replace(good, `"price_msat":1`, `"price_msat":0`, 1)),
 		"fractional price": offer("%s", strings.Replace(good, `"price_msat":1`, `"price_msat":1.5`, 1)),
 		"huge price":       offer("%s", strings.Replace(good, `"price_msat":1`, `"price_msat":99999999999999999999`, 1)),
 		"short salt":       offer("%s", strings.Replace(good, s, s[2:], 1)),
+		"no signature":     offer("%s", strings.Replace(good, "33", "", 1)),
 		"never expires":    offer("%s", strings.Replace(good, `"expires":1`, `"expires":9223372036854775807`, 1)),
 		"long invoice":     offer("%s", strings.Replace(good, `"x"`, `"`+strings.Repeat("x", 4000)+`"`, 1)),
 		"long error":       offer(`{"sealed":"%s","error":"%s"}`, q, strings.Repeat("x", 100)),
@@ -323,7 +350,7 @@ func TestParseRefusesWhatIsNoAnswer(t *testing.T) {
 }
 
 func FuzzParseOfferRequest(f *testing.F) {
-	b, _ := json.Marshal(exchange.OfferRequest{Title: htlcdash.TitleID{1}, Nonce: exchange.Nonce{2}, Sealed: []htlcdash.Root{{3}}})
+	b, _ := json.Marshal(exchange.OfferRequest{Title: htlcdash.TitleID{1}, Sealed: []htlcdash.Root{{3}}})
 	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := exchange.ParseOfferRequest(b)

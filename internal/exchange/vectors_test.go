@@ -5,7 +5,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"flag"
@@ -37,7 +36,9 @@ type vectors struct {
 type saltedVector struct {
 	Now      int64                 `json:"now"`
 	Life     int64                 `json:"offer_life_s"`
-	Epoch    int64                 `json:"epoch"`
+	Counter  int64                 `json:"counter"`
+	Provider htlcdash.ProviderID   `json:"provider_key"`
+	KeyHash  string                `json:"key_hash"`
 	Key      string                `json:"content_key"`
 	Salt     string                `json:"salt"`
 	Preimage string                `json:"preimage"`
@@ -103,22 +104,19 @@ func TestVectorsAreCurrent(t *testing.T) {
 func saltedVectorOf(t *testing.T, secret []byte) saltedVector {
 	node := newPayee(start.Add(time.Minute))
 	seal, key := segment(t, "vector", 2500)
-	req := exchange.OfferRequest{
-		Title: htlcdash.TitleID{0x22}, Scheme: exchange.SchemeSalted, Nonce: exchange.Nonce{0x33},
-		Sealed: []htlcdash.Root{seal.Sealed, {0x44}},
-	}
-	till := exchange.Till{Payee: node, Secret: exchange.NewSecret([32]byte(secret))}
-	offer, err := exchange.Salted{}.Sell(t.Context(), till, seal, key, req.Nonce, 2400, node.now)
+	req := exchange.OfferRequest{Title: htlcdash.TitleID{0x22}, Scheme: exchange.SchemeSalted, Try: 9, Sealed: []htlcdash.Root{seal.Sealed, {0x44}}}
+	till := exchange.NewTill(node, exchange.NewSecret([32]byte(secret)), 0)
+	seg := htlcdash.Segment{Title: req.Title, Representation: "v1", Seal: seal}
+	buyer := salter(0x33)
+	offer, err := exchange.Salted{}.Sell(t.Context(), till, buyer, seg, key, 2400, req.Try, node.now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	epoch := node.now.Unix() / 300
-	price := binary.BigEndian.AppendUint64(nil, 2400)
-	price = binary.BigEndian.AppendUint64(price, uint64(epoch))
-	salt := hmacOf(secret, []byte("htlcdash/salt/v1"), req.Nonce[:], seal.Sealed[:], price)
-	if !bytes.Equal(salt, offer.Salt[:]) {
-		t.Error("the salt is not what spec/05 says")
+	counter := node.now.Unix()/300<<24 + 9
+	if offer.Counter != counter {
+		t.Errorf("counter %d, want %d", offer.Counter, counter)
 	}
+	salt := buyer.Salt(seal.Sealed, 2400, counter)
 	response, err := json.Marshal(exchange.OfferResponse{Offers: []exchange.Offer{
 		offer, {Sealed: req.Sealed[1], Error: exchange.RefusedUnknown},
 	}})
@@ -127,8 +125,8 @@ func saltedVectorOf(t *testing.T, secret []byte) saltedVector {
 	}
 	a, p := key.Reveal(), node.last.Reveal()
 	return saltedVector{
-		Now: node.now.Unix(), Life: int64(exchange.OfferLife.Seconds()), Epoch: epoch,
-		Key: hex.EncodeToString(a[:]), Salt: hex.EncodeToString(salt), Preimage: hex.EncodeToString(p[:]),
+		Now: node.now.Unix(), Life: int64(exchange.OfferLife.Seconds()), Counter: counter, Provider: till.Key.ID(), KeyHash: hex.EncodeToString(seal.KeyHash[:]),
+		Key: hex.EncodeToString(a[:]), Salt: hex.EncodeToString(salt[:]), Preimage: hex.EncodeToString(p[:]),
 		Hash: offer.Hash, Request: req, Response: response,
 	}
 }
@@ -141,7 +139,7 @@ func prepaidVectorOf(t *testing.T, secret []byte) prepaidVector {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := exchange.Prepaid{Till: exchange.Till{Payee: node, Secret: exchange.NewSecret([32]byte(secret))}, Realm: "cinema"}
+	p := exchange.Prepaid{Till: exchange.NewTill(node, exchange.NewSecret([32]byte(secret)), 0), Realm: "cinema"}
 	lines := p.Challenge(inv, q)
 	reveal := preimage.Reveal()
 	b := bought{strings.Join(lines, ", "), hex.EncodeToString(reveal[:]), inv}

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"math"
 	"time"
 
 	"htlcdash"
@@ -30,7 +29,7 @@ func (n *Nonce) UnmarshalText(b []byte) error { return decodeHex(n[:], string(b)
 type wireRequest struct {
 	Title  htlcdash.TitleID `json:"title"`
 	Scheme string           `json:"scheme"`
-	Nonce  Nonce            `json:"nonce"`
+	Try    Try              `json:"try"`
 	Sealed []htlcdash.Root  `json:"sealed"`
 }
 
@@ -48,8 +47,11 @@ func ParseOfferRequest(b []byte) (OfferRequest, error) {
 	if n := len(w.Sealed); n == 0 || n > MaxBatch {
 		return OfferRequest{}, malformed("offer request for %d segments, want 1 to %d", n, MaxBatch)
 	}
-	if w.Title == (htlcdash.TitleID{}) || w.Nonce == (Nonce{}) {
-		return OfferRequest{}, malformed("offer request without title or nonce")
+	if w.Title == (htlcdash.TitleID{}) {
+		return OfferRequest{}, malformed("offer request without a title")
+	}
+	if w.Try >= Tries {
+		return OfferRequest{}, malformed("offer request with try %d, at most %d", w.Try, Tries-1)
 	}
 	return OfferRequest(w), nil
 }
@@ -61,7 +63,9 @@ type wireOffer struct {
 	Hash    *lightning.Hash `json:"hash,omitempty"`
 	Invoice string          `json:"invoice,omitempty"`
 	Salt    string          `json:"salt,omitempty"`
+	Counter int64           `json:"counter,omitempty"`
 	Expires int64           `json:"expires,omitempty"` // Unix seconds
+	Sig     string          `json:"signature,omitempty"`
 	Error   string          `json:"error,omitempty"`
 }
 
@@ -76,7 +80,9 @@ func (o Offer) MarshalJSON() ([]byte, error) {
 		Hash:    &o.Hash,
 		Invoice: o.Invoice,
 		Salt:    hex.EncodeToString(o.Salt[:]),
+		Counter: o.Counter,
 		Expires: o.Expires.Unix(),
+		Sig:     hex.EncodeToString(o.Signature[:]),
 	})
 }
 
@@ -101,7 +107,7 @@ func (o *Offer) UnmarshalJSON(b []byte) error {
 		return malformed("offer with a price of %d msat", w.Price)
 	case w.Invoice == "" || len(w.Invoice) > maxInvoiceBytes:
 		return malformed("offer with an invoice of %d bytes", len(w.Invoice))
-	case w.Expires <= 0 || w.Expires > math.MaxInt32*int64(4):
+	case w.Expires <= 0 || w.Expires > maxExpires:
 		return malformed("offer that expires at %d", w.Expires)
 	}
 	*o = Offer{
@@ -109,7 +115,11 @@ func (o *Offer) UnmarshalJSON(b []byte) error {
 		Price:   lightning.Msat(w.Price),
 		Hash:    *w.Hash,
 		Invoice: w.Invoice,
+		Counter: w.Counter,
 		Expires: time.Unix(w.Expires, 0).UTC(),
+	}
+	if err := decodeHex(o.Signature[:], w.Sig, "signature"); err != nil {
+		return err
 	}
 	return decodeHex(o.Salt[:], w.Salt, "salt")
 }

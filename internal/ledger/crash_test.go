@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 	if path := os.Getenv(childEnv); path != "" {
 		writeForever(path)
 	}
+	if path := os.Getenv(tokenChildEnv); path != "" {
+		writeTokensForever(path)
+	}
 	os.Exit(m.Run())
 }
 

@@ -2,6 +2,9 @@ package ledger
 
 import (
 	"context"
+	"database/sql"
+	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -22,6 +25,17 @@ func (l *Ledger) Fill(n int, p Purchase) error {
 		return w.exec(`INSERT INTO spent (title, hour, msat, fees)
 			SELECT title, settled / ?, sum(amount + fee), sum(fee) FROM purchases GROUP BY 1, 2`, hour)
 	})
+}
+
+// CreateOld makes a file of the first format, with a ban in it.
+func CreateOld(path string) error {
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		return err
+	}
+	_, err = db.Exec(fmt.Sprintf("%s; PRAGMA application_id = %d; PRAGMA user_version = 1; INSERT INTO bans VALUES ('them', 'cheated', 1)",
+		migrations[0], applicationID))
+	return errors.Join(err, db.Close())
 }
 
 // SpentPlan is how SQLite runs the query of Spent.

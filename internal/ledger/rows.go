@@ -62,9 +62,9 @@ func scan[T any](ctx context.Context, l *Ledger, query string, where []string, a
 }
 
 // blob scans a BLOB of exactly 32 or 33 bytes into an array of that length.
-func blob[T ~[32]byte | ~[33]byte](dst *T) sql.Scanner { return array[T]{dst} }
+func blob[T ~[32]byte | ~[33]byte | ~[64]byte](dst *T) sql.Scanner { return array[T]{dst} }
 
-type array[T ~[32]byte | ~[33]byte] struct{ dst *T }
+type array[T ~[32]byte | ~[33]byte | ~[64]byte] struct{ dst *T }
 
 func (a array[T]) Scan(src any) error {
 	got, _ := src.([]byte)
@@ -80,4 +80,12 @@ func fromMilli(ms int64) time.Time {
 		return time.Time{}
 	}
 	return time.UnixMilli(ms)
+}
+
+// toUnix is t in whole seconds; the zero time is 0.
+func toUnix(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Unix()
 }

@@ -82,6 +82,58 @@ var migrations = []string{
 		name TEXT PRIMARY KEY,
 		value TEXT NOT NULL
 	) STRICT, WITHOUT ROWID;`,
+
+	// What the provider signed, so that a receipt is evidence, and whether the
+	// key was proved before it was paid for.
+	`ALTER TABLE purchases ADD COLUMN proof TEXT NOT NULL DEFAULT '';
+	ALTER TABLE purchases ADD COLUMN counter INTEGER NOT NULL DEFAULT 0;
+	ALTER TABLE purchases ADD COLUMN expires INTEGER NOT NULL DEFAULT 0;
+	ALTER TABLE purchases ADD COLUMN signer BLOB NOT NULL DEFAULT x'0000000000000000000000000000000000000000000000000000000000000000';
+	ALTER TABLE purchases ADD COLUMN signature BLOB NOT NULL DEFAULT x'00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000';`,
+
+	// Anonymous tokens: those shown to a seller, and those a buyer has.
+	`CREATE TABLE spent_tokens (
+		key_id BLOB NOT NULL,
+		nonce BLOB NOT NULL,
+		redeemed_at INTEGER NOT NULL,
+		PRIMARY KEY (key_id, nonce)
+	) STRICT, WITHOUT ROWID;
+	CREATE TABLE credentials (
+		id INTEGER PRIMARY KEY,
+		provider TEXT NOT NULL,
+		key_id BLOB NOT NULL,
+		blob BLOB NOT NULL UNIQUE,
+		used INTEGER NOT NULL DEFAULT 0
+	) STRICT;
+	CREATE INDEX credentials_fresh ON credentials (provider, id) WHERE used = 0;
+	CREATE INDEX credentials_key ON credentials (key_id);`,
+
+	// What a key that is being bought opens, where nobody else has it; what the
+	// provider signed, where that cannot be put together again; and the
+	// preimage that gave no key, which is evidence.
+	`CREATE TABLE parcels (
+		hash BLOB PRIMARY KEY REFERENCES purchases (hash),
+		parcel BLOB NOT NULL
+	) STRICT, WITHOUT ROWID;
+	ALTER TABLE purchases ADD COLUMN promise BLOB NOT NULL DEFAULT x'';
+	ALTER TABLE purchases ADD COLUMN preimage BLOB NOT NULL DEFAULT x'';`,
+
+	// HTLCs that a till takes by revealing a preimage, and then their receipts.
+	// Channels and numbers are unsigned, stored by their bits.
+	`CREATE TABLE claims (
+		id INTEGER PRIMARY KEY,
+		channel INTEGER NOT NULL,
+		htlc INTEGER NOT NULL,
+		hash BLOB NOT NULL UNIQUE,
+		amount INTEGER NOT NULL,
+		note BLOB NOT NULL,
+		at INTEGER NOT NULL,
+		receipt INTEGER NOT NULL DEFAULT 0, -- index of the receipt; 0: outcome not known
+		settled INTEGER NOT NULL DEFAULT 0,
+		UNIQUE (channel, htlc)
+	) STRICT;
+	CREATE INDEX claims_open ON claims (id) WHERE receipt = 0;
+	CREATE UNIQUE INDEX claims_taken ON claims (receipt) WHERE receipt > 0;`,
 }
 
 // checkTotals says "ok" if the totals are the sums of their rows.

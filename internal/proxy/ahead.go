@@ -138,7 +138,7 @@ func (f *film) plan(asked, from piece, count int) (plan []piece) {
 		if f.proxy.shelf.has(f.place(p)) {
 			continue
 		}
-		price := f.price(p)
+		price := f.more(p, asked)
 		if limit.Money > 0 && f.aheadMoney()+price > limit.Money {
 			break
 		}
@@ -160,9 +160,38 @@ func (f *film) settleAhead(p piece) {
 	}
 }
 
+// more is what buying p ahead adds to what is spent for a player that asks for
+// another piece: nothing if that has the same key, or one that is bought ahead
+// already. f.mu is held.
+func (f *film) more(p, asked piece) lightning.Msat {
+	if f.sameKey(p, asked) {
+		return 0
+	}
+	for a := range f.ahead {
+		if f.sameKey(p, a) {
+			return 0
+		}
+	}
+	return f.price(p)
+}
+
+// aheadMoney is what was started before a player asked. f.mu is held.
 func (f *film) aheadMoney() (sum lightning.Msat) {
 	for _, m := range f.ahead {
 		sum += m
+	}
+	return sum
+}
+
+// restOfGroups is what was paid for the segments that come after those that
+// players asked for last, with the same keys. It does not count as bought
+// ahead: it is not our doing. f.mu is held.
+func (f *film) restOfGroups() (sum lightning.Msat) {
+	for _, p := range f.now {
+		_, to := f.opens(p)
+		for i := p.index + 1; i < to; i++ {
+			sum += f.tally.idle(piece{p.rep, i})
+		}
 	}
 	return sum
 }

@@ -140,7 +140,7 @@ func (p *Proxy) apiEvents(w http.ResponseWriter, r *http.Request) {
 	defer beat.Stop()
 	seen := p.bookmark()
 	if f != nil {
-		past, err := p.past(r.Context(), f.id, maxRecent)
+		past, err := p.past(r.Context(), f, maxRecent)
 		if err != nil {
 			p.log.Warn("purchases", "title", f.name, "error", err)
 		}
@@ -149,7 +149,7 @@ func (p *Proxy) apiEvents(w http.ResponseWriter, r *http.Request) {
 	}
 	for s.err == nil {
 		change := p.nextChange()
-		var news []buyer.Purchase
+		var news []PurchaseReport
 		if news, seen = p.since(seen, f); len(news) > 0 {
 			s.send("purchases", news)
 		}
@@ -222,7 +222,7 @@ func (p *Proxy) apiLedger(w http.ResponseWriter, r *http.Request) {
 		refuseUnless(w, ok, "Name a title: /api/ledger?title=...")
 		return
 	}
-	past, err := p.past(r.Context(), f.id, maxRecent)
+	past, err := p.past(r.Context(), f, maxRecent)
 	if err != nil {
 		p.broken(w, "purchases", err)
 		return
@@ -292,13 +292,13 @@ func (p *Proxy) all(ctx context.Context, id htlcdash.TitleID, limit int) iter.Se
 	}
 }
 
-func (p *Proxy) past(ctx context.Context, id htlcdash.TitleID, limit int) ([]buyer.Purchase, error) {
-	past := []buyer.Purchase{}
-	for b, err := range p.all(ctx, id, limit) {
+func (p *Proxy) past(ctx context.Context, f *film, limit int) ([]PurchaseReport, error) {
+	past := []PurchaseReport{}
+	for b, err := range p.all(ctx, f.id, limit) {
 		if err != nil {
 			return past, err
 		}
-		past = append(past, b)
+		past = append(past, f.purchase(b))
 	}
 	return past, nil
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"htlcdash/internal/dash"
@@ -103,8 +104,7 @@ func (f *film) remaining(rep *dash.Representation, at time.Duration) (cost light
 	if rep == nil || rep.Pay == nil {
 		return 0
 	}
-	prices := f.prices[rep.ID]
-	if n := len(rep.Segments); prices == nil || f.periods > 1 {
+	if n := len(rep.Segments); f.seals[rep.ID] == nil || f.periods > 1 {
 		if n == 0 {
 			return 0
 		}
@@ -112,35 +112,40 @@ func (f *film) remaining(rep *dash.Representation, at time.Duration) (cost light
 		left := max(f.manifest.Duration()-at, 0)
 		return lightning.Msat(float64(rep.Pay.Total) * float64(left) / float64(max(length, 1)))
 	}
+	paid := 0 // up to here keys are counted
 	for i, s := range rep.Segments {
-		if s.Start >= at && !f.owns(piece{rep, i}) {
-			cost += prices[i]
+		if p := (piece{rep, i}); s.Start >= at && i >= paid {
+			cost += f.price(p)
+			_, paid = f.opens(p)
 		}
 	}
 	return cost
 }
 
-// cheapest returns what the cheapest way along the ladder to the end costs: at
-// each segment the cheapest rung, which may be one that is owned. f.mu is held.
+// cheapest returns what the cheapest way along the ladder to the end costs,
+// from key to key, which may be some that are owned. A way never leaves a group
+// before its end: that would cost no less. f.mu is held.
 func (f *film) cheapest(at time.Duration) (cost lightning.Msat) {
 	ladder := f.ladder()
 	count := len(ladder[0].Segments)
 	for _, rep := range ladder {
-		if f.prices[rep.ID] == nil || len(rep.Segments) != count || f.periods > 1 { // not known yet, or not aligned
+		if f.seals[rep.ID] == nil || len(rep.Segments) != count || f.periods > 1 { // not known yet, or not aligned
 			return f.cheapestRung(at)
 		}
 	}
-	for i, s := range ladder[0].Segments {
+	costs := make([]lightning.Msat, count+1) // from a segment to the end
+	for i, s := range slices.Backward(ladder[0].Segments) {
 		if s.Start < at {
-			continue
+			return costs[i+1]
 		}
-		least := f.price(piece{ladder[0], i})
-		for _, rep := range ladder[1:] {
-			least = min(least, f.price(piece{rep, i}))
+		costs[i] = math.MaxInt64
+		for _, rep := range ladder {
+			p := piece{rep, i}
+			_, to := f.opens(p)
+			costs[i] = min(costs[i], f.price(p)+costs[to])
 		}
-		cost += least
 	}
-	return cost
+	return costs[0]
 }
 
 func (f *film) cheapestRung(at time.Duration) (cost lightning.Msat) {
@@ -152,29 +157,45 @@ func (f *film) cheapestRung(at time.Duration) (cost lightning.Msat) {
 	return cost
 }
 
-// price is the most that a piece still costs: nothing if it is owned. f.mu is
-// held.
+// price is the most that the key of a piece still costs: nothing if it is
+// owned. f.mu is held.
 func (f *film) price(p piece) lightning.Msat {
 	if p.rep.Pay == nil || f.owns(p) {
 		return 0
 	}
-	if prices := f.prices[p.rep.ID]; prices != nil {
-		return prices[p.index]
+	if segs := f.seals[p.rep.ID]; segs != nil {
+		return segs[p.index].Price
 	}
 	return p.rep.Pay.Max
 }
 
-// asking is what the publisher asks for p, owned or not; about, before the
-// prices are known. f.mu is held.
+// asking is what the publisher asks for p, owned or not: its share of what the
+// key costs; about, before the prices are known. f.mu is held.
 func (f *film) asking(p piece) lightning.Msat {
-	switch prices := f.prices[p.rep.ID]; {
+	switch segs := f.seals[p.rep.ID]; {
 	case p.rep.Pay == nil:
 		return 0
-	case prices != nil:
-		return prices[p.index]
+	case segs != nil:
+		from, to := f.opens(p)
+		return segs[p.index].Price / lightning.Msat(to-from)
 	default:
 		return p.rep.Pay.Total / lightning.Msat(max(p.rep.Pay.Count, 1))
 	}
+}
+
+// opens returns the segments [from, to) of its Representation that the key of p
+// opens: p alone, before that is known. f.mu is held.
+func (f *film) opens(p piece) (from, to int) {
+	if segs := f.seals[p.rep.ID]; segs != nil {
+		return segs[p.index].Opens()
+	}
+	return p.index, p.index + 1
+}
+
+// sameKey reports whether one key opens both. f.mu is held.
+func (f *film) sameKey(a, b piece) bool {
+	from, to := f.opens(a)
+	return a.rep == b.rep && from <= b.index && b.index < to
 }
 
 // owns reports whether the key of p was bought, now or in an earlier run. f.mu
@@ -192,5 +213,8 @@ func (f *film) own(p piece) {
 	if f.owned[p.rep.ID] == nil {
 		f.owned[p.rep.ID] = make([]bool, len(p.rep.Segments))
 	}
-	f.owned[p.rep.ID][p.index] = true
+	from, to := f.opens(p)
+	for i := from; i < to; i++ {
+		f.owned[p.rep.ID][i] = true
+	}
 }

@@ -34,8 +34,8 @@ type film struct {
 	periods  int
 
 	mu      sync.Mutex
-	warm    bool                        // what is free was asked for
-	prices  map[string][]lightning.Msat // by Representation, once known
+	warm    bool                          // what is free was asked for
+	seals   map[string][]htlcdash.Segment // by Representation, once known
 	lanes   map[laneKey]*lane
 	ahead   map[piece]lightning.Msat // started before a player asked, and not asked for since
 	started map[string]int           // by Representation: the segment that was laid out for the start
@@ -56,7 +56,7 @@ func newFilm(p *Proxy, name string, id htlcdash.TitleID, m *dash.Manifest, s sto
 	f := &film{
 		proxy: p, id: id, name: name, manifest: m, stock: s, paid: paid,
 		reps:    map[string]*dash.Representation{},
-		prices:  map[string][]lightning.Msat{},
+		seals:   map[string][]htlcdash.Segment{},
 		lanes:   map[laneKey]*lane{},
 		ahead:   map[piece]lightning.Msat{},
 		started: map[string]int{},
@@ -191,18 +191,26 @@ func (f *film) load(at time.Duration, buy bool) {
 	f.prepare(offers)
 }
 
-// prepareStart does what costs nothing for what a player will ask for first.
+// prepareStart does what costs nothing for what a player will ask for first:
+// of those segments all but the payment, then offers for those after them, which
+// take the provider's node much longer.
 func (f *film) prepareStart(at time.Duration) {
-	var offers []piece
+	var first, later []piece
 	for _, rep := range f.start() {
-		if first := indexAt(rep, at); first >= 0 {
+		if i := indexAt(rep, at); i >= 0 {
+			p := piece{rep, i}
 			f.mu.Lock()
-			offers = append(offers, f.coming(rep, first)...)
+			first, later = append(first, p), append(later, f.coming(rep, i+1)...)
 			f.mu.Unlock()
-			f.proxy.run(func() { f.download(piece{rep, first}) })
+			f.proxy.run(func() { f.download(p) })
 		}
 	}
-	f.prepare(offers)
+	if f.paid {
+		f.proxy.run(func() {
+			f.stock.ready(f.proxy.ctx, first)
+			f.stock.prepare(f.proxy.ctx, later)
+		})
+	}
 }
 
 // prepare has offers for pieces asked for, in as few requests as can be.
@@ -242,16 +250,30 @@ func indexAt(rep *dash.Representation, at time.Duration) int {
 
 func (f *film) readPrices() {
 	for _, rep := range f.manifest.Representations() {
-		prices, err := f.stock.prices(f.proxy.ctx, rep)
-		f.mu.Lock()
-		if err != nil {
+		if f.learn(rep) != nil {
+			f.mu.Lock()
 			f.warm = false // the next load of the MPD tries again
-		} else {
-			f.prices[rep.ID] = prices
+			f.mu.Unlock()
 		}
-		f.mu.Unlock()
 	}
 	f.proxy.changed()
+}
+
+// learn reads what the segments of rep cost, and which of them share a key.
+func (f *film) learn(rep *dash.Representation) error {
+	segs, err := f.stock.seals(f.proxy.ctx, rep)
+	if err != nil || segs == nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.seals[rep.ID] = segs
+	for i, owned := range f.owned[rep.ID] {
+		if owned { // before it was known what the key opens
+			f.own(piece{rep, i})
+		}
+	}
+	return nil
 }
 
 // Rungs that stock players start with, having measured nothing yet: dash.js

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"slices"
 	"time"
 
 	"htlcdash/buyer"
@@ -31,8 +32,12 @@ func (p *Proxy) book(b buyer.Purchase) {
 	}
 	if rep := f.reps[b.Representation]; rep != nil && b.State == "paid" && b.Index < len(rep.Segments) {
 		p.measure(f, piece{rep, b.Index}, b.Bytes)
+		if err := f.learn(rep); err != nil {
+			p.log.Warn("seals of what was bought", "title", f.name, "representation", rep.ID, "error", err)
+		}
 		f.mu.Lock()
-		f.tally.buy(piece{rep, b.Index}, b.Amount+b.Fee)
+		from, to := f.opens(piece{rep, b.Index})
+		f.tally.buy(rep, from, to, b.Amount+b.Fee)
 		if !b.Lost {
 			f.own(piece{rep, b.Index})
 		}
@@ -80,18 +85,17 @@ func (p *Proxy) bookmark() int {
 // since gives the news of a film after a bookmark, oldest first, as far as they
 // are remembered, and a new bookmark. A purchase is in it each time that its
 // state changed.
-func (p *Proxy) since(mark int, f *film) (news []buyer.Purchase, next int) {
+func (p *Proxy) since(mark int, f *film) (news []PurchaseReport, next int) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if f == nil {
-		return nil, p.booked
-	}
-	for _, b := range p.recent[max(len(p.recent)-(p.booked-mark), 0):] {
-		if b.Title == f.id {
-			news = append(news, b)
+	next = p.booked
+	recent := slices.Clone(p.recent[max(len(p.recent)-(next-mark), 0):])
+	p.mu.Unlock()
+	for _, b := range recent {
+		if f != nil && b.Title == f.id {
+			news = append(news, f.purchase(b))
 		}
 	}
-	return news, p.booked
+	return news, next
 }
 
 // admit lets one more page watch; dismiss ends that.

@@ -31,10 +31,11 @@ type spender struct {
 	line  int           // bit/s of the network, as told with each purchase; 0: not told
 
 	mu      sync.Mutex
-	bought  []string // "v0/3", in the order of the asking
-	offers  []string // "v0/3", in the order of the asking; "|" ends a request
-	got     []string // "v0/3": whose sealed bytes were fetched ahead
-	owned   map[htlcdash.Root]bool
+	bought  []string          // "v0/3", in the order of the asking
+	offers  []string          // "v0/3", in the order of the asking; "|" ends a request
+	got     []string          // "v0/3": whose sealed bytes were fetched ahead
+	ready   []string          // "v0/3": whose offers were proved ahead
+	owned   map[[32]byte]bool // by hash of the key
 	account buyer.Account
 	err     error
 	news    chan buyer.Purchase
@@ -43,7 +44,7 @@ type spender struct {
 func newSpender(t *titletest.Title) *spender {
 	return &spender{
 		title:   t,
-		owned:   map[htlcdash.Root]bool{},
+		owned:   map[[32]byte]bool{},
 		account: buyer.Account{Budget: buyer.NoLimit, DayLeft: buyer.NoLimit, Risk: t.Dearest()},
 		news:    make(chan buyer.Purchase, 1000),
 	}
@@ -54,14 +55,14 @@ func (s *spender) Segment(ctx context.Context, seg htlcdash.Segment) ([]byte, er
 	left, limited := s.account.Left()
 	err := s.err
 	switch {
-	case err != nil || s.owned[seg.Sealed]:
+	case err != nil || s.owned[seg.KeyHash]:
 	case s.account.Stopped:
 		err = buyer.ErrStopped
 	case limited && seg.Price > left:
 		err = buyer.ErrBudget
 	default:
 		s.bought = append(s.bought, fmt.Sprintf("%s/%d", seg.Representation, seg.Index))
-		s.owned[seg.Sealed] = true
+		s.owned[seg.KeyHash] = true
 		s.account.Spent += seg.Price
 		p := buyer.Purchase{Hash: lightning.Hash(seg.Sealed), Title: seg.Title, Representation: seg.Representation, Index: seg.Index, Amount: seg.Price, State: "paid", At: time.Now()}
 		if s.line > 0 {
@@ -102,6 +103,13 @@ func (s *spender) Prepare(_ context.Context, segs []htlcdash.Segment) {
 		s.offers = append(s.offers, fmt.Sprintf("%s/%d", seg.Representation, seg.Index))
 	}
 	s.offers = append(s.offers, "|")
+}
+
+func (s *spender) Ready(_ context.Context, seg htlcdash.Segment) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ready = append(s.ready, fmt.Sprintf("%s/%d", seg.Representation, seg.Index))
+	return nil
 }
 
 func (s *spender) Download(_ context.Context, seg htlcdash.Segment) error {

@@ -53,10 +53,10 @@ type TitleState struct {
 	Scheme   string          `json:"scheme"`
 	Risk     lightning.Msat  `json:"risk_msat"`
 
-	Bought           int            `json:"bought"`        // segments, this run
+	Bought           int            `json:"bought"`        // segments whose keys were bought, this run
 	Unplayed         lightning.Msat `json:"unplayed_msat"` // this run: bought, and did not reach a player or was replaced
 	UnplayedSegments int            `json:"unplayed"`
-	Ahead            lightning.Msat `json:"ahead_msat"` // of it: bought ahead, and the player may yet ask
+	Ahead            lightning.Msat `json:"ahead_msat"` // of it: the player may yet ask, since it was bought ahead or is the rest of a group
 
 	Cap      int64          `json:"cap"`         // bit/s that the budget carries to the end; 0: no limit
 	Enough   bool           `json:"enough"`      // the money left carries the cheapest way to the end
@@ -93,7 +93,26 @@ type PieceState struct {
 	Rep   string         `json:"rep"`
 	Index int            `json:"index"`
 	Count int            `json:"count"`
-	Price lightning.Msat `json:"price_msat"`
+	Price lightning.Msat `json:"price_msat"` // its share of what the key costs
+}
+
+// A PurchaseReport is a purchase and what it opened, as far as that is known.
+type PurchaseReport struct {
+	buyer.Purchase
+
+	First int `json:"first"` // index of the first segment that the key opens
+	Opens int `json:"opens"` // how many
+}
+
+func (f *film) purchase(b buyer.Purchase) PurchaseReport {
+	r := PurchaseReport{b, b.Index, 1}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if rep := f.reps[b.Representation]; rep != nil && b.Index < len(rep.Segments) {
+		from, to := f.opens(piece{rep, b.Index})
+		r.First, r.Opens = from, to-from
+	}
+	return r
 }
 
 func (f *film) report() TitleReport {
@@ -130,7 +149,7 @@ func (f *film) state() *TitleState {
 	defer f.mu.Unlock()
 	s.Bought = f.tally.count
 	s.Unplayed, s.UnplayedSegments = f.tally.unplayed()
-	s.Ahead = f.aheadMoney()
+	s.Ahead = f.aheadMoney() + f.restOfGroups()
 	at := f.position()
 	s.Position = at.Milliseconds()
 	s.Playing = !f.heard.IsZero() && time.Since(f.heard) < idle

@@ -8,11 +8,11 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 
 	"htlcdash"
 	"htlcdash/internal/dash"
 	"htlcdash/internal/title"
-	"htlcdash/lightning"
 )
 
 // stock is where the pieces of one title come from. Both kinds, bought and
@@ -26,11 +26,15 @@ type stock interface {
 	// length returns the length of a segment in bytes and costs nothing; 0 if
 	// it is not known before the segment is here.
 	length(ctx context.Context, rep *dash.Representation, index int) (int64, error)
-	// prices returns the prices of all segments; nil for what is free.
-	prices(ctx context.Context, rep *dash.Representation) ([]lightning.Msat, error)
+	// seals returns what the publisher says of all segments; nil for what is
+	// free. They are not changed.
+	seals(ctx context.Context, rep *dash.Representation) ([]htlcdash.Segment, error)
 	// prepare asks for offers for pieces, so that buying them needs no round
 	// trip but the payment. It spends nothing.
 	prepare(ctx context.Context, pieces []piece)
+	// ready does more for a few pieces: it has the offers proved, too. It returns
+	// when they are, or could not be.
+	ready(ctx context.Context, pieces []piece)
 	// download fetches the sealed bytes of a segment, and spends nothing.
 	download(ctx context.Context, rep *dash.Representation, index int) error
 }
@@ -66,16 +70,8 @@ func (s sealed) length(ctx context.Context, rep *dash.Representation, index int)
 	return seg.Length, err
 }
 
-func (s sealed) prices(ctx context.Context, rep *dash.Representation) ([]lightning.Msat, error) {
-	segs, err := s.title.Segments(ctx, rep.ID)
-	if err != nil {
-		return nil, err
-	}
-	prices := make([]lightning.Msat, len(segs))
-	for i, seg := range segs {
-		prices[i] = seg.Price
-	}
-	return prices, nil
+func (s sealed) seals(ctx context.Context, rep *dash.Representation) ([]htlcdash.Segment, error) {
+	return s.title.Segments(ctx, rep.ID)
 }
 
 func (s sealed) prepare(ctx context.Context, pieces []piece) {
@@ -86,6 +82,18 @@ func (s sealed) prepare(ctx context.Context, pieces []piece) {
 		}
 	}
 	s.buyer.Prepare(ctx, segs)
+}
+
+func (s sealed) ready(ctx context.Context, pieces []piece) {
+	var work sync.WaitGroup
+	for _, p := range pieces {
+		work.Go(func() {
+			if seg, err := s.seal(ctx, p.rep, p.index); err == nil {
+				_ = s.buyer.Ready(ctx, seg) // else it is asked for when it is bought
+			}
+		})
+	}
+	work.Wait()
 }
 
 func (s sealed) download(ctx context.Context, rep *dash.Representation, index int) error {
@@ -117,9 +125,10 @@ func (o open) length(_ context.Context, rep *dash.Representation, index int) (in
 	return rep.Segments[index].Length, nil
 }
 
-func (open) prices(context.Context, *dash.Representation) ([]lightning.Msat, error) { return nil, nil }
-func (open) prepare(context.Context, []piece)                                       {}
-func (open) download(context.Context, *dash.Representation, int) error              { return nil }
+func (open) seals(context.Context, *dash.Representation) ([]htlcdash.Segment, error) { return nil, nil }
+func (open) prepare(context.Context, []piece)                                        {}
+func (open) ready(context.Context, []piece)                                          {}
+func (open) download(context.Context, *dash.Representation, int) error               { return nil }
 
 func (o open) fetch(ctx context.Context, r dash.Resource) ([]byte, error) {
 	resp, err := o.do(ctx, r)

@@ -1,9 +1,13 @@
 package proxy
 
-import "htlcdash/lightning"
+import (
+	"htlcdash/internal/dash"
+	"htlcdash/lightning"
+)
 
 // A tally knows what this run bought of a film and what of it reached a player
-// last. Of two qualities of one segment that both reached a player it can have
+// last. Where a key opens several segments, each has its share of the price. Of
+// two qualities of one segment that both reached a player it can have
 // played only one: the later replaced the earlier. Across viewings both were.
 type tally struct {
 	paid   map[piece]lightning.Msat // fees included
@@ -26,14 +30,19 @@ func newTally() tally {
 
 func (p piece) slot() slot { return slot{trackOf(p.rep), p.index} }
 
-// buy books that p was bought for m, fees included.
-func (t *tally) buy(p piece, m lightning.Msat) {
-	t.paid[p] += m
-	t.spent += m
-	t.count++
-	if t.played[p.slot()] == p || t.before[p] {
-		t.used += m
-		t.usedBy++
+// buy books that the segments [from, to) of rep were bought for m together,
+// fees included.
+func (t *tally) buy(rep *dash.Representation, from, to int, m lightning.Msat) {
+	for left := to - from; left > 0; left-- {
+		p, share := piece{rep, to - left}, m/lightning.Msat(left)
+		m -= share
+		t.paid[p] += share
+		t.spent += share
+		t.count++
+		if t.played[p.slot()] == p || t.before[p] {
+			t.used += share
+			t.usedBy++
+		}
 	}
 }
 
@@ -61,6 +70,14 @@ func (t *tally) begin() {
 		t.before[p] = true
 	}
 	clear(t.played)
+}
+
+// idle is what was paid for p if it did not reach a player.
+func (t *tally) idle(p piece) lightning.Msat {
+	if t.played[p.slot()] == p || t.before[p] {
+		return 0
+	}
+	return t.paid[p]
 }
 
 // unplayed is what was bought and did not reach a player, or was replaced.

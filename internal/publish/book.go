@@ -21,7 +21,8 @@ type book struct {
 	root     *os.Root
 	mpd      string
 	manifest *dash.Manifest
-	bytes    int64 // of all segments
+	bytes    int64              // of all segments
+	lengths  map[string][]int64 // of the segments, by Representation
 }
 
 // openBook reads the MPD, gives it a name for people, and looks for all that it
@@ -32,7 +33,7 @@ func openBook(ctx context.Context, src source, name func(*dash.Manifest) string)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSource, err)
 	}
-	b := &book{root: root, mpd: src.mpd}
+	b := &book{root: root, mpd: src.mpd, lengths: map[string][]int64{}}
 	if err := b.open(ctx, name); err != nil {
 		root.Close()
 		return nil, fmt.Errorf("%w: %s: %w", ErrSource, filepath.Join(src.dir, src.mpd), err)
@@ -90,6 +91,7 @@ func (b *book) count(rep *dash.Representation, sizes map[string]int64) error {
 			return fmt.Errorf("segment %d of %d: %w", i+1, len(rep.Segments), err)
 		}
 		b.bytes += n
+		b.lengths[rep.ID] = append(b.lengths[rep.ID], n)
 	}
 	return nil
 }

@@ -45,3 +45,16 @@ var (
 	ListName  = listName
 	Decibels  = decibel
 )
+
+// Split gives the sizes of the groups that g makes of segments of these
+// lengths, in bytes, and durations.
+func (g Grouping) Split(kind string, lengths []int64, durations []time.Duration) (counts []int) {
+	rep := &dash.Representation{ContentType: kind}
+	for _, d := range durations {
+		rep.Segments = append(rep.Segments, dash.MediaSegment{Duration: d})
+	}
+	for _, group := range g.split(rep, lengths) {
+		counts = append(counts, group.Count)
+	}
+	return counts
+}

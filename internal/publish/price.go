@@ -18,13 +18,13 @@ import (
 // ErrPolicy means that a price policy cannot be followed.
 var ErrPolicy = errors.New("price policy")
 
-// A Policy says what segments cost: bytes and seconds are paid for, each rung
-// may have a factor or a price of its own, and no segment costs less than the
-// floor. A segment is never free: Lightning has no payment of 0.
+// A Policy says what keys cost: bytes and seconds are paid for, each rung may
+// have a factor or a price of its own, and no key costs less than the floor. A
+// key is never free: Lightning has no payment of 0.
 type Policy struct {
 	PerMB     lightning.Msat  // for 1,000,000 bytes
 	PerSecond lightning.Msat  // for one second of play
-	Floor     lightning.Msat  // for any segment; 0: 1 msat
+	Floor     lightning.Msat  // for any key; 0: 1 msat
 	Rungs     map[string]Rung // by Representation id, shorter side ("720p") or kind ("audio"), looked up in this order
 }
 
@@ -103,8 +103,34 @@ func (p Policy) rung(r *dash.Representation) Rung {
 	return Rung{}
 }
 
-// price returns what a segment of r costs, to the nearest msat. The arithmetic
-// is exact, so that all machines find the same price.
+// set prices the keys of r: each by what it opens, where bytes that come again
+// count once.
+func (p Policy) set(r *dash.Representation, list htlcdash.SealList) error {
+	for g := range list.Groups() {
+		group := list[g.First:][:g.Count]
+		var length int64
+		var d time.Duration
+		seen := map[htlcdash.Root]bool{}
+		for _, s := range group {
+			if !seen[s.Sealed] {
+				seen[s.Sealed] = true
+				length, d = length+s.Length, d+s.Duration
+			}
+		}
+		price, err := p.price(r, length, d)
+		if err != nil {
+			return fmt.Errorf("representation %s, segment %d: %w", r.ID, g.First+1, err)
+		}
+		for i := range group {
+			group[i].Price = price
+		}
+	}
+	return nil
+}
+
+// price returns what a key of r costs that opens so many bytes and so much of
+// the film, to the nearest msat. The arithmetic is exact, so that all machines
+// find the same price.
 func (p Policy) price(r *dash.Representation, length int64, d time.Duration) (lightning.Msat, error) {
 	rung := p.rung(r)
 	perMB, perSecond, factor := p.PerMB, p.PerSecond, rung.Factor
@@ -120,7 +146,7 @@ func (p Policy) price(r *dash.Representation, length int64, d time.Duration) (li
 	sum.Mul(sum, new(big.Rat).SetFloat64(factor))
 	whole := nearest(sum)
 	if !whole.IsInt64() || whole.Int64() > int64(htlcdash.MaxPrice) {
-		return 0, fmt.Errorf("%w: a segment of %s would cost %v msat, more than %d", ErrPolicy, r.ID, whole, htlcdash.MaxPrice)
+		return 0, fmt.Errorf("%w: a key of %s would cost %v msat, more than %d", ErrPolicy, r.ID, whole, htlcdash.MaxPrice)
 	}
 	return max(lightning.Msat(whole.Int64()), p.Floor, 1), nil
 }

@@ -51,6 +51,8 @@ type Options struct {
 	// of the source made readable.
 	Title string
 
+	// Group says how many segments one key opens. The zero value: one.
+	Group Grouping
 	// SegmentSeconds is the length of a segment, 1 to 10; 0: 4. It is for
 	// media files only.
 	SegmentSeconds int
@@ -85,10 +87,20 @@ type Result struct {
 type Summary struct {
 	ID       string
 	Segments int
-	Bytes    int64          // of media, without padding
-	Total    lightning.Msat // price of all segments
-	Dearest  lightning.Msat
+	Keys     int              // what is sold: fewer than segments, if these are grouped
+	Bytes    int64            // of media, without padding
+	Total    lightning.Msat   // price of all keys
+	Dearest  lightning.Msat   // key
 	Quality  htlcdash.Decibel // mean over the segments; 0: not measured
+}
+
+// PerKey is how many bytes a key opens in the mean.
+func (s Summary) PerKey() int64 { return s.Bytes / int64(max(s.Keys, 1)) }
+
+// ProofShare is what a proof of [ProofSize] for each key would add to the bytes
+// of the segments, as a part of them.
+func (s Summary) ProofShare() float64 {
+	return ProofSize * float64(s.Keys) / float64(max(s.Bytes, 1))
 }
 
 // Run publishes a title. It calls progress, which may be nil, from one
@@ -136,7 +148,7 @@ func (o *Options) check() error {
 		return errors.New("no publisher key")
 	}
 	o.Out = filepath.Clean(o.Out)
-	return o.Price.check()
+	return errors.Join(o.Group.check(), o.Price.check())
 }
 
 // KeysFile names the private file of content keys for the title in dir.

@@ -28,8 +28,8 @@ type page struct {
 	keys []htlcdash.Key // beside list
 }
 
-// seal seals all segments into the stage, over all cores. It holds two buffers
-// for each core, whatever the length of the title.
+// seal seals all segments into the stage, over all cores, and prices their
+// keys. It holds two buffers for each core, whatever the length of the title.
 func (w *work) seal(ctx context.Context, b *book, quality map[string][]htlcdash.Decibel, done func(float64)) ([]page, error) {
 	reps := b.manifest.Representations()
 	pages := make([]page, len(reps))
@@ -37,15 +37,18 @@ func (w *work) seal(ctx context.Context, b *book, quality map[string][]htlcdash.
 		n := len(rep.Segments)
 		pages[i] = page{rep, make(htlcdash.SealList, n), make([]htlcdash.Key, n)}
 	}
-	type job struct{ page, segment int }
+	type job struct {
+		page  int
+		group htlcdash.Group
+	}
 	jobs := make(chan job)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		defer close(jobs)
-		for p := range pages {
-			for s := range pages[p].list {
+		for p, rep := range reps {
+			for _, g := range w.Group.split(rep, b.lengths[rep.ID]) {
 				select {
-				case jobs <- job{p, s}:
+				case jobs <- job{p, g}:
 				case <-ctx.Done():
 					return ctx.Err()
 				}
@@ -59,23 +62,32 @@ func (w *work) seal(ctx context.Context, b *book, quality map[string][]htlcdash.
 			s := sealer{b: b, dir: w.stage.title(), secret: w.Key.SealSecret()}
 			for j := range jobs {
 				p := &pages[j.page]
-				seal, key, err := s.segment(p.rep.Segments[j.segment])
-				if err == nil {
-					seal.Price, err = w.Price.price(p.rep, seal.Length, seal.Duration)
-				}
+				key, err := s.key(p.rep, j.group)
 				if err != nil {
-					return fmt.Errorf("representation %s, segment %d: %w", p.rep.ID, j.segment+1, err)
+					return err
 				}
-				if q := quality[p.rep.ID]; q != nil {
-					seal.Quality = q[j.segment]
+				for i := j.group.First; i < j.group.First+j.group.Count; i++ {
+					if p.list[i], p.keys[i], err = s.segment(p.rep, i, key); err != nil {
+						return err
+					}
+					if q := quality[p.rep.ID]; q != nil {
+						p.list[i].Quality = q[i]
+					}
+					done(float64(sealed.Add(p.list[i].Length)) / float64(b.bytes))
 				}
-				p.list[j.segment], p.keys[j.segment] = seal, key
-				done(float64(sealed.Add(seal.Length)) / float64(b.bytes))
 			}
 			return nil
 		})
 	}
-	return pages, group.Wait()
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	for _, p := range pages {
+		if err := w.Price.set(p.rep, p.list); err != nil {
+			return nil, err
+		}
+	}
+	return pages, nil
 }
 
 // A sealer belongs to one goroutine and reuses its buffers.
@@ -86,13 +98,43 @@ type sealer struct {
 	plain, sealed []byte
 }
 
-func (s *sealer) segment(m dash.MediaSegment) (seal htlcdash.Seal, key htlcdash.Key, err error) {
-	if s.plain, err = s.b.read(m.Resource, htlcdash.MaxSegmentLength, s.plain); err != nil {
-		return seal, key, fmt.Errorf("%w: %w", ErrSource, err)
+// key returns the key of a group, or none for a single segment, which gets its
+// own in the pass that seals it. The segments are read twice, because only the
+// whole group gives the key, and a minute of media need not fit in memory.
+func (s *sealer) key(rep *dash.Representation, g htlcdash.Group) (key htlcdash.Key, err error) {
+	if g.Count == 1 {
+		return key, nil
 	}
-	s.sealed, seal, key = htlcdash.SealTo(s.sealed, s.secret, s.plain)
-	seal.Duration = m.Duration.Round(time.Millisecond)
+	blobs := make([]htlcdash.Blob, g.Count)
+	for i := range blobs {
+		if err := s.read(rep, g.First+i); err != nil {
+			return key, err
+		}
+		blobs[i] = htlcdash.Blob{Root: htlcdash.RootOf(s.plain), Length: int64(len(s.plain))}
+	}
+	return htlcdash.KeyOf(s.secret, blobs...), nil
+}
+
+// segment seals one segment under a key, or under its own if that is none.
+func (s *sealer) segment(rep *dash.Representation, index int, key htlcdash.Key) (htlcdash.Seal, htlcdash.Key, error) {
+	var seal htlcdash.Seal
+	if err := s.read(rep, index); err != nil {
+		return seal, key, err
+	}
+	if key.IsZero() {
+		s.sealed, seal, key = htlcdash.SealTo(s.sealed, s.secret, s.plain)
+	} else {
+		s.sealed, seal = htlcdash.SealWith(s.sealed, key, s.plain)
+	}
+	seal.Duration = rep.Segments[index].Duration.Round(time.Millisecond)
 	return seal, key, s.write(seal.Sealed)
+}
+
+func (s *sealer) read(rep *dash.Representation, index int) (err error) {
+	if s.plain, err = s.b.read(rep.Segments[index].Resource, htlcdash.MaxSegmentLength, s.plain); err != nil {
+		return fmt.Errorf("representation %s, segment %d: %w: %w", rep.ID, index+1, ErrSource, err)
+	}
+	return nil
 }
 
 // write puts the sealed bytes where their name says. Two equal segments are one
@@ -153,15 +195,14 @@ func (w *work) finish(ctx context.Context, b *book, pages []page) (*Result, erro
 
 // write stages the seal list and the init segment of p.
 func (w *work) write(b *book, p page, names map[string]bool) (dash.Pay, error) {
-	list := p.list.Encode()
 	pay := dash.Pay{
-		List:       title.SealsDir + "/" + listName(p.rep.ID, names),
-		ListDigest: sha256.Sum256(list),
-		Count:      len(p.list),
-		Runs:       runs(p.list),
+		List:     title.SealsDir + "/" + listName(p.rep.ID, names),
+		ListRoot: p.list.Root(),
+		Count:    len(p.list),
+		Runs:     runs(p.list),
 	}
-	pay.Total, pay.Max = title.Sum(p.list)
-	if err := w.put(pay.List, list, 0); err != nil {
+	pay.Total, pay.Max = p.list.Sum()
+	if err := w.put(pay.List, p.list.Encode(), 0); err != nil {
 		return pay, err
 	}
 	if p.rep.Init.Path == "" {
@@ -248,27 +289,31 @@ func listName(id string, taken map[string]bool) string {
 // runs gives the prices of l as the MPD shows them, or nil if they change too
 // often for that.
 func runs(l htlcdash.SealList) (r []dash.PriceRun) {
-	for _, s := range l {
-		if n := len(r); n > 0 && r[n-1].Price == s.Price {
+	for g := range l.Groups() {
+		price := l[g.First].Price
+		if n := len(r); n > 0 && r[n-1].Price == price && r[n-1].Opens == g.Count {
 			r[n-1].Count++
 			continue
 		}
 		if len(r) == dash.MaxRuns {
 			return nil
 		}
-		r = append(r, dash.PriceRun{Count: 1, Price: s.Price})
+		r = append(r, dash.PriceRun{Count: 1, Opens: g.Count, Price: price})
 	}
 	return r
 }
 
 func (p page) summary() Summary {
 	s := Summary{ID: p.rep.ID, Segments: len(p.list)}
+	for range p.list.Groups() {
+		s.Keys++
+	}
 	var quality int
 	for _, seal := range p.list {
 		s.Bytes += seal.Length
 		quality += int(seal.Quality)
 	}
-	s.Total, s.Dearest = title.Sum(p.list)
+	s.Total, s.Dearest = p.list.Sum()
 	s.Quality = htlcdash.Decibel(quality / len(p.list))
 	return s
 }

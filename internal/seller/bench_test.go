@@ -17,7 +17,8 @@ import (
 
 // unlimited lifts what protects a provider from strangers.
 func unlimited(c *seller.Config) {
-	c.OfferRate, c.OfferBurst, c.MaxOpenOffers = 1e9, 1e9, 1e9
+	c.OfferRate, c.OfferBurst, c.MaxOpenOffers, c.StrangerBytes = 1e9, 1e9, 1e9, -1
+	c.Rations.OpenOffers = 1e9
 	c.Log = nil
 }
 
@@ -35,7 +36,8 @@ func long(b *testing.B) (*shop, []htlcdash.Segment) {
 	return s, made.Segments(b, "v0")
 }
 
-// BenchmarkOffers is offers a second: parse, price, salt, invoice of the
+// BenchmarkOffers is offers a second, to a new guest each time: issue and
+// redeem a credential, parse, price, salt, invoice of the
 // simulated node, fsync of the books, JSON. One op is one request.
 func BenchmarkOffers(b *testing.B) {
 	for _, batch := range []struct {
@@ -48,7 +50,7 @@ func BenchmarkOffers(b *testing.B) {
 			b.ResetTimer()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					for _, o := range s.offers(b, exchange.NewNonce(), segs[:batch.n]...) {
+					for _, o := range s.offers(b, s.guest(b), segs[:batch.n]...) {
 						if o.Error != "" {
 							b.Error(o.Error)
 						}
@@ -97,9 +99,10 @@ func BenchmarkPaid(b *testing.B) {
 			})
 		}},
 		{"segments", func(b *testing.B, s *shop, segs []htlcdash.Segment) {
-			offers := s.offers(b, exchange.NewNonce(), segs[:batch]...)
+			key := s.info(b).Key
+			offers := s.offers(b, s.guest(b), segs[:batch]...)
 			eight(b, func(i int) error {
-				inv, salt, err := exchange.Salted{}.Check(offers[i], segs[i].Seal, time.Now())
+				inv, err := exchange.Salted{}.Check(offers[i], key, segs[i], time.Now())
 				if err != nil {
 					return err
 				}
@@ -107,7 +110,7 @@ func BenchmarkPaid(b *testing.B) {
 				if err != nil {
 					return err
 				}
-				_, err = exchange.Salted{}.Key(paid.Preimage, salt, segs[i].Seal)
+				_, err = exchange.Salted{}.Key(paid.Preimage, offers[i].Salt, segs[i].Seal)
 				return err
 			})
 		}},

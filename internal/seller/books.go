@@ -30,13 +30,14 @@ const (
 	forgetAfter = 24 * time.Hour
 )
 
-// books follows the node's receipts and keeps in memory what the operator's
+// books follows the receipts of payees and keeps in memory what the operator's
 // page shows of them.
 type books struct {
 	ledger   *ledger.Ledger
-	node     lightning.Payee
 	register *register
 	log      *slog.Logger
+	worth    func(ledger.Sale) int64                     // sealed bytes that a sale pays for
+	noted    func(lightning.Receipt) (ledger.Sale, bool) // what the note of a receipt says was sold
 
 	mu       sync.Mutex
 	sold     map[soldKey][]uint32
@@ -49,8 +50,8 @@ type soldKey struct {
 	representation string
 }
 
-func newBooks(l *ledger.Ledger, node lightning.Payee, r *register, log *slog.Logger) *books {
-	return &books{ledger: l, node: node, register: r, log: log, sold: map[soldKey][]uint32{}, watchers: map[chan struct{}]struct{}{}}
+func newBooks(l *ledger.Ledger, r *register, log *slog.Logger) *books {
+	return &books{ledger: l, register: r, log: log, sold: map[soldKey][]uint32{}, watchers: map[chan struct{}]struct{}{}}
 }
 
 // load counts the sales that are in the ledger. It must be done before follow.
@@ -64,13 +65,13 @@ func (b *books) load(ctx context.Context) error {
 	return nil
 }
 
-// follow books the receipts of the node, beginning after the last one that is
+// follow books the receipts of a payee, beginning after the last one that is
 // in the ledger, until ctx is done. It survives a node that goes away.
-func (b *books) follow(ctx context.Context) {
+func (b *books) follow(ctx context.Context, from ledger.Source, payee lightning.Payee) {
 	retry := firstRetry
 	for {
 		start := time.Now()
-		err := b.receipts(ctx)
+		err := b.receipts(ctx, from, payee)
 		if ctx.Err() != nil {
 			return
 		}
@@ -89,8 +90,8 @@ func (b *books) follow(ctx context.Context) {
 
 // receipts books what comes while the last batch is being written together:
 // one fsync for all of it. An error of either side ends both.
-func (b *books) receipts(ctx context.Context) error {
-	last, err := b.ledger.LastReceipt(ctx)
+func (b *books) receipts(ctx context.Context, from ledger.Source, payee lightning.Payee) error {
+	last, err := b.ledger.LastReceipt(ctx, from)
 	if err != nil {
 		return err
 	}
@@ -98,7 +99,7 @@ func (b *books) receipts(ctx context.Context) error {
 	queue := make(chan lightning.Receipt, maxBatch)
 	group.Go(func() error {
 		defer close(queue)
-		return b.node.Receipts(ctx, last, func(r lightning.Receipt) error {
+		return payee.Receipts(ctx, last, func(r lightning.Receipt) error {
 			select {
 			case queue <- r:
 				return nil
@@ -110,7 +111,7 @@ func (b *books) receipts(ctx context.Context) error {
 	group.Go(func() error {
 		for r := range queue {
 			// What is in hand is booked even while the program ends.
-			if err := b.settle(context.WithoutCancel(ctx), drain(queue, r)); err != nil {
+			if err := b.settle(context.WithoutCancel(ctx), from, drain(queue, r)); err != nil {
 				return err
 			}
 		}
@@ -136,12 +137,15 @@ func drain(queue <-chan lightning.Receipt, first lightning.Receipt) []lightning.
 	return batch
 }
 
-func (b *books) settle(ctx context.Context, batch []lightning.Receipt) error {
-	if err := b.ledger.Settle(ctx, batch...); err != nil {
+func (b *books) settle(ctx context.Context, from ledger.Source, batch []lightning.Receipt) error {
+	if err := b.ledger.Offered(ctx, b.unbooked(batch)); err != nil {
+		return err
+	}
+	if err := b.ledger.Settle(ctx, from, batch...); err != nil {
 		return err
 	}
 	for _, r := range batch {
-		sale, err := b.saleOf(ctx, r.Hash)
+		sale, owner, err := b.saleOf(ctx, r.Hash)
 		if errors.Is(err, htlcdash.ErrNotFound) {
 			continue // the node sells other things too
 		}
@@ -149,6 +153,9 @@ func (b *books) settle(ctx context.Context, batch []lightning.Receipt) error {
 			return err
 		}
 		sale.Received, sale.Settled = r.Amount, r.At
+		if owner != nil {
+			owner.paid(b.worth(sale))
+		}
 		b.note(sale)
 		b.log.Debug("sold", "title", sale.Title, "representation", sale.Representation, "segment", sale.Index,
 			"scheme", sale.Scheme, "amount", sale.Received)
@@ -156,12 +163,42 @@ func (b *books) settle(ctx context.Context, batch []lightning.Receipt) error {
 	return nil
 }
 
-// saleOf returns the offer that was paid: as a rule it is still in memory.
-func (b *books) saleOf(ctx context.Context, h lightning.Hash) (ledger.Sale, error) {
-	if sale, ok := b.register.close(h); ok {
-		return sale, nil
+// unbooked returns what of batch may not be in the ledger: what was sold to
+// foreign clients is booked when it is paid, and not before, and a note tells
+// what was sold however long ago.
+func (b *books) unbooked(batch []lightning.Receipt) (sales []ledger.Sale) {
+	for _, r := range batch {
+		if sale, _, ok := b.register.sale(r.Hash); ok && sale.Scheme == exchange.SchemePrepaid {
+			sales = append(sales, sale)
+		} else if sale, ok := b.noted(r); ok {
+			sales = append(sales, sale)
+		}
 	}
-	return b.ledger.Sale(ctx, h)
+	return sales
+}
+
+// saleOf closes the offer that was paid, and returns it with the guest it was
+// made to: as a rule it is still in memory.
+func (b *books) saleOf(ctx context.Context, h lightning.Hash) (ledger.Sale, *guest, error) {
+	sale, owner, ok := b.register.sale(h)
+	b.register.close(h)
+	if ok {
+		return sale, owner, nil
+	}
+	sale, err := b.ledger.Sale(ctx, h)
+	return sale, nil, err
+}
+
+// late books a sale whose receipt came when nobody knew what it was for.
+func (b *books) late(ctx context.Context, sale ledger.Sale) error {
+	err := b.ledger.Offered(ctx, []ledger.Sale{sale})
+	if err == nil {
+		err = b.ledger.Settle(ctx, ledger.FromNode, lightning.Receipt{Hash: sale.Hash, Amount: sale.Received, At: sale.Settled})
+	}
+	if err == nil {
+		b.note(sale)
+	}
+	return err
 }
 
 // note counts a settled sale.

@@ -3,7 +3,6 @@ package seller_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -15,7 +14,6 @@ import (
 	"testing"
 
 	"htlcdash"
-	"htlcdash/internal/exchange"
 	"htlcdash/internal/seller"
 	"htlcdash/internal/title"
 	"htlcdash/internal/title/titletest"
@@ -64,15 +62,7 @@ func TestOffersAreRationed(t *testing.T) {
 	segs := s.title.Segments(t, "v0")[:5]
 	codes := map[int]int{}
 	for range 10 {
-		req := exchange.OfferRequest{Title: s.title.ID, Scheme: exchange.SchemeSalted, Nonce: exchange.NewNonce()}
-		for _, seg := range segs {
-			req.Sealed = append(req.Sealed, seg.Sealed)
-		}
-		b, err := json.Marshal(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		a := s.do(t, http.MethodPost, "/v1/offers", string(b), "X-Forwarded-For", "192.0.2.1")
+		a := s.post(t, s.guest(t), "/v1/offers", s.request(segs...), "X-Forwarded-For", "192.0.2.1")
 		if codes[a.StatusCode]++; a.StatusCode == http.StatusTooManyRequests && a.Header.Get("Retry-After") == "" {
 			t.Error("not told when to come back")
 		}

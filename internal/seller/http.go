@@ -1,6 +1,8 @@
 package seller
 
 import (
+	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -30,7 +32,14 @@ func (s *Seller) Handler() http.Handler {
 	}
 	route("/v1/provider", s.serveProvider, http.MethodGet, http.MethodHead)
 	route("/v1/titles", s.serveTitles, http.MethodGet, http.MethodHead)
+	route("/v1/credentials", s.serveCredentials, http.MethodPost)
 	route("/v1/offers", s.serveOffers, http.MethodPost)
+	route("/v1/proofs", s.serveProofs, http.MethodPost)
+	route("/v1/keys", s.serveKeys, http.MethodPost)
+	route("/v1/files", s.serveFiles, http.MethodGet, http.MethodHead)
+	route("/v1/files/{root}", s.serveFile, http.MethodGet, http.MethodHead)
+	route("/v1/files/{root}/layer", s.serveLayer, http.MethodGet, http.MethodHead)
+	route("/v1/chunks", s.serveChunks, http.MethodPost)
 	route("/sealed/{root}", s.serveSealed, http.MethodGet, http.MethodHead)
 	route("/sealed/{shard}/{root}", s.serveSealed, http.MethodGet, http.MethodHead) // as in a title's folder
 	route("/t/{name}/{path...}", s.serveTitle, http.MethodGet, http.MethodHead)
@@ -46,6 +55,11 @@ func serveNothing(_ http.ResponseWriter, r *http.Request) error {
 func (s *Seller) shown(methods []string, h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		patience(w, 0)
+		// Of several ranges only the first counts: many make an answer longer
+		// than the file.
+		if first, _, more := strings.Cut(r.Header.Get("Range"), ","); more {
+			r.Header.Set("Range", first)
+		}
 		err := errMethod
 		switch {
 		case slices.Contains(methods, r.Method):
@@ -61,6 +75,9 @@ func (s *Seller) shown(methods []string, h handler) http.Handler {
 			return
 		}
 		p := status(err)
+		if p.Status == http.StatusUnauthorized {
+			w.Header().Set("WWW-Authenticate", s.challengeLine())
+		}
 		if p.Status >= http.StatusInternalServerError && r.Context().Err() == nil {
 			s.log.Error("request", "method", r.Method, "path", r.URL.Path, "err", err)
 		}
@@ -114,6 +131,7 @@ func (w *recorder) WriteHeader(code int) {
 }
 
 func (w *recorder) Write(b []byte) (int, error) {
+	w.status = cmp.Or(w.status, http.StatusOK)
 	n, err := w.ResponseWriter.Write(b)
 	w.bytes += int64(n)
 	return n, err
@@ -154,15 +172,32 @@ type providerInfo struct {
 	Alias    string           `json:"alias"`
 	Schemes  []string         `json:"schemes"`
 	MaxBatch int              `json:"max_batch"`
+
+	Key         htlcdash.ProviderID `json:"key"`    // signs offers
+	Proofs      []string            `json:"proofs"` // in which offers are proved
+	Credentials credentialsInfo     `json:"credentials"`
 }
 
 func (s *Seller) serveProvider(w http.ResponseWriter, r *http.Request) error {
+	credentials, err := s.credentialsInfo()
+	if err != nil {
+		return err
+	}
 	info := providerInfo{
-		Version:  1,
-		Node:     s.config.Node,
-		Alias:    s.config.Alias,
-		Schemes:  []string{exchange.SchemeSalted},
-		MaxBatch: exchange.MaxBatch,
+		Version:     1,
+		Node:        s.config.Node,
+		Alias:       s.config.Alias,
+		Schemes:     []string{exchange.SchemeSalted},
+		MaxBatch:    exchange.MaxBatch,
+		Key:         s.till.Key.ID(),
+		Proofs:      []string{},
+		Credentials: credentials,
+	}
+	if len(s.files.Load().list) > 0 {
+		info.Schemes = append(info.Schemes, exchange.SchemeKeyed)
+	}
+	for _, sys := range s.config.Proofs {
+		info.Proofs = append(info.Proofs, sys.Name())
 	}
 	for _, t := range s.shelf.Load().byName {
 		if t.prepaid {
@@ -191,7 +226,11 @@ type titleInfo struct {
 }
 
 func (s *Seller) serveTitles(w http.ResponseWriter, r *http.Request) error {
-	shelf := s.shelf.Load()
+	return serveInfo(w, r, s.shelf.Load().list())
+}
+
+// listed is GET /v1/titles of a shelf.
+func listed(shelf *shelf) json.RawMessage {
 	info := titlesInfo{Titles: []titleInfo{}}
 	for _, name := range shelf.names() {
 		t := shelf.byName[name]
@@ -208,7 +247,7 @@ func (s *Seller) serveTitles(w http.ResponseWriter, r *http.Request) error {
 			Max:             high,
 		})
 	}
-	return serveInfo(w, r, info)
+	return mustJSON(info)
 }
 
 func serveInfo(w http.ResponseWriter, r *http.Request, v any) error {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"htlcdash"
+	"htlcdash/internal/exchange"
+	"htlcdash/internal/ledger"
 )
 
 // Caching. What stands under a title's name changes when it is published
@@ -33,6 +35,13 @@ func (s *Seller) serveSealed(w http.ResponseWriter, r *http.Request) error {
 	if t == nil {
 		return fmt.Errorf("sealed bytes %s: %w", q, htlcdash.ErrNotFound)
 	}
+	size := htlcdash.SealedLength(t.segments[q].Length)
+	etag := `"` + q.String() + `"`
+	served, err := s.allowSealed(r, size, etag)
+	if err != nil {
+		return err
+	}
+	defer served(w)
 	f, err := t.files.File(q)
 	if err != nil {
 		return err
@@ -41,11 +50,57 @@ func (s *Seller) serveSealed(w http.ResponseWriter, r *http.Request) error {
 	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Cache-Control", cacheSealed)
-	h.Set("ETag", `"`+q.String()+`"`)
-	patience(w, htlcdash.SealedLength(t.segments[q].Length))
+	h.Set("ETag", etag)
+	patience(w, size)
 	defer cork(r)()
 	http.ServeContent(w, r, "", time.Time{}, f)
 	return nil
+}
+
+// allowSealed takes what r asks for, of size bytes, out of the ration of who
+// sent it: of its credential, or of its address. The caller calls served when
+// it has answered, which gives back to a credential what was not sent.
+func (s *Seller) allowSealed(r *http.Request, size int64, etag string) (served func(http.ResponseWriter), err error) {
+	if r.Method == http.MethodHead {
+		return func(http.ResponseWriter) {}, nil
+	}
+	v, err := s.guard.admit(r, nil, s.from(r))
+	if errors.Is(err, errStranger) {
+		if s.strangerBytes == nil {
+			return func(http.ResponseWriter) {}, nil
+		}
+		first, last, _ := requestedRange(r, rangedFile{length: size, etag: etag})
+		if wait, ok := s.strangerBytes.allow(s.from(r), int((max(1, last-first+1)+1023)>>10)); !ok {
+			return nil, errLimited{wait}
+		}
+		return func(http.ResponseWriter) {}, nil
+	}
+	if err == nil {
+		err = v.served(size)
+	}
+	return func(w http.ResponseWriter) {
+		if rec, ok := w.(*recorder); ok {
+			_ = v.served(min(0, rec.bytes-size))
+		}
+	}, err
+}
+
+// worth is the sealed bytes that a sale pays for: those of all segments that
+// its key opens.
+func (s *Seller) worth(sale ledger.Sale) (bytes int64) {
+	if sale.Scheme == exchange.SchemeKeyed {
+		return s.chunkWorth(sale)
+	}
+	t := s.shelf.Load().byID[sale.Title]
+	if t == nil || t.segments[sale.Sealed] == nil {
+		return 0
+	}
+	seg := t.segments[sale.Sealed]
+	from, to := seg.Opens()
+	for _, other := range t.lists[seg.Representation][from:to] {
+		bytes += htlcdash.SealedLength(other.Length)
+	}
+	return bytes
 }
 
 // serveTitle answers GET /t/{name}/{path}.

@@ -21,7 +21,6 @@ import (
 
 	"htlcdash"
 	"htlcdash/internal/exchange"
-	"htlcdash/internal/ledger"
 	"htlcdash/internal/publish"
 	"htlcdash/internal/seller"
 	"htlcdash/internal/title"
@@ -94,7 +93,8 @@ type problem struct {
 		Title     htlcdash.TitleID
 		Segment   int
 		Sealed    htlcdash.Root
-		SealedURL string         `json:"sealed_url"`
+		SealedURL string `json:"sealed_url"`
+		Opens     int
 		Price     lightning.Msat `json:"price_msat"`
 		OffersURL string         `json:"offers_url"`
 		Schemes   []string
@@ -301,20 +301,6 @@ func TestStatusOfBadCredentials(t *testing.T) {
 	}
 }
 
-// prepaidOffers returns how many invoices were made for foreign clients.
-func (s *shop) prepaidOffers(t testing.TB) (n int) {
-	t.Helper()
-	for sale, err := range s.books.Sales(t.Context(), ledger.Filter{Unsettled: true}) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		if sale.Scheme == exchange.SchemePrepaid {
-			n++
-		}
-	}
-	return n
-}
-
 func TestOneInvoiceForOneClientAndSegment(t *testing.T) {
 	s := open(t, func(c *seller.Config) {
 		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8")}
@@ -332,7 +318,7 @@ func TestOneInvoiceForOneClientAndSegment(t *testing.T) {
 	}
 	wg.Wait()
 	s.do(t, http.MethodHead, path, "", "X-Forwarded-For", "192.0.2.77") // makes none
-	if n := s.prepaidOffers(t); n != 1 {
+	if n := s.OpenInvoices(); n != 1 {
 		t.Errorf("%d invoices, want 1", n)
 	}
 	for name, tc := range map[string]struct {
@@ -384,7 +370,7 @@ func TestForeignClientsCanBeTurnedAway(t *testing.T) {
 	if p := a.problem(t); p.Offer == nil || fmt.Sprint(p.Offer.Schemes) != "[salted]" {
 		t.Errorf("offer: %s", a.body)
 	}
-	if n := s.prepaidOffers(t); n != 0 {
+	if n := s.OpenInvoices(); n != 0 {
 		t.Errorf("%d invoices", n)
 	}
 }
@@ -476,7 +462,7 @@ func TestLogHoldsNoSecrets(t *testing.T) {
 	credential := s.payL402(t, a)
 	s.get(t, path+"?token="+a.params()["token"], "Authorization", credential)
 	segs := s.title.Segments(t, "a0")
-	o := s.offers(t, exchange.NewNonce(), segs[0])[0]
+	o := s.offers(t, s.guest(t), segs[0])[0]
 	s.buy(t, segs[0], o)
 	s.settled(t, 2)
 	key, err := s.title.Keys.Key(t.Context(), segs[0])
@@ -632,7 +618,7 @@ func TestSegmentsCanBeGivenAway(t *testing.T) {
 	if a := s.get(t, "/t/title/v0/1.m4s"); a.StatusCode != http.StatusOK || !bytes.Equal(a.body, s.title.Plain("v0", 0)) {
 		t.Errorf("segment without a price: %s", a.Status)
 	}
-	if o := s.offers(t, exchange.NewNonce(), s.title.Segments(t, "v0")[0])[0]; o.Error != exchange.RefusedFree {
+	if o := s.offers(t, s.guest(t), s.title.Segments(t, "v0")[0])[0]; o.Error != exchange.RefusedFree {
 		t.Errorf("offer for a segment without a price: %+v", o)
 	}
 }

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -17,18 +17,21 @@ import (
 
 // serveOffers answers POST /v1/offers.
 func (s *Seller) serveOffers(w http.ResponseWriter, r *http.Request) error {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, exchange.MaxRequestBytes))
+	v, body, err := s.guestOf(w, r, exchange.MaxRequestBytes, s.guard.admit)
 	if err != nil {
-		return fmt.Errorf("offer request: %w", err)
+		return err
 	}
 	req, err := exchange.ParseOfferRequest(body)
 	if err != nil {
 		return err
 	}
-	if wait, ok := s.clients.allow(address(r, s.config.TrustedProxies), len(req.Sealed)); !ok {
+	if wait, ok := s.clients.allow(s.from(r), len(req.Sealed)); !ok {
 		return errLimited{wait}
 	}
-	offers, err := s.Offer(r.Context(), req)
+	if err := v.asked(len(req.Sealed)); err != nil {
+		return err
+	}
+	offers, err := s.offer(r.Context(), v, req)
 	if err != nil {
 		return err
 	}
@@ -38,10 +41,13 @@ func (s *Seller) serveOffers(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// Offer answers req: with an invoice, or the reason why there is none, for each
+// from is who sent r, as far as limits by address go.
+func (s *Seller) from(r *http.Request) netip.Addr { return address(r, s.config.TrustedProxies) }
+
+// offer answers req: with an invoice, or the reason why there is none, for each
 // segment. All offers are in the books when it returns. The error matches
 // [htlcdash.ErrNotFound] if the title is not sold here.
-func (s *Seller) Offer(ctx context.Context, req exchange.OfferRequest) (exchange.OfferResponse, error) {
+func (s *Seller) offer(ctx context.Context, v *guest, req exchange.OfferRequest) (exchange.OfferResponse, error) {
 	if req.Scheme != exchange.SchemeSalted {
 		return exchange.OfferResponse{}, fmt.Errorf("%.32q: %w", req.Scheme, errScheme)
 	}
@@ -49,7 +55,7 @@ func (s *Seller) Offer(ctx context.Context, req exchange.OfferRequest) (exchange
 	if t == nil {
 		return exchange.OfferResponse{}, fmt.Errorf("title %s: %w", req.Title, htlcdash.ErrNotFound)
 	}
-	offers := s.offers(ctx, t, req)
+	offers := s.offers(ctx, v, t, req)
 	if err := context.Cause(ctx); err != nil {
 		return exchange.OfferResponse{}, err
 	}
@@ -61,19 +67,19 @@ func (s *Seller) Offer(ctx context.Context, req exchange.OfferRequest) (exchange
 
 // offers asks the node for all invoices at once. Where it does not answer in
 // time the offer says so.
-func (s *Seller) offers(ctx context.Context, t *sealedTitle, req exchange.OfferRequest) []exchange.Offer {
+func (s *Seller) offers(ctx context.Context, v *guest, t *sealedTitle, req exchange.OfferRequest) []exchange.Offer {
 	ctx, cancel := context.WithTimeout(ctx, nodeTimeout)
 	defer cancel()
 	offers := make([]exchange.Offer, len(req.Sealed))
 	var wg sync.WaitGroup // the register bounds how many calls reach the node
 	for i, q := range req.Sealed {
-		wg.Go(func() { offers[i] = s.offer(ctx, t, req.Nonce, q) })
+		wg.Go(func() { offers[i] = s.offerOne(ctx, v, t, req.Try, q) })
 	}
 	wg.Wait()
 	return offers
 }
 
-func (s *Seller) offer(ctx context.Context, t *sealedTitle, nonce exchange.Nonce, q htlcdash.Root) exchange.Offer {
+func (s *Seller) offerOne(ctx context.Context, v *guest, t *sealedTitle, try exchange.Try, q htlcdash.Root) exchange.Offer {
 	seg, ok := t.segments[q]
 	if !ok {
 		return exchange.Offer{Sealed: q, Error: exchange.RefusedUnknown}
@@ -86,7 +92,9 @@ func (s *Seller) offer(ctx context.Context, t *sealedTitle, nonce exchange.Nonce
 	if err != nil {
 		return exchange.Offer{Sealed: q, Error: exchange.RefusedUnknown}
 	}
-	o, err := exchange.Salted{}.Sell(ctx, s.till, seg.Seal, key, nonce, price, time.Now())
+	till := s.till
+	till.Payee = s.register.counter(v)
+	o, err := exchange.Salted{}.Sell(ctx, till, v.shared, *seg, key, price, try, time.Now())
 	switch {
 	case err == nil:
 		return o
@@ -107,7 +115,7 @@ func (s *Seller) book(ctx context.Context, sales []ledger.Sale) error {
 	return nil
 }
 
-// price is what seg costs here: by the operator's policy, but never above what
+// price is what the key of seg costs here: by the operator's policy, but never above what
 // the publisher asks. What costs nothing is given away.
 func (s *Seller) price(seg htlcdash.Segment) lightning.Msat {
 	if s.config.Price == nil {

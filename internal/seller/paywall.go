@@ -36,7 +36,8 @@ type mediaOffer struct {
 	SealedURL      string           `json:"sealed_url"`
 	SealedLength   int64            `json:"sealed_length"`
 	Length         int64            `json:"length"`
-	Price          lightning.Msat   `json:"price_msat"`
+	Opens          int              `json:"opens"`      // how many segments the key opens
+	Price          lightning.Msat   `json:"price_msat"` // of the key
 	OffersURL      string           `json:"offers_url"`
 	Schemes        []string         `json:"schemes"`
 }
@@ -52,6 +53,7 @@ type paywall struct {
 	join singleflight.Group
 	mu   sync.Mutex
 	made lru[challengeKey, lightning.Invoice]
+	seen lru[lightning.Hash, struct{}] // payments that were shown
 }
 
 type challengeKey struct {
@@ -66,7 +68,11 @@ func (s *Seller) admit(r *http.Request, t *sealedTitle, m media) (exchange.Grant
 	if !t.prepaid || !m.named {
 		return exchange.Grant{}, exchange.ErrNoCredential
 	}
-	return s.paywall.Admit(r.Header.Values("Authorization"), m.segment.Sealed, time.Now())
+	g, err := s.paywall.Admit(r.Header.Values("Authorization"), m.segment.Sealed, time.Now())
+	if err == nil {
+		s.late(r.Context(), m.segment, g)
+	}
+	return g, err
 }
 
 // askMoney answers a request that showed no good proof of payment, for the
@@ -95,6 +101,7 @@ func (s *Seller) askMoney(w http.ResponseWriter, r *http.Request, t *sealedTitle
 }
 
 func (s *Seller) mediaOffer(t *sealedTitle, seg htlcdash.Segment) *mediaOffer {
+	from, to := seg.Opens()
 	o := &mediaOffer{
 		Title:          seg.Title,
 		Representation: seg.Representation,
@@ -103,6 +110,7 @@ func (s *Seller) mediaOffer(t *sealedTitle, seg htlcdash.Segment) *mediaOffer {
 		SealedURL:      "/" + htlcdash.SealedPath(seg.Sealed),
 		SealedLength:   htlcdash.SealedLength(seg.Length),
 		Length:         seg.Length,
+		Opens:          to - from,
 		Price:          s.price(seg),
 		OffersURL:      "/v1/offers",
 		Schemes:        []string{exchange.SchemeSalted},
@@ -130,7 +138,7 @@ func (s *Seller) refused(err error) time.Duration {
 // challenge returns the invoice that r's address may pay for seg. Requests at
 // the same time share it.
 func (s *Seller) challenge(r *http.Request, t *sealedTitle, seg htlcdash.Segment) (lightning.Invoice, error) {
-	key := challengeKey{address(r, s.config.TrustedProxies), seg.Sealed}
+	key := challengeKey{s.from(r), seg.Sealed}
 	v, err, _ := s.paywall.join.Do(key.String(), func() (any, error) {
 		if inv, ok := s.paywall.last(key); ok && s.register.isOpen(inv.Hash) {
 			return inv, nil
@@ -151,21 +159,44 @@ func (s *Seller) challenge(r *http.Request, t *sealedTitle, seg htlcdash.Segment
 	return v.(lightning.Invoice), nil
 }
 
-// invoice makes an invoice for the plain bytes of seg and books it. First it
-// opens the segment: money is not asked for what cannot be given.
+// invoice makes an invoice for the plain bytes of seg. First it opens the
+// segment: money is not asked for what cannot be given. Nothing is booked: a
+// stranger's question is worth no row. What is sold is remembered until it is
+// paid or has expired; after a restart the credential tells it.
 func (s *Seller) invoice(ctx context.Context, t *sealedTitle, seg htlcdash.Segment) (lightning.Invoice, error) {
 	ctx, cancel := context.WithTimeout(ctx, nodeTimeout)
 	defer cancel()
+	if err := s.register.room(s.strangers); err != nil {
+		return lightning.Invoice{}, err // no work for what cannot be asked for
+	}
 	_, done, err := s.open(ctx, t, seg)
 	if err != nil {
 		return lightning.Invoice{}, err
 	}
 	done()
-	inv, err := s.paywall.Invoice(ctx, s.price(seg))
-	if err != nil {
-		return inv, err
+	inv, err := s.paywall.Invoice(ctx, seg.Sealed, s.plainPrice(seg))
+	if err == nil {
+		s.register.booked([]ledger.Sale{saleOf(seg, inv.Hash, exchange.SchemePrepaid, inv.Amount)})
 	}
-	return inv, s.book(ctx, []ledger.Sale{saleOf(seg, inv.Hash, exchange.SchemePrepaid, inv.Amount)})
+	return inv, err
+}
+
+// first reports whether the payment h was not shown before, as far as is known.
+func (p *paywall) first(h lightning.Hash) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, ok := p.seen.get(h)
+	p.seen.put(h, struct{}{})
+	return !ok
+}
+
+// plainPrice is what the plain bytes of seg cost: they open nothing else, so
+// where a key opens several segments it is a share of the key's price, rounded
+// up. All of them together never cost less than the key.
+func (s *Seller) plainPrice(seg htlcdash.Segment) lightning.Msat {
+	from, to := seg.Opens()
+	n := lightning.Msat(to - from)
+	return (s.price(seg) + n - 1) / n
 }
 
 func (p *paywall) last(key challengeKey) (lightning.Invoice, bool) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"htlcdash"
+	"htlcdash/internal/credential"
 	"htlcdash/internal/exchange"
 )
 
@@ -61,7 +62,11 @@ func status(err error) problem {
 		code, detail = http.StatusRequestEntityTooLarge, err.Error()
 	case errors.Is(err, htlcdash.ErrNotFound):
 		code, detail = http.StatusNotFound, err.Error()
-	case errors.Is(err, htlcdash.ErrFormat), errors.Is(err, errScheme):
+	case isCredentialError(err):
+		code, detail = http.StatusUnauthorized, err.Error()
+	case errors.Is(err, errRation):
+		code, detail, wait = http.StatusTooManyRequests, err.Error(), time.Minute
+	case errors.Is(err, htlcdash.ErrFormat), errors.Is(err, errScheme), errors.Is(err, errSystem):
 		code, detail = http.StatusBadRequest, err.Error()
 	case errors.Is(err, errMethod):
 		code, detail = http.StatusMethodNotAllowed, err.Error()
@@ -75,6 +80,25 @@ func status(err error) problem {
 		code, detail = http.StatusServiceUnavailable, "not in time"
 	}
 	return problem{Type: problemBlank, Title: http.StatusText(code), Status: code, Detail: detail, wait: wait}
+}
+
+// isCredentialError reports whether a client should show another credential.
+func isCredentialError(err error) bool {
+	for _, e := range []error{errStranger, errSpent, credential.ErrKey, credential.ErrForged, credential.ErrStale, exchange.ErrForged, exchange.ErrMalformed} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// challengeLine is the WWW-Authenticate of a 401: where to begin.
+func (s *Seller) challengeLine() string {
+	key, err := s.issuer.keys.Current(time.Now())
+	if err != nil {
+		return credential.Scheme
+	}
+	return key.Public().Challenge()
 }
 
 // paymentProblem says what is wrong with a request for media that nobody paid.

@@ -17,12 +17,11 @@ var errBusy = errors.New("too many open offers")
 
 // A register is the till's door to the node. It remembers the invoices that
 // can still be paid: to hand them out again without asking the node, and so
-// that there are never more than a number of them. It is an
-// [exchange.Invoicer].
+// that there are never more than a number of them, of one guest and of all.
 type register struct {
 	node  exchange.Invoicer
-	limit int           // of open invoices
-	calls chan struct{} // holds one token for each call that the node works on
+	limit int    // of open invoices
+	calls *lanes // to the node
 
 	mu      sync.Mutex
 	open    map[lightning.Hash]openOffer
@@ -30,45 +29,56 @@ type register struct {
 	swept   time.Time // when the expired were last taken out
 }
 
-// An openOffer is an invoice that can be paid, and what it sells once that is
-// in the ledger.
+// An openOffer is an invoice that can be paid, whose it is, and what it sells
+// once that is known.
 type openOffer struct {
 	invoice lightning.Invoice
+	owner   *guest
 	sale    ledger.Sale
 }
 
+// A counter is the register for one guest. It is an [exchange.Invoicer].
+type counter struct {
+	*register
+	owner *guest
+}
+
+func (r *register) counter(owner *guest) counter { return counter{r, owner} }
+
 func newRegister(node exchange.Invoicer, limit, calls int) *register {
-	return &register{node: node, limit: limit, calls: make(chan struct{}, calls), open: map[lightning.Hash]openOffer{}}
+	return &register{node: node, limit: limit, calls: &lanes{free: calls, most: limit}, open: map[lightning.Hash]openOffer{}}
 }
 
 // Invoice returns the open invoice of p, or asks the node for one. The error
 // matches errBusy if too many are open.
-func (r *register) Invoice(ctx context.Context, p lightning.Preimage, t lightning.Terms) (lightning.Invoice, error) {
-	hash := p.Hash()
+func (c counter) Invoice(ctx context.Context, p lightning.Preimage, t lightning.Terms) (lightning.Invoice, error) {
+	r, hash := c.register, p.Hash()
 	if inv, ok := r.find(hash, t.Amount); ok {
 		return inv, nil
 	}
-	if err := r.reserve(); err != nil {
+	if err := r.reserve(c.owner); err != nil {
 		return lightning.Invoice{}, err
 	}
-	inv, err := r.ask(ctx, p, t)
+	inv, err := r.ask(ctx, c.owner, p, t)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pending--
-	if err == nil {
-		r.open[hash] = openOffer{invoice: inv}
+	if _, ok := r.open[hash]; ok || err != nil { // another request was as quick
+		c.owner.offered(-1)
+		return inv, err
 	}
-	return inv, err
+	r.open[hash] = openOffer{invoice: inv, owner: c.owner}
+	return inv, nil
 }
 
-func (r *register) ask(ctx context.Context, p lightning.Preimage, t lightning.Terms) (lightning.Invoice, error) {
-	select {
-	case r.calls <- struct{}{}:
-		defer func() { <-r.calls }()
-		return r.node.Invoice(ctx, p, t)
-	case <-ctx.Done():
-		return lightning.Invoice{}, context.Cause(ctx)
+// ask has the node make an invoice, in turn with those for other guests.
+func (r *register) ask(ctx context.Context, owner *guest, p lightning.Preimage, t lightning.Terms) (lightning.Invoice, error) {
+	leave, err := r.calls.enter(ctx, &owner.desk)
+	if err != nil {
+		return lightning.Invoice{}, err
 	}
+	defer leave()
+	return r.node.Invoice(ctx, p, t)
 }
 
 func (r *register) find(h lightning.Hash, amount lightning.Msat) (lightning.Invoice, bool) {
@@ -78,16 +88,37 @@ func (r *register) find(h lightning.Hash, amount lightning.Msat) (lightning.Invo
 	return o.invoice, ok && o.invoice.Amount == amount && !o.invoice.Expired(time.Now())
 }
 
-func (r *register) reserve() error {
+func (r *register) reserve(owner *guest) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.open)+r.pending >= r.limit {
+	err := r.fits(owner)
+	if err == nil {
+		owner.offered(1)
+		r.pending++
+	}
+	return err
+}
+
+// room tells owner whether there would be an invoice, without making one.
+func (r *register) room(owner *guest) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.fits(owner)
+}
+
+// fits looks for room for one more invoice, also among those that expired. The
+// caller holds mu.
+func (r *register) fits(owner *guest) error {
+	free := func() int { return r.limit - len(r.open) - r.pending }
+	if free() <= 0 || owner.full(free()) {
 		r.sweep()
 	}
-	if len(r.open)+r.pending >= r.limit {
+	switch {
+	case free() <= 0:
 		return fmt.Errorf("%d: %w", r.limit, errBusy)
+	case owner.full(free()):
+		return fmt.Errorf("as many as one credential may have now: %w", errBusy)
 	}
-	r.pending++
 	return nil
 }
 
@@ -101,6 +132,7 @@ func (r *register) sweep() {
 	for h, o := range r.open {
 		if o.invoice.Expired(now) {
 			delete(r.open, h)
+			o.owner.offered(-1)
 		}
 	}
 }
@@ -111,19 +143,28 @@ func (r *register) booked(sales []ledger.Sale) {
 	defer r.mu.Unlock()
 	for _, s := range sales {
 		if o, ok := r.open[s.Hash]; ok {
-			r.open[s.Hash] = openOffer{o.invoice, s}
+			r.open[s.Hash] = openOffer{o.invoice, o.owner, s}
 		}
 	}
 }
 
-// close takes out an invoice that was paid, and returns what it sold if that
-// is known here.
-func (r *register) close(h lightning.Hash) (ledger.Sale, bool) {
+// sale returns what the open invoice with hash h sells, and to whom, if that is
+// known here.
+func (r *register) sale(h lightning.Hash) (ledger.Sale, *guest, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	o, ok := r.open[h]
-	delete(r.open, h)
-	return o.sale, ok && o.sale.Hash == h
+	return o.sale, o.owner, ok && o.sale.Hash == h
+}
+
+// close takes out an invoice that was paid.
+func (r *register) close(h lightning.Hash) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if o, ok := r.open[h]; ok {
+		delete(r.open, h)
+		o.owner.offered(-1)
+	}
 }
 
 // count returns how many invoices can still be paid.

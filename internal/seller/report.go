@@ -63,10 +63,10 @@ type RepresentationReport struct {
 	Bandwidth   int64          `json:"bandwidth"`    // bit/s
 	Width       int            `json:"width,omitempty"`
 	Height      int            `json:"height,omitempty"`
-	Price       lightning.Msat `json:"price_msat"` // of all its segments here
+	Price       lightning.Msat `json:"price_msat"` // of all its keys here
 	Earned      lightning.Msat `json:"earned_msat"`
 	Sales       int64          `json:"sales"`
-	Sold        []uint32       `json:"sold"` // sales of each segment, by index
+	Sold        []uint32       `json:"sold"` // sales by the index of the segment that was asked for
 }
 
 // A SaleReport tells of one settled sale.
@@ -75,7 +75,7 @@ type SaleReport struct {
 	Title          string         `json:"title"` // its name; its id if it is no longer here
 	Representation string         `json:"representation"`
 	Segment        int            `json:"segment"`
-	Scheme         string         `json:"scheme"` // "salted" or "prepaid"
+	Scheme         string         `json:"scheme"` // "salted", "prepaid" or "keyed"
 	Amount         lightning.Msat `json:"amount_msat"`
 }
 
@@ -177,7 +177,9 @@ func (s *Seller) titleReport(t *sealedTitle, total, today earnings) TitleReport 
 			Sold:        s.books.soldOf(key, len(t.lists[rep.ID])),
 		}
 		for _, seg := range t.lists[rep.ID] {
-			rr.Price += s.price(seg)
+			if first, _ := seg.Opens(); seg.Index == first {
+				rr.Price += s.price(seg)
+			}
 		}
 		r.Earned += rr.Earned
 		r.EarnedToday += today.by[key].Amount
@@ -193,6 +195,8 @@ func (s *Seller) recent(shelf *shelf) []SaleReport {
 		name := sale.Title.String()
 		if t := shelf.byID[sale.Title]; t != nil {
 			name = t.name
+		} else if file, ok := s.fileName(sale.Title); ok {
+			name = file
 		}
 		list = append(list, SaleReport{
 			At:             sale.Settled.UTC(),

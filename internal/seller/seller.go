@@ -4,7 +4,12 @@
 //	GET  /v1/provider, /v1/titles       who sells, and what
 //	GET  /t/{name}/manifest.mpd, ...    signed files, free
 //	GET  /sealed/{Q}                    sealed bytes, free, immutable
-//	POST /v1/offers                     one invoice for each of up to 64 segments
+//	POST /v1/credentials                anonymous credentials
+//	POST /v1/offers                     with one: an invoice for each of up to 64 segments
+//	POST /v1/proofs                     with one: proofs that their preimages give the keys
+//	POST /v1/keys                       with one: what was paid for, again
+//	GET  /v1/files, /v1/files/{root}    files that are sold by the chunk
+//	POST /v1/chunks                     with a credential: chunks, sealed for its holder
 //	GET  /t/{name}/<media segment>      402, or the plain bytes for who has prepaid
 //
 // Our own viewers take offers in batches and fetch sealed bytes; the 402 is for
@@ -26,6 +31,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,9 +40,11 @@ import (
 	"golang.org/x/time/rate"
 
 	"htlcdash"
+	"htlcdash/internal/credential"
 	"htlcdash/internal/exchange"
 	"htlcdash/internal/ledger"
 	"htlcdash/internal/porter"
+	"htlcdash/internal/proof"
 	"htlcdash/lightning"
 )
 
@@ -47,7 +55,9 @@ const (
 	defaultInvoiceRate  = 1.0  // invoices of 402s a second for one address
 	defaultInvoiceBurst = 30
 	defaultOpenOffers   = 20_000
-	nodeCalls           = 64 // invoices that the node makes at once
+	strangersOffers     = 2_000   // of those, for who shows no credential
+	strangersBytes      = 4 << 30 // sealed bytes for one address at once, and in an hour
+	nodeCalls           = 64      // invoices that the node makes at once
 	nodeTimeout         = 15 * time.Second
 	shutdownTimeout     = 10 * time.Second
 )
@@ -55,10 +65,19 @@ const (
 // A Config says what is sold, for whom the money is, and what a stranger may
 // ask for.
 type Config struct {
-	Titles []string        // folders of titles, or folders that hold such; required
-	Payee  lightning.Payee // required
-	Secret exchange.Secret // required; a new one makes open credentials worthless
-	Books  *ledger.Ledger  // required; the caller closes it
+	Titles []string        // folders of titles, or folders that hold such; required unless there are Files
+	Payee  lightning.Payee // makes the invoices; required
+	// Receipts are the payees whose receipts are income, each with a numbering of
+	// its own. nil: Payee, which is a node.
+	Receipts map[ledger.Source]lightning.Payee
+	Secret   exchange.Secret // required; a new one makes open credentials worthless
+	Proofs   []proof.System  // in which offers are proved; empty: none are, and few viewers buy
+	Books    *ledger.Ledger  // required; the caller closes it
+
+	// Files is a folder whose files are sold by the chunk, whoever published
+	// them; empty: none. FilePrice is that of a MiB.
+	Files     string
+	FilePrice lightning.Msat
 
 	Node     lightning.NodeID
 	Alias    string        // the provider's name: for people, and the realm of challenges
@@ -72,6 +91,13 @@ type Config struct {
 	// Prepaid says, by a title's name, whether a 402 carries an invoice for
 	// clients that know no seals; nil: never.
 	Prepaid func(name string) bool
+
+	Issue      Issue          // how credentials are given out; empty: [IssueLimited]
+	IssuePrice lightning.Msat // of a batch of 32; required where they are sold
+	Rations    Rations        // for one credential
+	// StrangerBytes bounds the sealed bytes that one address gets without a
+	// credential, at once and then in an hour; 0: 4 GiB, below 0: no bound.
+	StrangerBytes int64
 
 	// TrustedProxies may say by X-Forwarded-For who asks.
 	TrustedProxies []netip.Prefix
@@ -89,7 +115,7 @@ type ChannelLister interface {
 	Channels(ctx context.Context) ([]lightning.Channel, error)
 }
 
-// Factor is a price policy: the publisher's price times f, rounded up. A
+// Factor is a price policy for keys: the publisher's price times f, rounded up. A
 // factor of 0 gives segments away to all who ask for plain bytes.
 func Factor(f float64) func(htlcdash.Segment) lightning.Msat {
 	return func(s htlcdash.Segment) lightning.Msat { return lightning.Msat(math.Ceil(float64(s.Price) * f)) }
@@ -101,14 +127,21 @@ type Seller struct {
 	config   Config
 	log      *slog.Logger
 	shelf    atomic.Pointer[shelf]
+	files    atomic.Pointer[files]
 	clients  *clients
 	register *register
 	till     exchange.Till
 	paywall  *paywall
+	guard    *guard
+	issuer   *issuer
+	provers  *lanes
 	books    *books
-	started  time.Time
-	closing  chan struct{} // closed when Serve ends
-	close    sync.Once
+
+	strangers     *guest   // who shows no credential: all of them
+	strangerBytes *clients // of sealed bytes, in KiB
+	started       time.Time
+	closing       chan struct{} // closed when Serve ends
+	close         sync.Once
 
 	requests, bytes atomic.Int64
 
@@ -121,13 +154,17 @@ type Seller struct {
 // New loads the titles and counts the sales in the books. The error names all
 // titles that cannot be sold, and what would mend it.
 func New(ctx context.Context, c Config) (*Seller, error) {
-	if c.Payee == nil || c.Secret.IsZero() || c.Books == nil || len(c.Titles) == 0 {
-		return nil, errors.New("seller: titles, payee, secret and books are required")
+	if c.Payee == nil || c.Secret.IsZero() || c.Books == nil || len(c.Titles) == 0 && c.Files == "" {
+		return nil, errors.New("seller: titles or files, payee, secret and books are required")
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	shelf, err := load(ctx, c.Titles, c.Prepaid, nil)
+	if err != nil {
+		return nil, err
+	}
+	files, err := loadFiles(ctx, c.Files, c.FilePrice, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -138,15 +175,31 @@ func New(ctx context.Context, c Config) (*Seller, error) {
 		started: time.Now(),
 		closing: make(chan struct{}),
 	}
+	s.putFiles(files)
 	s.register = newRegister(c.Payee, cmp.Or(c.MaxOpenOffers, defaultOpenOffers), nodeCalls)
-	s.till = exchange.Till{Payee: s.register, Secret: c.Secret, Life: c.OfferLife}
+	s.strangers = &guest{rations: &Rations{OpenOffers: strangersOffers}}
+	s.till = exchange.NewTill(s.register.counter(s.strangers), c.Secret, c.OfferLife)
 	s.paywall = &paywall{
 		Prepaid: exchange.Prepaid{Till: s.till, Realm: realm(c.Alias)},
 		clients: newClients(rate.Limit(cmp.Or(c.InvoiceRate, defaultInvoiceRate)), cmp.Or(c.InvoiceBurst, defaultInvoiceBurst)),
 		memory:  semaphore.NewWeighted(openMemory),
 		made:    newLRU[challengeKey, lightning.Invoice](maxChallenges),
+		seen:    newLRU[lightning.Hash, struct{}](maxChallenges),
 	}
-	s.books = newBooks(c.Books, c.Payee, s.register, c.Log)
+	keys, err := credential.NewKeyring(c.Secret.Issuer(), epochLength)
+	if err != nil {
+		return nil, err
+	}
+	s.guard = newGuard(keys, c.Books, c.Rations)
+	if s.issuer, err = newIssuer(keys, cmp.Or(c.Issue, IssueLimited), c.IssuePrice); err != nil {
+		return nil, err
+	}
+	s.provers = &lanes{free: runtime.GOMAXPROCS(0)}
+	if n := cmp.Or(c.StrangerBytes, strangersBytes) >> 10; n >= 0 {
+		s.strangerBytes = newClients(rate.Limit(float64(n)/3600), int(max(n, 1)))
+	}
+	s.books = newBooks(c.Books, s.register, c.Log)
+	s.books.worth, s.books.noted = s.worth, s.noted
 	if err := s.books.load(ctx); err != nil {
 		return nil, fmt.Errorf("read the books: %w", err)
 	}
@@ -168,13 +221,17 @@ func realm(name string) string {
 	return string(clean)
 }
 
-// Reload reads the titles' folders again. A title that is broken now stays as
+// Reload reads the folders of titles and files again. A title that is broken now stays as
 // it was, or is left out if it is new, and the error says so. Requests that
 // run are not disturbed.
 func (s *Seller) Reload(ctx context.Context) error {
 	shelf, err := load(ctx, s.config.Titles, s.config.Prepaid, s.shelf.Load())
 	s.put(shelf)
-	return err
+	files, fileErr := loadFiles(ctx, s.config.Files, s.config.FilePrice, s.files.Load())
+	if fileErr == nil {
+		s.putFiles(files)
+	}
+	return errors.Join(err, fileErr)
 }
 
 func (s *Seller) put(shelf *shelf) {
@@ -187,6 +244,13 @@ func (s *Seller) put(shelf *shelf) {
 	s.log.Info("titles on sale", "titles", shelf.names())
 }
 
+func (s *Seller) putFiles(set *files) {
+	s.files.Store(set)
+	if n := len(set.list); n > 0 {
+		s.log.Info("files on sale", "folder", s.config.Files, "files", n)
+	}
+}
+
 // Serve answers viewers on public and the operator on operator, which may be
 // nil, and books the node's receipts, until ctx is done. Then it lets running
 // requests end for a few seconds, closes both listeners, and returns nil. It
@@ -196,8 +260,11 @@ func (s *Seller) Serve(ctx context.Context, public, operator net.Listener) error
 	defer cancel(nil)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() { s.books.follow(ctx) })
+	for from, payee := range s.receipts() {
+		wg.Go(func() { s.books.follow(ctx, from, payee) })
+	}
 	wg.Go(func() { s.books.forget(ctx, s.till.Life) })
+	wg.Go(func() { s.guard.forget(ctx) })
 	serve := func(l net.Listener, h http.Handler) {
 		if l != nil {
 			wg.Go(func() { cancel(s.listen(ctx, l, h)) })

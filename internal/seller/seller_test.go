@@ -3,6 +3,7 @@ package seller_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -18,8 +19,11 @@ import (
 	"time"
 
 	"htlcdash"
+	"htlcdash/internal/credential"
 	"htlcdash/internal/exchange"
 	"htlcdash/internal/ledger"
+	"htlcdash/internal/proof"
+	"htlcdash/internal/proof/zkb"
 	"htlcdash/internal/seller"
 	"htlcdash/internal/title/titletest"
 	"htlcdash/lightning"
@@ -80,6 +84,8 @@ func (s *shop) serve(t testing.TB, change func(*seller.Config)) {
 		Node:     s.node.ID(),
 		Alias:    "cinema",
 		Channels: s.node,
+		Issue:    seller.IssueFree,
+		Proofs:   []proof.System{zkb.Bits80()},
 		Prepaid:  func(string) bool { return true },
 		Log:      slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
@@ -157,17 +163,83 @@ func (s *shop) get(t testing.TB, path string, header ...string) answer {
 	return s.do(t, http.MethodGet, path, "", header...)
 }
 
-func (s *shop) offers(t testing.TB, nonce exchange.Nonce, segs ...htlcdash.Segment) []exchange.Offer {
+// guest gets a credential as a viewer does.
+func (s *shop) guest(t testing.TB) credential.Credential {
 	t.Helper()
-	req := exchange.OfferRequest{Title: s.title.ID, Scheme: exchange.SchemeSalted, Nonce: nonce}
-	for _, seg := range segs {
-		req.Sealed = append(req.Sealed, seg.Sealed)
+	return s.guests(t, 1)[0]
+}
+
+func (s *shop) guests(t testing.TB, n int) []credential.Credential {
+	t.Helper()
+	request, pending := s.blind(t, n)
+	a := s.do(t, http.MethodPost, "/v1/credentials", string(request))
+	if a.StatusCode != http.StatusOK {
+		t.Fatalf("credentials: %s: %s", a.Status, a.body)
 	}
-	b, err := json.Marshal(req)
+	got, err := pending.Finish(a.body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := s.do(t, http.MethodPost, "/v1/offers", string(b))
+	return got
+}
+
+func (s *shop) blind(t testing.TB, n int) ([]byte, *credential.Pending) {
+	t.Helper()
+	request, pending, err := credential.Blind(s.info(t).Credentials.Keys[0].Key, n, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return request, pending
+}
+
+// info is what the shop says of itself.
+func (s *shop) info(t testing.TB) (info providerInfo) {
+	t.Helper()
+	s.get(t, "/v1/provider").json(t, &info)
+	return info
+}
+
+type providerInfo struct {
+	Key         htlcdash.ProviderID
+	Proofs      []string
+	Credentials struct {
+		Issue string
+		Price lightning.Msat `json:"price_msat"`
+		Life  int64          `json:"life_s"`
+		Keys  []struct {
+			Key     credential.PublicKey
+			Expires int64
+		}
+	}
+}
+
+// post sends a message for the holder of a credential.
+func (s *shop) post(t testing.TB, c credential.Credential, path string, message any, header ...string) answer {
+	t.Helper()
+	b, err := json.Marshal(message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.postText(t, c, path, string(b), header...)
+}
+
+func (s *shop) postText(t testing.TB, c credential.Credential, path, body string, header ...string) answer {
+	t.Helper()
+	return s.do(t, http.MethodPost, path, body, append(header, "Authorization", c.Authorization(http.MethodPost, path, []byte(body), time.Now()))...)
+}
+
+func (s *shop) request(segs ...htlcdash.Segment) exchange.OfferRequest {
+	req := exchange.OfferRequest{Title: s.title.ID, Scheme: exchange.SchemeSalted}
+	for _, seg := range segs {
+		req.Sealed = append(req.Sealed, seg.Sealed)
+	}
+	return req
+}
+
+func (s *shop) offers(t testing.TB, c credential.Credential, segs ...htlcdash.Segment) []exchange.Offer {
+	t.Helper()
+	req := s.request(segs...)
+	a := s.post(t, c, "/v1/offers", req)
 	if a.StatusCode != http.StatusOK || a.Header.Get("Cache-Control") != "no-store" {
 		t.Fatalf("%s: %s", a.Status, a.body)
 	}
@@ -181,7 +253,7 @@ func (s *shop) offers(t testing.TB, nonce exchange.Nonce, segs ...htlcdash.Segme
 // buy pays an offer as a viewer does, and returns the segment.
 func (s *shop) buy(t testing.TB, seg htlcdash.Segment, o exchange.Offer) []byte {
 	t.Helper()
-	inv, salt, err := exchange.Salted{}.Check(o, seg.Seal, time.Now())
+	inv, err := exchange.Salted{}.Check(o, s.info(t).Key, seg, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +261,7 @@ func (s *shop) buy(t testing.TB, seg htlcdash.Segment, o exchange.Offer) []byte 
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := exchange.Salted{}.Key(paid.Preimage, salt, seg.Seal)
+	key, err := exchange.Salted{}.Key(paid.Preimage, o.Salt, seg.Seal)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +292,7 @@ func (s *shop) settled(t testing.TB, n int64) seller.Report {
 		if err := events.Decode(&report); err != nil {
 			t.Fatalf("events ended before %d sales: %v", n, err)
 		}
-		if report.Sales >= n {
+		if report.Sales >= n && int64(len(report.Recent)) >= n { // counted after they are booked
 			return report
 		}
 	}
@@ -250,7 +322,7 @@ func (d *dataLines) Read(p []byte) (int, error) {
 func TestSaleFromOfferToBooks(t *testing.T) {
 	s := open(t, nil)
 	segs := s.title.Segments(t, "v1")
-	for i, o := range s.offers(t, exchange.NewNonce(), segs...) {
+	for i, o := range s.offers(t, s.guest(t), segs...) {
 		if got := s.buy(t, segs[i], o); !bytes.Equal(got, s.title.Plain("v1", i)) {
 			t.Errorf("segment %d is another one", i)
 		}
@@ -290,13 +362,14 @@ func TestSaleFromOfferToBooks(t *testing.T) {
 func TestBooksFollowAcrossRestarts(t *testing.T) {
 	s := open(t, nil)
 	segs := s.title.Segments(t, "a0")
-	offers := s.offers(t, exchange.NewNonce(), segs...)
+	offers := s.offers(t, s.guest(t), segs...)
 	s.buy(t, segs[0], offers[0])
 	s.settled(t, 1)
+	key := s.info(t).Key
 	s.stop()
 	// Paid while the provider was away: its node settles alone.
 	for i := range 2 {
-		inv, _, err := exchange.Salted{}.Check(offers[1+i], segs[1+i].Seal, time.Now())
+		inv, err := exchange.Salted{}.Check(offers[1+i], key, segs[1+i], time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -309,7 +382,7 @@ func TestBooksFollowAcrossRestarts(t *testing.T) {
 	if report.Earned != 1500 || fmt.Sprint(report.Titles[0].Representations[2].Sold) != "[1 1 1 0 0]" {
 		t.Errorf("earned %v, sold %v", report.Earned, report.Titles[0].Representations[2].Sold)
 	}
-	if n, err := s.books.LastReceipt(t.Context()); err != nil || n != 3 {
+	if n, err := s.books.LastReceipt(t.Context(), ledger.FromNode); err != nil || n != 3 {
 		t.Errorf("last receipt %d, %v", n, err)
 	}
 }
@@ -317,9 +390,9 @@ func TestBooksFollowAcrossRestarts(t *testing.T) {
 func TestBooksFollowANodeThatWasDown(t *testing.T) {
 	s := open(t, nil)
 	segs := s.title.Segments(t, "a0")
-	offers := s.offers(t, exchange.NewNonce(), segs...)
+	offers := s.offers(t, s.guest(t), segs...)
 	s.node.Down()
-	refused := s.offers(t, exchange.NewNonce(), segs[0])
+	refused := s.offers(t, s.guest(t), segs[0])
 	if refused[0].Error != exchange.RefusedUnavailable {
 		t.Errorf("node is down, and the offer is %+v", refused[0])
 	}
@@ -333,19 +406,19 @@ func TestBooksFollowANodeThatWasDown(t *testing.T) {
 func TestOffers(t *testing.T) {
 	s := open(t, func(c *seller.Config) { c.Price = seller.Factor(0.5) })
 	segs := s.title.Segments(t, "v0")
-	nonce := exchange.NewNonce()
+	guest := s.guest(t)
 	unknown := htlcdash.Segment{Seal: htlcdash.Seal{Sealed: htlcdash.Root{1}}}
-	first := s.offers(t, nonce, segs[0], unknown, segs[1])
+	first := s.offers(t, guest, segs[0], unknown, segs[1])
 	if first[0].Price != 500 || first[2].Price != 500 {
 		t.Errorf("half of 1000 msat is %v and %v", first[0].Price, first[2].Price)
 	}
 	if first[1].Error != exchange.RefusedUnknown {
 		t.Errorf("offer for an unknown segment: %+v", first[1])
 	}
-	if again := s.offers(t, nonce, segs[0]); again[0] != first[0] {
+	if again := s.offers(t, guest, segs[0]); again[0] != first[0] {
 		t.Error("the same request got another offer")
 	}
-	if other := s.offers(t, exchange.NewNonce(), segs[0]); other[0].Hash == first[0].Hash {
+	if other := s.offers(t, s.guest(t), segs[0]); other[0].Hash == first[0].Hash {
 		t.Error("two buyers got one payment hash")
 	}
 	var sales int
@@ -363,16 +436,17 @@ func TestOffers(t *testing.T) {
 func TestPriceStaysBelowTheCeiling(t *testing.T) {
 	s := open(t, func(c *seller.Config) { c.Price = seller.Factor(7) })
 	seg := s.title.Segments(t, "v0")[0]
-	if o := s.offers(t, exchange.NewNonce(), seg)[0]; o.Price != seg.Price {
+	if o := s.offers(t, s.guest(t), seg)[0]; o.Price != seg.Price {
 		t.Errorf("price of %v, ceiling %v", o.Price, seg.Price)
 	}
 }
 
 func TestOfferRequestsThatAreRefused(t *testing.T) {
 	s := open(t, func(c *seller.Config) { c.OfferBurst = 3; c.OfferRate = 0.001 })
+	guest := s.guest(t)
 	seg := s.title.Segments(t, "v0")[0]
 	request := func(title htlcdash.TitleID, scheme string, n int) string {
-		r := exchange.OfferRequest{Title: title, Scheme: scheme, Nonce: exchange.NewNonce()}
+		r := exchange.OfferRequest{Title: title, Scheme: scheme}
 		for range n {
 			r.Sealed = append(r.Sealed, seg.Sealed)
 		}
@@ -393,7 +467,10 @@ func TestOfferRequestsThatAreRefused(t *testing.T) {
 		{"the last in the bucket", http.MethodPost, request(s.title.ID, "salted", 1), http.StatusOK},
 		{"too often", http.MethodPost, request(s.title.ID, "salted", 1), http.StatusTooManyRequests},
 	} {
-		a := s.do(t, tc.method, "/v1/offers", tc.body)
+		a := s.postText(t, guest, "/v1/offers", tc.body)
+		if tc.method == http.MethodGet {
+			a = s.get(t, "/v1/offers")
+		}
 		if a.StatusCode != tc.want {
 			t.Errorf("%s: %s, want %d", tc.name, a.Status, tc.want)
 		}
@@ -415,7 +492,7 @@ func TestOpenOffersAreBounded(t *testing.T) {
 	s := open(t, func(c *seller.Config) { c.MaxOpenOffers = 3 })
 	segs := s.title.Segments(t, "v0")
 	busy := 0
-	for _, o := range s.offers(t, exchange.NewNonce(), segs...) {
+	for _, o := range s.offers(t, s.guest(t), segs...) {
 		if o.Error == exchange.RefusedBusy {
 			busy++
 		}
@@ -442,25 +519,34 @@ func TestOffersThatExpiredMakeRoom(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ask := func(nonce exchange.Nonce) exchange.Offer {
+		keys, err := credential.NewIssuerKey([32]byte{1}, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		guests := map[byte]seller.Guest{}
+		for i := range byte(3) {
+			token := credential.Token{Nonce: [32]byte{i}, KeyID: keys.ID()}
+			guests[i] = s.Guest(credential.Credential{Token: token, Shared: keys.Redeem(token)})
+		}
+		ask := func(guest byte) exchange.Offer {
 			t.Helper()
-			r, err := s.Offer(t.Context(), exchange.OfferRequest{
-				Title: made.ID, Scheme: exchange.SchemeSalted, Nonce: nonce, Sealed: []htlcdash.Root{segs[0].Sealed},
+			r, err := s.OfferTo(t.Context(), guests[guest], exchange.OfferRequest{
+				Title: made.ID, Scheme: exchange.SchemeSalted, Sealed: []htlcdash.Root{segs[0].Sealed},
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
 			return r.Offers[0]
 		}
-		first := ask(exchange.Nonce{1})
-		if o := ask(exchange.Nonce{2}); o.Error != exchange.RefusedBusy {
+		first := ask(1)
+		if o := ask(2); o.Error != exchange.RefusedBusy {
 			t.Errorf("a second offer, one may be open: %+v", o)
 		}
-		if o := ask(exchange.Nonce{1}); o != first {
+		if o := ask(1); o != first {
 			t.Errorf("the open offer again: %+v", o)
 		}
 		time.Sleep(exchange.OfferLife)
-		if o := ask(exchange.Nonce{2}); o.Error != "" {
+		if o := ask(2); o.Error != "" {
 			t.Errorf("the first offer has expired, and a second gets %+v", o)
 		}
 	})
@@ -536,7 +622,7 @@ func TestSegmentsThatAreNotHereAreNotSold(t *testing.T) {
 	if err := s.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if o := s.offers(t, exchange.NewNonce(), seg)[0]; o.Error != exchange.RefusedUnknown {
+	if o := s.offers(t, s.guest(t), seg)[0]; o.Error != exchange.RefusedUnknown {
 		t.Errorf("offer for a cut-off file: %+v", o)
 	}
 	if a := s.get(t, "/sealed/"+seg.Sealed.String()); a.StatusCode != http.StatusNotFound {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"htlcdash"
 	"htlcdash/internal/title"
@@ -25,6 +27,7 @@ type shelf struct {
 	byName map[string]*sealedTitle
 	byID   map[htlcdash.TitleID]*sealedTitle
 	sealed map[htlcdash.Root]*sealedTitle // a title that has the sealed bytes
+	list   func() json.RawMessage         // of the titles, for strangers: made once
 }
 
 // A sealedTitle is one title on sale.
@@ -65,6 +68,7 @@ func load(ctx context.Context, folders []string, prepaid func(name string) bool,
 		byID:   map[htlcdash.TitleID]*sealedTitle{},
 		sealed: map[htlcdash.Root]*sealedTitle{},
 	}
+	s.list = sync.OnceValue(func() json.RawMessage { return listed(s) })
 	var failures []error
 	for _, folder := range folders {
 		dirs, err := titleDirs(folder)
@@ -160,7 +164,8 @@ func loadTitle(ctx context.Context, folder string, prepaid func(string) bool) (*
 // A rung is what the shelf takes from a Representation of the manifest.
 type rung struct {
 	id, mime, list, init     string
-	listDigest, initDigest   [32]byte
+	listRoot                 htlcdash.ListRoot
+	initDigest               [32]byte
 	listLength, rangedLength int64
 	rangedPath               string // set if its segments are ranges of one file
 }
@@ -170,7 +175,7 @@ func (t *sealedTitle) representations() iter.Seq[rung] {
 		for _, rep := range t.Manifest.Representations() {
 			r := rung{
 				id: rep.ID, mime: rep.MimeType, list: rep.Pay.List, init: rep.Init.Path,
-				listDigest: rep.Pay.ListDigest, initDigest: rep.Pay.InitDigest,
+				listRoot: rep.Pay.ListRoot, initDigest: rep.Pay.InitDigest,
 				listLength: htlcdash.SealListLength(rep.Pay.Count),
 			}
 			for _, m := range rep.Segments {
@@ -200,13 +205,13 @@ func (t *sealedTitle) loadRepresentation(ctx context.Context, r rung) error {
 			t.missing++
 		}
 	}
-	t.free[r.list] = freeFile{etagOf(r.listDigest), "application/octet-stream", func(ctx context.Context) ([]byte, error) {
+	t.free[r.list] = freeFile{etagOf(r.listRoot), "application/octet-stream", func(ctx context.Context) ([]byte, error) {
 		return title.Dir(t.dir)(ctx, r.list, 0, r.listLength)
 	}}
 	switch {
 	case r.rangedPath != "":
 		f := t.ranged[r.rangedPath]
-		t.ranged[r.rangedPath] = rangedFile{max(f.length, r.rangedLength), etagOf(r.listDigest), r.mime}
+		t.ranged[r.rangedPath] = rangedFile{max(f.length, r.rangedLength), etagOf(r.listRoot), r.mime}
 	case r.init != "":
 		t.free[r.init] = freeFile{etagOf(r.initDigest), r.mime, func(ctx context.Context) ([]byte, error) {
 			return t.Init(ctx, r.id)

@@ -388,7 +388,10 @@ func (t *Title) loadSegments(ctx context.Context, rep *dash.Representation) ([]h
 		if err != nil {
 			return nil, err
 		}
-		return b, checkDigest(rep.Pay.List, b, rep.Pay.ListDigest)
+		if root, err := htlcdash.SealListRoot(b); err != nil || root != rep.Pay.ListRoot {
+			return nil, fmt.Errorf("%s has not the root that the publisher signed: %w", rep.Pay.List, htlcdash.ErrCorrupt)
+		}
+		return b, nil
 	})
 	if err != nil {
 		return nil, err
@@ -401,8 +404,10 @@ func (t *Title) loadSegments(ctx context.Context, rep *dash.Representation) ([]h
 		return nil, err
 	}
 	segs := make([]htlcdash.Segment, len(list))
-	for i, seal := range list {
-		segs[i] = htlcdash.Segment{Title: t.ID, Representation: rep.ID, Index: i, Seal: seal}
+	for g := range list.Groups() {
+		for i := g.First; i < g.First+g.Count; i++ {
+			segs[i] = htlcdash.Segment{Title: t.ID, Representation: rep.ID, Index: i, Group: g, Seal: list[i]}
+		}
 	}
 	return segs, nil
 }
@@ -410,25 +415,15 @@ func (t *Title) loadSegments(ctx context.Context, rep *dash.Representation) ([]h
 // agrees holds the list against the sums in the MPD, which budgets rely on
 // before the list is there.
 func agrees(list htlcdash.SealList, pay *dash.Pay) error {
-	total, dearest := Sum(list)
+	total, dearest := list.Sum()
 	if len(list) != pay.Count || total != pay.Total || dearest != pay.Max {
-		return fmt.Errorf("seal list has %d segments for %v, the dearest %v; the MPD says %d for %v, %v: %w",
+		return fmt.Errorf("seal list has %d segments for %v, the dearest key %v; the MPD says %d for %v, %v: %w",
 			len(list), total, dearest, pay.Count, pay.Total, pay.Max, htlcdash.ErrFormat)
 	}
 	return nil
 }
 
-// Sum returns what all segments of a list cost together, and the dearest.
-// It cannot overflow: see the bounds of [htlcdash.ParseSealList].
-func Sum(list htlcdash.SealList) (total, dearest lightning.Msat) {
-	for _, s := range list {
-		total += s.Price
-		dearest = max(dearest, s.Price)
-	}
-	return total, dearest
-}
-
-// Dearest returns the price of the title's dearest segment, which bounds what a
+// Dearest returns the price of the title's dearest key, which bounds what a
 // viewer has at risk with one provider.
 func (t *Title) Dearest() (dearest lightning.Msat) {
 	for _, rep := range t.reps {
@@ -437,7 +432,7 @@ func (t *Title) Dearest() (dearest lightning.Msat) {
 	return dearest
 }
 
-// Price returns what all segments of a Representation cost together. The error
+// Price returns what all keys of a Representation cost together. The error
 // matches [htlcdash.ErrNotFound] if there is none.
 func (t *Title) Price(rep string) (lightning.Msat, error) {
 	r, err := t.representation(rep)

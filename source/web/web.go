@@ -25,6 +25,11 @@ import (
 type Web struct {
 	base   *url.URL
 	client *http.Client
+
+	// Authorization, unless nil, returns what a request for path below the base
+	// URL shows in the header of that name; empty: nothing. The context is that
+	// of Open. It may be set before the first call.
+	Authorization func(ctx context.Context, path string) string
 }
 
 // New returns the source below base, an http or https URL. A nil client means
@@ -41,7 +46,7 @@ func New(base string, client *http.Client) (*Web, error) {
 		abroad.DialContext = (&net.Dialer{Timeout: 10 * time.Second, Control: onlyPublic}).DialContext
 		client = &http.Client{Transport: travel{u.Host, home, abroad}, CheckRedirect: checkRedirect}
 	}
-	return &Web{u, client}, nil
+	return &Web{base: u, client: client}, nil
 }
 
 // ErrPrivate means that a source sends its visitors to an address that only
@@ -108,6 +113,11 @@ func (w *Web) Open(ctx context.Context, b htlcdash.Blob) (io.ReadCloser, error) 
 		return nil, err
 	}
 	r.Header.Set("Accept-Encoding", "identity")
+	if w.Authorization != nil {
+		if v := w.Authorization(ctx, "/"+htlcdash.SealedPath(b.Root)); v != "" {
+			r.Header.Set("Authorization", v)
+		}
+	}
 	resp, err := w.client.Do(r)
 	if err != nil {
 		return nil, err

@@ -68,7 +68,7 @@ var ErrUsed = errors.New("already answered: begin another session")
 // A System makes proofs of one message. It is a [proof.System].
 type System struct {
 	name   string
-	shapes shapes
+	shapes func() shapes
 }
 
 func newSystem(id byte, name string, p parameters) *System {
@@ -80,7 +80,7 @@ func (s *System) Name() string { return s.name }
 
 // Length implements [proof.System]. It is 0 for an unknown kind.
 func (s *System) Length(k proof.Kind) int {
-	sh := s.shapes[k]
+	sh := s.shapes()[k]
 	if sh == nil {
 		return 0
 	}
@@ -89,7 +89,7 @@ func (s *System) Length(k proof.Kind) int {
 
 // Prove implements [proof.System].
 func (s *System) Prove(dst []byte, rand io.Reader, st proof.Statement, w [32]byte, context []byte) ([]byte, error) {
-	sh := s.shapes[st.Kind]
+	sh := s.shapes()[st.Kind]
 	if sh == nil || !st.Holds(w) {
 		return nil, proof.ErrFalse
 	}
@@ -102,7 +102,7 @@ func (s *System) Prove(dst []byte, rand io.Reader, st proof.Statement, w [32]byt
 
 // Verify implements [proof.System].
 func (s *System) Verify(st proof.Statement, context, p []byte) error {
-	sh, err := s.shapes.of(st)
+	sh, err := s.shapes().of(st)
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,7 @@ type Options struct {
 	Periods   int // 0: 1; of the later ones the Representations are called as IDs say
 	IDs       func(id string, period int) string
 	Reps      []Rep // nil: those of [Ladder]
+	Group     publish.Grouping
 	Providers []string
 	Seed      byte // other seeds give other publishers and other bytes
 }
@@ -81,6 +82,7 @@ func Make(t testing.TB, o Options) *Title {
 		Key:       made.Key,
 		Price:     o.policy(),
 		Providers: o.Providers,
+		Group:     o.Group,
 	}, nil)
 	check(t, err)
 	made.KeysFile = res.KeysFile

@@ -137,7 +137,8 @@ function risk(s) {
     case 'prepaid':
       return `You pay first and trust the provider to send: at most ${most} at a time.`;
     default:
-      return `At most ${most} with one provider: the price of one segment, until proofs exist. You pay only once the sealed bytes are here and are what the publisher signed, but the provider could sell a wrong key. That would be noticed at once, and it would not be paid again.`;
+      if (s.risk_msat) return `At most ${most} with one provider that proves nothing, because you allow such: it could sell a wrong key. That would be noticed at once, and it would not be paid again. You pay only once the sealed bytes are here and are what the publisher signed.`;
+      return 'Nothing against a provider. Before each payment your proxy holds the whole sealed segment, checked, and a proof that the payment will buy its key. Who proves nothing is not paid. Left is the publisher, who could have sealed something else than the film; that would show at the first segment, for anybody to see.';
   }
 }
 
@@ -146,7 +147,10 @@ function risk(s) {
 function bought(list) {
   for (const p of list) {
     purchases.set(p.hash, p);
-    if (p.state === 'paid') mark(p.rep, p.index, { msat: p.amount_msat + p.fee_msat });
+    if (p.state !== 'paid') continue;
+    // A key may open several segments: each shows its share.
+    const msat = (p.amount_msat + p.fee_msat) / p.opens;
+    for (let i = p.first; i < p.first + p.opens; i++) mark(p.rep, i, { msat }, i === p.index);
   }
   const last = [...purchases.values()].slice(-400);
   purchases = new Map(last.map(p => [p.hash, p]));
@@ -160,7 +164,8 @@ function row(p) {
   const r = rungOf(p.rep);
   const name = r ? `${kinds[r.kind] ?? r.kind} ${shortName(r)}` : p.rep;
   const paid = p.state === 'paid' && !p.lost;
-  const fate = paid ? `no. ${p.index + 1}` : p.lost ? 'paid, and no key came' : words[p.state] ?? p.state;
+  const number = p.opens > 1 ? `no. ${p.first + 1}–${p.first + p.opens}` : `no. ${p.index + 1}`;
+  const fate = p.rep === 'credentials' && paid ? 'so that nobody can tell who asks' : paid ? `${number}${p.proof ? ', proved' : ''}` : p.lost ? 'paid, and no key came' : words[p.state] ?? p.state;
   return element('tr', paid || p.state === 'paying' ? {} : { class: 'bad' },
     element('td', {}, time(p.at)),
     element('td', {}, `${name} `, element('small', {}, fate)),
@@ -169,13 +174,14 @@ function row(p) {
     element('td', { class: 'num' }, p.state !== 'paying' && p.took_ns ? `${Math.round(p.took_ns / 1e6)} ms` : '–'));
 }
 
-// mark puts a segment of the picture into the plots.
-function mark(rep, index, facts) {
+// mark puts a segment of the picture into the plots; its quality only if it was
+// asked for.
+function mark(rep, index, facts, asked = true) {
   const rungs = [...ladder()].sort((a, b) => a.bandwidth - b.bandwidth);
   const rung = rungs.findIndex(r => r.id === rep);
   if (rung < 0) return;
   const cap = rungs.findLastIndex(r => r.allowed);
-  plots.add(index * title.duration_ms / 1000 / rungs[rung].count, { rung, cap, ...facts });
+  plots.add(index * title.duration_ms / 1000 / rungs[rung].count, asked ? { rung, cap, ...facts } : facts);
 }
 
 // --- trouble

@@ -1,0 +1,356 @@
+package buyer
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	mrand "math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"htlcdash"
+	"htlcdash/internal/credential"
+	"htlcdash/internal/exchange"
+	"htlcdash/internal/ledger"
+	"htlcdash/lightning"
+)
+
+// A purse is what we have of anonymous credentials for one provider: one in use
+// for each title, so that titles are not linked, and for at most as long as the
+// provider lets one serve. The others lie in the books.
+type purse struct {
+	lock chan struct{} // holds a token while nobody fills the purse
+
+	mu     sync.Mutex
+	info   ProviderInfo
+	asked  time.Time // when info was asked for
+	passes map[htlcdash.TitleID]*pass
+}
+
+// A pass is a credential in use.
+type pass struct {
+	credential credential.Credential
+	until      time.Time
+}
+
+func newPurse() *purse {
+	p := &purse{lock: make(chan struct{}, 1), passes: make(map[htlcdash.TitleID]*pass)}
+	p.lock <- struct{}{}
+	return p
+}
+
+const (
+	infoLife   = 10 * time.Minute // of what a provider says of itself
+	passMargin = time.Minute      // before a pass has served its time
+	maxServe   = 24 * time.Hour   // that a provider may call the life of a pass
+)
+
+// live returns the pass for a title, if there is one that serves.
+func (p *purse) live(title htlcdash.TitleID) *pass {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if v := p.passes[title]; v != nil && time.Now().Before(v.until) {
+		return v
+	}
+	return nil
+}
+
+// drop forgets a pass that the provider refuses, and what it says of itself:
+// its keys may have changed.
+func (p *purse) drop(title htlcdash.TitleID, v *pass) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.passes[title] == v {
+		delete(p.passes, title)
+		p.asked = time.Time{}
+	}
+}
+
+// known is what the provider said of itself last.
+func (p *purse) known() ProviderInfo {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.info
+}
+
+// pass returns the credential to show to p for a title: the one in use, or a
+// new one out of the books or from the provider.
+func (b *Buyer) pass(ctx context.Context, p *peer, t *title) (*pass, error) {
+	if v := p.purse.live(t.id); v != nil {
+		return v, nil
+	}
+	select {
+	case <-p.purse.lock:
+		defer func() { p.purse.lock <- struct{}{} }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if v := p.purse.live(t.id); v != nil {
+		return v, nil
+	}
+	info, err := b.info(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	c, err := b.credential(ctx, p, t, info)
+	if err != nil {
+		return nil, fmt.Errorf("%s: credential: %w", p, err)
+	}
+	serves := min(max(time.Duration(info.Credentials.Life)*time.Second-passMargin, passMargin), maxServe)
+	v := &pass{c, time.Now().Add(serves)}
+	p.purse.mu.Lock()
+	p.purse.passes[t.id] = v
+	p.purse.mu.Unlock()
+	return v, nil
+}
+
+// meet asks p, ahead of need, what it says of itself, and for credentials where
+// there are none in the books and they cost nothing. None is shown.
+func (b *Buyer) meet(p *peer) {
+	if !p.ok() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(b.alive, offerTimeout)
+	defer cancel()
+	select {
+	case <-p.purse.lock:
+		defer func() { p.purse.lock <- struct{}{} }()
+	case <-ctx.Done():
+		return
+	}
+	info, err := b.info(ctx, p)
+	if err == nil && info.Credentials.Price == 0 {
+		var n int
+		if n, err = b.c.Ledger.CountCredentials(ctx, p.URL()); err == nil && n == 0 {
+			err = b.fetchTokens(ctx, p, nil, info)
+		}
+	}
+	if err != nil {
+		b.c.Log.Debug("not met", "provider", p.URL(), "err", err)
+	}
+}
+
+// info is what p says of itself, asked for now and then.
+func (b *Buyer) info(ctx context.Context, p *peer) (ProviderInfo, error) {
+	p.purse.mu.Lock()
+	info, asked := p.purse.info, p.purse.asked
+	p.purse.mu.Unlock()
+	if time.Since(asked) < infoLife {
+		return info, nil
+	}
+	info, err := p.Info(ctx)
+	if err != nil {
+		return info, err
+	}
+	if info.Key == (htlcdash.ProviderID{}) || len(info.Credentials.Keys) == 0 {
+		return info, fmt.Errorf("%s names no key to sign offers, or none for credentials: %w", p, htlcdash.ErrFormat)
+	}
+	p.purse.mu.Lock()
+	defer p.purse.mu.Unlock()
+	p.purse.info, p.purse.asked = info, time.Now()
+	return info, nil
+}
+
+// credential takes one out of the books that one of p's keys made. If there is
+// none it gets some.
+func (b *Buyer) credential(ctx context.Context, p *peer, t *title, info ProviderInfo) (credential.Credential, error) {
+	good := make(map[credential.KeyID]bool)
+	for _, k := range info.Credentials.Keys {
+		good[credential.PublicKey(k.Key).ID()] = time.Now().Unix() < k.Expires
+	}
+	for got := false; ; got = true {
+		for {
+			blob, err := b.c.Ledger.TakeCredential(ctx, p.URL())
+			if errors.Is(err, htlcdash.ErrNotFound) {
+				break
+			}
+			if err != nil {
+				return credential.Credential{}, err
+			}
+			c, err := credential.ParseCredential(blob)
+			if err != nil {
+				return c, err
+			}
+			if good[c.KeyID] {
+				return c, nil
+			} // else its key has expired
+		}
+		if got {
+			return credential.Credential{}, errors.New("the provider's keys change while it gives out credentials")
+		}
+		if err := b.fetchTokens(ctx, p, t, info); err != nil {
+			return credential.Credential{}, err
+		}
+	}
+}
+
+// A tokenOrder is a request for tokens that can be made again after a crash:
+// what was paid for must not be lost.
+type tokenOrder struct {
+	key  credential.PublicKey
+	seed [32]byte
+	hash lightning.Hash // of the payment; zero where none is needed
+}
+
+// ordered is the setting in the books where the open order at a provider lies.
+func ordered(p *peer) string { return "tokens/" + p.URL() }
+
+func (o tokenOrder) String() string { return fmt.Sprintf("%x%x%x", o.key[:], o.seed[:], o.hash[:]) }
+
+func parseOrder(s string) (o tokenOrder, err error) {
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != 96 {
+		return o, fmt.Errorf("order of tokens: %w", ledger.ErrDamaged)
+	}
+	copy(o.key[:], b)
+	copy(o.seed[:], b[32:])
+	copy(o.hash[:], b[64:])
+	return o, nil
+}
+
+// blind makes the request. Its randomness comes from the seed, which is secret.
+func (o tokenOrder) blind(n int) ([]byte, *credential.Pending, error) {
+	return credential.Blind(o.key, n, mrand.NewChaCha8(o.seed))
+}
+
+// tokenBatch is how many tokens are fetched at once: for a day of films.
+const tokenBatch = 16
+
+// fetchTokens gets a batch of tokens from p, and pays for it where p sells
+// them and the viewer allows the price; without a title it does not pay.
+func (b *Buyer) fetchTokens(ctx context.Context, p *peer, t *title, info ProviderInfo) error {
+	order := tokenOrder{key: credential.PublicKey(info.Credentials.Keys[0].Key)}
+	if s, err := b.c.Ledger.Setting(ctx, ordered(p)); err == nil && s != "" {
+		if order, err = parseOrder(s); err != nil {
+			return err
+		}
+	} else {
+		rand.Read(order.seed[:]) // never fails, see crypto/rand
+	}
+	request, pending, err := order.blind(min(tokenBatch, max(info.Credentials.MaxBatch, 1)))
+	if err != nil {
+		return err
+	}
+	response, offer, err := p.tokens(ctx, request, lightning.Preimage{})
+	if err == nil && offer != nil && t == nil {
+		err = fmt.Errorf("credentials cost money: %w", exchange.ErrRefused)
+	}
+	if err == nil && offer != nil {
+		var preimage lightning.Preimage
+		if preimage, err = b.buyTokens(ctx, p, t, &order, request, offer); err == nil {
+			response, _, err = p.tokens(ctx, request, preimage)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	got, err := pending.Finish(response)
+	if err != nil {
+		return err
+	}
+	blobs := make([][]byte, len(got))
+	for i, c := range got {
+		blobs[i] = c.Reveal()
+	}
+	if err := b.c.Ledger.AddCredentials(ctx, p.URL(), order.key.ID(), blobs); err != nil {
+		return err
+	}
+	return b.c.Ledger.Set(ctx, ordered(p), "")
+}
+
+// tokenRung stands in the books where a purchase has its Representation.
+const tokenRung = "credentials"
+
+// buyTokens pays for the answer to request, once: the payment is one for a key
+// like any other, where the key is the preimage itself.
+func (b *Buyer) buyTokens(ctx context.Context, p *peer, t *title, order *tokenOrder, request, offer []byte) (lightning.Preimage, error) {
+	if order.hash != (lightning.Hash{}) { // ordered in an earlier run
+		key, err := b.c.Ledger.Key(ctx, htlcdash.Seal{KeyHash: order.hash})
+		if err == nil {
+			return lightning.NewPreimage(key.Reveal()), nil
+		}
+		if f := b.flight(htlcdash.Segment{Seal: htlcdash.Seal{KeyHash: order.hash}}); f != nil {
+			return preimageOf(f.wait(ctx))
+		}
+	}
+	o, inv, err := exchange.ParseTokenOffer(offer, b.c.TokenPrice, time.Now())
+	if err != nil {
+		return lightning.Preimage{}, err
+	}
+	order.hash = o.Hash
+	if err := b.c.Ledger.Set(ctx, ordered(p), order.String()); err != nil {
+		return lightning.Preimage{}, err
+	}
+	seg := htlcdash.Segment{Title: t.id, Representation: tokenRung, Seal: htlcdash.Seal{
+		Sealed: sha256.Sum256(request), KeyHash: o.Hash, Price: o.Price,
+	}}
+	q := &quote{peer: p, inv: inv, Offer: exchange.Offer{Sealed: seg.Sealed, Price: o.Price, Hash: o.Hash, Expires: o.Expires}}
+	if err := p.expose(ctx, o.Price, b.c.TokenPrice, b.c.Patience); err != nil {
+		return lightning.Preimage{}, err
+	}
+	f, mine, err := b.begin(ctx, seg, q, nil)
+	if !mine {
+		p.proved(o.Price)
+	}
+	if err != nil {
+		return lightning.Preimage{}, err
+	}
+	return preimageOf(f.wait(ctx))
+}
+
+func preimageOf(key htlcdash.Key, err error) (lightning.Preimage, error) {
+	if err != nil {
+		return lightning.Preimage{}, err
+	}
+	return lightning.NewPreimage(key.Reveal()), nil
+}
+
+// withPass calls do with the credential for p and a title, and once more with
+// another one if p refuses it.
+func (b *Buyer) withPass(ctx context.Context, p *peer, t *title, do func(*pass) error) error {
+	for again := true; ; again = false {
+		v, err := b.pass(ctx, p, t)
+		if err != nil {
+			return err
+		}
+		err = do(v)
+		if !again || !errors.Is(err, errPass) {
+			return err
+		}
+		p.purse.drop(t.id, v)
+	}
+}
+
+// passes carries, to [Buyer.Authorization], for which title bytes are fetched.
+type passKey struct{}
+
+func withTitle(ctx context.Context, id htlcdash.TitleID) context.Context {
+	return context.WithValue(ctx, passKey{}, id)
+}
+
+// Authorization is the header that a request for sealed bytes at path below a
+// provider's address shows, or empty: bytes count against what the viewer has
+// from that provider and has not paid for. ctx is the one that the buyer handed
+// to [Sealed]. It waits for nothing.
+func (b *Buyer) Authorization(ctx context.Context, provider, path string) string {
+	id, ok := ctx.Value(passKey{}).(htlcdash.TitleID)
+	if !ok {
+		return ""
+	}
+	b.mu.Lock()
+	p := b.peers[strings.TrimSuffix(provider, "/")]
+	b.mu.Unlock()
+	if p == nil {
+		return ""
+	}
+	v := p.purse.live(id)
+	if v == nil {
+		return ""
+	}
+	return v.credential.Authorization(http.MethodGet, path, nil, time.Now())
+}
