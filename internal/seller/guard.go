@@ -68,9 +68,10 @@ const maxNonces = 256
 
 // Errors of the guard. What they mean for a client is in spec/04.
 var (
-	errStranger = errors.New("a credential is needed: get some at /v1/credentials")
-	errSpent    = errors.New("this credential has served its time: show another one")
-	errRation   = errors.New("pay for what you have first")
+	errStranger  = errors.New("a credential is needed: get some at /v1/credentials")
+	errMalformed = errors.New("malformed credential")
+	errSpent     = errors.New("this credential has served its time: show another one")
+	errRation    = errors.New("pay for what you have first")
 )
 
 // A guard knows who shows a credential, and what each has had. It lets nobody
@@ -168,7 +169,11 @@ func (g *guard) presented(r *http.Request) (credential.Presented, error) {
 func presented(r *http.Request) (credential.Presented, error) {
 	for _, value := range r.Header.Values("Authorization") {
 		if scheme, _, _ := strings.Cut(value, " "); strings.EqualFold(scheme, credential.Scheme) {
-			return credential.ParseAuthorization(value)
+			p, err := credential.ParseAuthorization(value)
+			if err != nil {
+				err = fmt.Errorf("%w: %w", errMalformed, err)
+			}
+			return p, err
 		}
 	}
 	return credential.Presented{}, errStranger
