@@ -152,13 +152,14 @@ func TestTillSuite(t *testing.T) {
 // A tillTable is a provider with a till, and buyers one and two hops away.
 type tillTable struct {
 	*crashTable
+	all  *testing.T     // outlives the rows, as programs do
 	had  lightning.Msat // what the provider's node had before the first sale
 	sold int
 }
 
-func (c *tillTable) serve(t *testing.T, env ...string) {
-	t.Helper()
-	c.provider = c.serveWith(t, c.provider.url[len("http://"):], env, "--till", "interceptor")
+func (c *tillTable) serve(env ...string) {
+	c.all.Helper()
+	c.provider = c.serveWith(c.all, c.provider.url[len("http://"):], env, "--till", "interceptor")
 }
 
 // TestTillCrashes kills -9 the seller's program and its node at each step of a
@@ -181,9 +182,9 @@ func TestTillCrashes(t *testing.T) {
 		},
 	})
 	s.selling = s.bake(t, "provider", lnd.TillRights)
-	c := &tillTable{crashTable: &crashTable{stage: s, title: title, provider: &process{url: "http://" + freeAddress(t)}, pids: map[string]int{}}}
+	c := &tillTable{all: t, crashTable: &crashTable{stage: s, title: title, provider: &process{url: "http://" + freeAddress(t)}, pids: map[string]int{}}}
 	c.had = c.has(t)
-	c.serve(t)
+	c.serve()
 	for _, viewer := range []string{"viewer", "remote"} {
 		c.viewer, c.buying = viewer, s.bake(t, viewer, lnd.BuyingRights)
 		t.Run(viewer+" without a crash", func(t *testing.T) { c.row(t, func(string) {}, func(*testing.T) {}) })
@@ -193,25 +194,25 @@ func TestTillCrashes(t *testing.T) {
 				if at == "intent" {
 					once.Do(c.provider.kill)
 				}
-			}, func(t *testing.T) { c.serve(t) })
+			}, func(*testing.T) { c.serve() })
 		})
 		for _, step := range []string{"offered", "claimed", "settled", "final"} {
 			t.Run(viewer+", seller at "+step, func(t *testing.T) {
 				c.provider.stop()
-				c.serve(t, "HTLCDASH_CRASH_AT="+step)
+				c.serve("HTLCDASH_CRASH_AT="+step)
 				c.row(t, func(string) {}, func(t *testing.T) {
 					c.dead(t)
-					c.serve(t)
+					c.serve()
 				})
 			})
 			t.Run(viewer+", seller at "+step+" and its node", func(t *testing.T) {
 				c.provider.stop()
-				c.serve(t, "HTLCDASH_CRASH_AT="+step)
+				c.serve("HTLCDASH_CRASH_AT="+step)
 				c.row(t, func(string) {}, func(t *testing.T) {
 					c.dead(t)
 					c.killNode(t, "provider")
 					c.restartNode(t, "provider")
-					c.serve(t)
+					c.serve()
 				})
 			})
 		}
