@@ -19,7 +19,7 @@ import (
 )
 
 // tillFlags are what a node beside which a till stands is run with.
-var tillFlags = []string{"--requireinterceptor", "--store-final-htlc-resolutions"}
+var tillFlags = []string{"--" + lnd.TillOptions[0], "--" + lnd.TillOptions[1]}
 
 // A keeper is a till whose seller keeps preimages, for tests that draw them.
 // What a till cannot do, its node does.
@@ -199,7 +199,7 @@ func TestTillCrashes(t *testing.T) {
 		for _, step := range []string{"offered", "claimed", "settled", "final"} {
 			t.Run(viewer+", seller at "+step, func(t *testing.T) {
 				c.provider.stop()
-				c.serve("HTLCDASH_CRASH_AT="+step)
+				c.serve("HTLCDASH_CRASH_AT=" + step)
 				c.row(t, func(string) {}, func(t *testing.T) {
 					c.dead(t)
 					c.serve()
@@ -207,7 +207,7 @@ func TestTillCrashes(t *testing.T) {
 			})
 			t.Run(viewer+", seller at "+step+" and its node", func(t *testing.T) {
 				c.provider.stop()
-				c.serve("HTLCDASH_CRASH_AT="+step)
+				c.serve("HTLCDASH_CRASH_AT=" + step)
 				c.row(t, func(string) {}, func(t *testing.T) {
 					c.dead(t)
 					c.killNode(t, "provider")
