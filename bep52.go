@@ -3,6 +3,8 @@ package htlcdash
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"io"
 	"math/bits"
 )
 
@@ -51,23 +53,61 @@ func RootOf(data []byte) Root {
 	return fold(layer)
 }
 
+// HashLeaves returns the hashes of the leaves of what r gives until io.EOF, and
+// how many bytes that is. [FoldLayer] makes the root of them.
+func HashLeaves(r io.Reader) (leaves []Root, length int64, err error) {
+	buf := make([]byte, LeafSize)
+	for {
+		n, err := io.ReadFull(r, buf)
+		if n > 0 {
+			leaves, length = append(leaves, sha256.Sum256(buf[:n])), length+int64(n)
+		}
+		if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
+			return leaves, length, nil
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+	}
+}
+
 // Is reports whether data is the blob b.
 func (b Blob) Is(data []byte) bool {
 	return int64(len(data)) == b.Length && RootOf(data) == b.Root
 }
 
-// fold pads layer with zero hashes to a power of two and folds it in place.
-func fold(layer []Root) Root {
-	width := 1 << bits.Len(uint(len(layer)-1))
-	layer = append(layer, make([]Root, width-len(layer))...)
-	var pair [64]byte
-	for len(layer) > 1 {
-		for i := range len(layer) / 2 {
-			copy(pair[:32], layer[2*i][:])
-			copy(pair[32:], layer[2*i+1][:])
-			layer[i] = sha256.Sum256(pair[:])
+// FoldLayer returns the root of the tree over layer, a row of nodes each of
+// which stands for leaves leaves, a power of two (BEP 52, "piece layers"). The
+// row is padded to width nodes, or to the next power of two if that is more.
+// An empty layer has the root of empty leaves.
+func FoldLayer(layer []Root, leaves, width int) Root {
+	var pad Root // of an empty subtree as high as a node
+	for range bits.Len(uint(leaves)) - 1 {
+		pad = parent(pad, pad)
+	}
+	for len(layer) > 1 || width > 1 {
+		next := make([]Root, 0, (len(layer)+1)/2)
+		for i := 0; i < len(layer); i += 2 {
+			right := pad
+			if i+1 < len(layer) {
+				right = layer[i+1]
+			}
+			next = append(next, parent(layer[i], right))
 		}
-		layer = layer[:len(layer)/2]
+		layer, pad, width = next, parent(pad, pad), width/2
+	}
+	if len(layer) == 0 {
+		return pad
 	}
 	return layer[0]
+}
+
+// fold pads layer with zero hashes to a power of two and folds it.
+func fold(layer []Root) Root { return FoldLayer(layer, 1, 1) }
+
+func parent(left, right Root) Root {
+	var pair [64]byte
+	copy(pair[:32], left[:])
+	copy(pair[32:], right[:])
+	return sha256.Sum256(pair[:])
 }

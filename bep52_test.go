@@ -1,8 +1,10 @@
 package htlcdash_test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"testing"
+	"testing/iotest"
 
 	"htlcdash"
 )
@@ -97,5 +99,32 @@ func BenchmarkPlainSHA256(b *testing.B) {
 	b.SetBytes(int64(len(data)))
 	for b.Loop() {
 		sha256.Sum256(data)
+	}
+}
+
+// The root is the same whichever row of the tree it is folded from.
+func TestFoldLayer(t *testing.T) {
+	for _, leaves := range []int{1, 2, 3, 5, 8, 13, 16, 17, 40} {
+		data := make([]byte, leaves*htlcdash.LeafSize-5)
+		for i := range data {
+			data[i] = byte(i * i >> 7)
+		}
+		row, length, err := htlcdash.HashLeaves(iotest.HalfReader(bytes.NewReader(data)))
+		if err != nil || length != int64(len(data)) {
+			t.Fatalf("%d bytes, %v", length, err)
+		}
+		want := htlcdash.RootOf(data)
+		for size := 1; size < 2*leaves; size *= 2 {
+			var layer []htlcdash.Root
+			for i := 0; i < len(row); i += size {
+				layer = append(layer, htlcdash.FoldLayer(row[i:min(len(row), i+size)], 1, size))
+			}
+			if got := htlcdash.FoldLayer(layer, size, 1); got != want {
+				t.Errorf("%d leaves, folded from nodes of %d: %v, want %v", leaves, size, got, want)
+			}
+		}
+	}
+	if got, want := htlcdash.FoldLayer(nil, 1, 2), htlcdash.FoldLayer(make([]htlcdash.Root, 2), 1, 1); got != want {
+		t.Errorf("empty subtree: %v, want %v", got, want)
 	}
 }

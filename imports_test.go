@@ -24,7 +24,7 @@ var mayEnter = map[string][]string{
 	"source/dir":               {".", "source"},
 	"source/web":               {".", "source"},
 	"source/sourcetest":        {".", "source"},
-	"buyer":                    {".", "lightning", "internal/credential", "internal/exchange", "internal/join", "internal/ledger", "internal/proof"},
+	"buyer":                    {".", "lightning", "internal/fraud", "internal/credential", "internal/exchange", "internal/join", "internal/ledger", "internal/proof"},
 	"internal/config":          {"lightning"},
 	"internal/porter":          {},
 	"internal/dash":            {".", "lightning"},
@@ -33,6 +33,7 @@ var mayEnter = map[string][]string{
 	"internal/publish":         {".", "lightning", "internal/dash", "internal/title"},
 	"internal/exchange":        {".", "lightning", "internal/proof"},
 	"internal/credential":      {".", "lightning"},
+	"internal/fraud":           {".", "lightning", "internal/dash", "internal/exchange"},
 	"internal/join":            {},
 	"internal/proof":           {},
 	"internal/proof/vole":      {"internal/proof"},
@@ -51,7 +52,7 @@ var mayEnter = map[string][]string{
 
 // pure lists the rooms that take bytes and give bytes: no network, no files,
 // no logs. That they read no clock is TestPureRoomsReadNoClock.
-var pure = []string{".", "lightning", "internal/credential", "internal/onion", "internal/proof", "internal/proof/vole", "internal/proof/zkb"}
+var pure = []string{".", "lightning", "internal/credential", "internal/fraud", "internal/onion", "internal/proof", "internal/proof/vole", "internal/proof/zkb"}
 
 // keptOut lists the packages of others that a room must do without.
 var keptOut = map[string][]string{

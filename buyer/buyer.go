@@ -118,6 +118,14 @@ type Config struct {
 	// still not know it, for it to count as failed. 0: 10 s.
 	Grace time.Duration
 	Log   *slog.Logger // nil: none
+	// Complain keeps a complaint, which proves to anybody that a provider or a
+	// publisher has cheated (spec/11-fraud.md), and says where. It holds what
+	// was paid for. nil: none is kept.
+	Complain func(complaint []byte) (name string, err error)
+	// Signed gives what its publisher signed of a segment: the MPD, the
+	// signature, and the path from the seal to the root of its list. nil: no
+	// publisher is accused.
+	Signed func(ctx context.Context, seg htlcdash.Segment) (mpd, signature []byte, path [][32]byte, err error)
 	// Step is called at each step of a purchase: "before-intent", "intent",
 	// "paid", "key". Tests crash there. nil: nothing happens.
 	Step func(step string)
@@ -137,11 +145,12 @@ type Buyer struct {
 	mu      sync.Mutex
 	closed  bool
 	titles  map[htlcdash.TitleID]*title
-	peers   map[string]*peer      // by URL
-	bans    map[string]string     // why, by URL
-	flights map[[32]byte]*flight  // by hash of the key that is bought
-	past    []*flight             // that were taken up, most of an earlier run
-	doubts  map[[32]byte][]*doubt // by hash of the key
+	peers   map[string]*peer       // by URL
+	bans    map[string]string      // why, by URL
+	flights map[[32]byte]*flight   // by hash of the key that is bought
+	past    []*flight              // that were taken up, most of an earlier run
+	doubts  map[[32]byte][]*doubt  // by hash of the key
+	files   map[htlcdash.Root]bool // that are being bought
 }
 
 // A title is what a segment's title adds to it. It does not change.
@@ -172,7 +181,7 @@ func New(c Config) (*Buyer, error) {
 	b := &Buyer{
 		c: c, desk: newDesk(), news: newNews(),
 		titles: make(map[htlcdash.TitleID]*title), peers: make(map[string]*peer), flights: make(map[[32]byte]*flight),
-		doubts: make(map[[32]byte][]*doubt),
+		doubts: make(map[[32]byte][]*doubt), files: make(map[htlcdash.Root]bool),
 	}
 	b.alive, b.close = context.WithCancel(context.Background())
 	if err := b.restore(b.alive); err != nil {
@@ -271,6 +280,9 @@ func (b *Buyer) AddTitle(ctx context.Context, id htlcdash.TitleID, dearest light
 	b.till.change(id, func(a *Account) { a.Risk = b.exposure(t) })
 	if !b.closed {
 		b.work.Go(func() { b.recallLost(id) })
+		for _, p := range t.peers {
+			b.work.Go(func() { b.meet(p) })
+		}
 	}
 	return nil
 }
@@ -397,7 +409,11 @@ func (b *Buyer) segment(ctx context.Context, seg htlcdash.Segment) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	return seg.Open(key, slices.Clone(sealed))
+	plain, err := seg.Open(key, slices.Clone(sealed))
+	if errors.Is(err, htlcdash.ErrCorrupt) {
+		b.accusePublisher(ctx, seg, key, sealed)
+	}
+	return plain, err
 }
 
 // A download is sealed bytes on their way.
@@ -491,7 +507,7 @@ func anotherMayHelp(err error) bool {
 // payment buys their key; or, without that, once the provider's exposure allows
 // it.
 func (b *Buyer) accept(ctx context.Context, t *title, seg htlcdash.Segment, q *quote, d *download, patience time.Duration) (htlcdash.Key, error) {
-	proof := b.prove(ctx, t, seg, q)
+	proof := b.prove(t, seg, q)
 	if !b.c.PayBeside || !q.peer.isProven() {
 		if _, err := d.wait(ctx); err != nil {
 			if proof.wait(ctx) == nil {
@@ -521,8 +537,17 @@ func (b *Buyer) accept(ctx context.Context, t *title, seg htlcdash.Segment, q *q
 
 // risk is what the provider could keep of the payment for q.
 func (q *quote) risk() lightning.Msat {
-	if q.proof != "" {
+	if how, _ := q.proved(); how != "" {
 		return 0
 	}
 	return q.inv.Amount
+}
+
+// proved is how q was proved, and what that took; empty: it was not. Only who has
+// waited for its proof may ask.
+func (q *quote) proved() (how string, took time.Duration) {
+	if q.proof == nil {
+		return "", 0
+	}
+	return q.proof.how, q.proof.took
 }

@@ -126,6 +126,13 @@ func (b *Buyer) reconsiderAll(ctx context.Context, seg htlcdash.Segment) error {
 	return nil
 }
 
+// inDoubt reports whether a payment for the key with a hash may yet go out.
+func (b *Buyer) inDoubt(keyHash [32]byte) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.doubts[keyHash]) > 0
+}
+
 // drop forgets d, and reports whether nobody did before. It needs b.mu.
 func (b *Buyer) drop(d *doubt) bool {
 	list := b.doubts[d.KeyHash]

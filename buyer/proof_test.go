@@ -77,9 +77,10 @@ func TestUnprovedIsRefused(t *testing.T) {
 		{"another salt", func(_ *world, s *shop) {
 			s.spoil = func(_ htlcdash.Segment, o *exchange.Offer) { o.Salt[0] ^= 1 }
 		}},
-		{"another hash", func(w *world, s *shop) {
+		{"another hash", func(_ *world, s *shop) {
 			s.spoil = func(_ htlcdash.Segment, o *exchange.Offer) {
-				inv := other(w, s, price)
+				inv, err := s.node.Invoice(context.Background(), lightning.RandomPreimage(), lightning.Terms{Amount: price})
+				must(t, err)
 				o.Hash, o.Invoice = inv.Hash, inv.Bolt11
 			}
 		}},
@@ -224,6 +225,7 @@ func TestCredentialsForMoneyAcrossACrash(t *testing.T) {
 	}
 	w.wantBooks(t, c, b, s.price)
 	b.Close()
+	must(t, c.Ledger.Close())
 	s.silent.Store(false)
 	c = w.careful(t)
 	c.TokenPrice = s.price
@@ -245,7 +247,7 @@ func (w blindWallet) Pay(ctx context.Context, inv lightning.Invoice, maxFee ligh
 func TestKeyFromTheProvider(t *testing.T) {
 	w := newWorld(t, 2)
 	c, s := w.careful(t), w.proving(t, "shop")
-	c.Payer = blindWallet{w.viewer}
+	c.Payer, c.Patience = blindWallet{w.viewer}, 3*time.Second
 	s.paid = func(lightning.Hash) bool { return true }
 	b := w.open(t, c, s)
 	w.buy(t, b, 0)
@@ -262,6 +264,7 @@ func TestKeyFromTheProvider(t *testing.T) {
 		t.Errorf("lost %v, want %v", lost, price)
 	}
 	b.Close()
+	must(t, c.Ledger.Close())
 	s.paid = func(lightning.Hash) bool { return true }
 	c = w.careful(t)
 	c.Payer = blindWallet{w.viewer}

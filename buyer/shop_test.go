@@ -116,7 +116,9 @@ type shop struct {
 	price    lightning.Msat                                      // of credentials; 0: none
 	keys     credential.IssuerKey
 	till     exchange.Till
-	tokens   atomic.Int64                                           // batches given out
+	tokens   atomic.Int64 // batches given out
+	silent   atomic.Bool  // gives out no credentials that were paid for
+	saw      func(title htlcdash.TitleID, token string)
 	paid     func(lightning.Hash) bool                              // whether it tells a key again; nil: as its node says
 	answer   func(w http.ResponseWriter, offers []byte) (done bool) // answers in its own way
 	key      func(htlcdash.Root) htlcdash.Key                       // sells this key; nil: the right one

@@ -90,6 +90,7 @@ func (c proxyCommand) play(ctx context.Context, door net.Listener, node wallet, 
 		Limits: buyer.Limits{Segment: c.BudgetSegment, Title: c.BudgetTitle, Day: c.BudgetDay},
 		Fee:    buyer.Fee{Floor: c.MaxFee, PPM: int64(c.MaxFeePercent * 10_000)},
 		Proofs: proofs, Unproved: c.Unproved, Exposure: c.Exposure, PayBeside: c.PayBeside, TokenPrice: c.TokenPrice,
+		Complain: complaintsIn(c.Complaints), Signed: market.signed,
 		Log: log, Step: crashStep(),
 	})
 	if err != nil {

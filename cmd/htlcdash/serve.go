@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"syscall"
 
@@ -19,6 +20,7 @@ import (
 	"htlcdash/internal/exchange"
 	"htlcdash/internal/ledger"
 	"htlcdash/internal/seller"
+	"htlcdash/internal/title"
 	"htlcdash/lightning"
 	"htlcdash/lightning/lnd"
 )
@@ -30,7 +32,7 @@ type serveCommand struct {
 }
 
 func (serveCommand) Help() string {
-	return "It sells what htlcdash publish has put into the titles' folder. SIGHUP makes it read that folder again.\n\n" +
+	return "It sells what htlcdash publish has put into the titles' folder, and any files by the chunk. SIGHUP makes it read these folders again.\n\n" +
 		"Example: htlcdash serve --listen :8402"
 }
 
@@ -72,8 +74,8 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 	}
 	defer func() { err = errors.Join(err, books.Close()) }()
 	config := seller.Config{
-		Titles: []string{string(c.Titles.Folder)},
-		Payee:  node, Channels: node, Node: id, Alias: c.Name,
+		Titles: c.titles(), Files: string(c.Files), FilePrice: c.FilePrice,
+		Payee: node, Channels: node, Node: id, Alias: c.Name,
 		Secret: exchange.NewSecret(secret), Books: books,
 		Price: seller.Factor(c.PriceFactor), OfferLife: c.OfferLife, Prepaid: c.prepaid,
 		Proofs: proofs, Issue: seller.Issue(c.Credentials), IssuePrice: c.CredentialPrice,
@@ -130,6 +132,18 @@ func (c serveCommand) openTill(ctx context.Context, node till, secret [32]byte, 
 		till.Step = crashStep()
 	}
 	return till, err
+}
+
+// titles is the folder of titles, unless it holds none and there are files to
+// sell.
+func (c serveCommand) titles() []string {
+	folder := string(c.Titles.Folder)
+	if found, err := filepath.Glob(filepath.Join(folder, "*", title.MPDFile)); c.Files != "" && err == nil && len(found) == 0 {
+		if _, err := os.Stat(filepath.Join(folder, title.MPDFile)); err != nil {
+			return nil
+		}
+	}
+	return []string{folder}
 }
 
 func (c serveCommand) prepaid(title string) bool {

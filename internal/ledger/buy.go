@@ -33,6 +33,9 @@ type Purchase struct {
 	Signer         htlcdash.ProviderID // who promised the key, and
 	Signature      [64]byte            // its signature
 	Proof          string              // by which the key was proved before it was paid for; empty: it was not
+	Promise        []byte              // what it signed, if that is not made of the rest
+	Parcel         []byte              // what the key opens; see [Ledger.Parcels]
+	Preimage       lightning.Preimage  // that gave no key; else zero
 	State          lightning.State
 	Lost           bool // paid, but the preimage did not give the key
 	Created        time.Time
@@ -51,15 +54,18 @@ func (l *Ledger) Intend(ctx context.Context, p Purchase) error {
 	return l.change(ctx, func(w *writer) error {
 		n, err := w.count(`INSERT INTO purchases
 			(hash, title, representation, idx, sealed, key_hash, provider, payee, amount, max_fee, salt, bolt11, created,
-				counter, expires, signer, signature, proof)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING`,
+				counter, expires, signer, signature, proof, promise)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING`,
 			p.Hash[:], p.Title[:], p.Representation, p.Index, p.Sealed[:], p.KeyHash[:], p.Provider, p.Payee[:],
 			int64(p.Amount), int64(p.MaxFee), p.Salt[:], p.Bolt11, p.Created.UnixMilli(),
-			p.Counter, toUnix(p.Expires), p.Signer[:], p.Signature[:], p.Proof)
+			p.Counter, toUnix(p.Expires), p.Signer[:], p.Signature[:], p.Proof, notNil(p.Promise))
 		if err == nil && n == 0 {
 			err = fmt.Errorf("payment %s: %w", p.Hash, ErrExists)
 		}
-		return err
+		if err != nil || len(p.Parcel) == 0 {
+			return err
+		}
+		return w.exec("INSERT INTO parcels (hash, parcel) VALUES (?, ?)", p.Hash[:], p.Parcel)
 	})
 }
 
@@ -92,8 +98,11 @@ func conclude(w *writer, h lightning.Hash, out lightning.Payment, key htlcdash.K
 	if err != nil || out.State != lightning.Paid {
 		return err
 	}
-	if err := w.exec("UPDATE purchases SET lost = ? WHERE hash = ?", key.IsZero(), h[:]); err != nil || key.IsZero() {
+	if err := w.exec("UPDATE purchases SET lost = ? WHERE hash = ?", key.IsZero(), h[:]); err != nil {
 		return err
+	}
+	if key.IsZero() {
+		return keepPreimage(w, h, out.Preimage)
 	}
 	hash, secret := key.Hash(), key.Reveal()
 	return w.exec("INSERT INTO keys (hash, key) VALUES (?, ?) ON CONFLICT DO NOTHING", hash[:], secret[:])
@@ -213,6 +222,8 @@ type Filter struct {
 	Since     time.Time // created at this time or later
 	Unsettled bool      // outcome not known
 	Lost      bool      // purchases only: paid without getting a key
+	Paid      bool      // purchases only: paid
+	Parcel    bool      // purchases only: with a parcel that was not delivered
 	Newest    bool      // newest first, else oldest first
 	Limit     int       // 0: no limit
 }
@@ -222,16 +233,23 @@ type Filter struct {
 // cost no memory. An error ends it.
 func (l *Ledger) Purchases(ctx context.Context, f Filter) iter.Seq2[Purchase, error] {
 	query := `SELECT hash, title, representation, idx, sealed, key_hash, provider, payee, amount, max_fee, fee,
-		salt, bolt11, state, lost, created, settled, reason, counter, expires, signer, signature, proof FROM purchases`
+		salt, bolt11, state, lost, created, settled, reason, counter, expires, signer, signature, proof, promise, preimage FROM purchases`
 	where, args := f.where("state = 0")
 	if f.Lost {
 		where = append(where, "lost = 1")
+	}
+	if f.Paid {
+		where = append(where, "state = 2")
+	}
+	if f.Parcel {
+		where = append(where, "hash IN (SELECT hash FROM parcels)")
 	}
 	return scan(ctx, l, query, where, args, f, func(r *sql.Rows) (p Purchase, err error) {
 		var created, settled, expires int64
 		err = r.Scan(blob(&p.Hash), blob(&p.Title), &p.Representation, &p.Index, blob(&p.Sealed), blob(&p.KeyHash),
 			&p.Provider, blob(&p.Payee), &p.Amount, &p.MaxFee, &p.Fee, blob(&p.Salt), &p.Bolt11, &p.State, &p.Lost,
-			&created, &settled, &p.Reason, &p.Counter, &expires, blob(&p.Signer), blob(&p.Signature), &p.Proof)
+			&created, &settled, &p.Reason, &p.Counter, &expires, blob(&p.Signer), blob(&p.Signature), &p.Proof,
+			&p.Promise, secret{&p.Preimage})
 		p.Created, p.Settled, p.Expires = fromMilli(created), fromMilli(settled), fromMilli(expires*1000)
 		return p, err
 	})

@@ -88,7 +88,7 @@ func TestPurchase(t *testing.T) {
 	wantSpent(t, l, nil, time.Time{}, 0, 2020)
 	wantSpent(t, l, &alice, time.Now(), 0, 1010)
 
-	if got := purchases(t, l, ledger.Filter{Unsettled: true}); len(got) != 2 || got[0] != p {
+	if got := purchases(t, l, ledger.Filter{Unsettled: true}); len(got) != 2 || !same(got[0], p) {
 		t.Fatalf("unsettled: %+v, want %+v first", got, p)
 	}
 	must(t, l.Conclude(ctx, p.Hash, paid(7), key), l.Conclude(ctx, q.Hash, failed, htlcdash.Key{}))
@@ -313,7 +313,7 @@ func TestReader(t *testing.T) {
 	r, err := ledger.OpenReader(path)
 	must(t, err)
 	defer r.Close()
-	if got := purchases(t, r, ledger.Filter{Title: &alice}); len(got) != 1 || got[0] != p {
+	if got := purchases(t, r, ledger.Filter{Title: &alice}); len(got) != 1 || !same(got[0], p) {
 		t.Errorf("reader sees %+v", got)
 	}
 	if err := r.Set(t.Context(), "a", "b"); !errors.Is(err, ledger.ErrClosed) {

@@ -108,6 +108,16 @@ var migrations = []string{
 	CREATE INDEX credentials_fresh ON credentials (provider, id) WHERE used = 0;
 	CREATE INDEX credentials_key ON credentials (key_id);`,
 
+	// What a key that is being bought opens, where nobody else has it; what the
+	// provider signed, where that cannot be put together again; and the
+	// preimage that gave no key, which is evidence.
+	`CREATE TABLE parcels (
+		hash BLOB PRIMARY KEY REFERENCES purchases (hash),
+		parcel BLOB NOT NULL
+	) STRICT, WITHOUT ROWID;
+	ALTER TABLE purchases ADD COLUMN promise BLOB NOT NULL DEFAULT x'';
+	ALTER TABLE purchases ADD COLUMN preimage BLOB NOT NULL DEFAULT x'';`,
+
 	// HTLCs that a till takes by revealing a preimage, and then their receipts.
 	// Channels and numbers are unsigned, stored by their bits.
 	`CREATE TABLE claims (

@@ -2,6 +2,7 @@ package seller
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -35,6 +36,10 @@ func (s *Seller) Handler() http.Handler {
 	route("/v1/offers", s.serveOffers, http.MethodPost)
 	route("/v1/proofs", s.serveProofs, http.MethodPost)
 	route("/v1/keys", s.serveKeys, http.MethodPost)
+	route("/v1/files", s.serveFiles, http.MethodGet, http.MethodHead)
+	route("/v1/files/{root}", s.serveFile, http.MethodGet, http.MethodHead)
+	route("/v1/files/{root}/layer", s.serveLayer, http.MethodGet, http.MethodHead)
+	route("/v1/chunks", s.serveChunks, http.MethodPost)
 	route("/sealed/{root}", s.serveSealed, http.MethodGet, http.MethodHead)
 	route("/sealed/{shard}/{root}", s.serveSealed, http.MethodGet, http.MethodHead) // as in a title's folder
 	route("/t/{name}/{path...}", s.serveTitle, http.MethodGet, http.MethodHead)
@@ -50,6 +55,11 @@ func serveNothing(_ http.ResponseWriter, r *http.Request) error {
 func (s *Seller) shown(methods []string, h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		patience(w, 0)
+		// Of several ranges only the first counts: many make an answer longer
+		// than the file.
+		if first, _, more := strings.Cut(r.Header.Get("Range"), ","); more {
+			r.Header.Set("Range", first)
+		}
 		err := errMethod
 		switch {
 		case slices.Contains(methods, r.Method):
@@ -183,6 +193,9 @@ func (s *Seller) serveProvider(w http.ResponseWriter, r *http.Request) error {
 		Proofs:      []string{},
 		Credentials: credentials,
 	}
+	if len(s.files.Load().list) > 0 {
+		info.Schemes = append(info.Schemes, exchange.SchemeKeyed)
+	}
 	for _, sys := range s.config.Proofs {
 		info.Proofs = append(info.Proofs, sys.Name())
 	}
@@ -213,7 +226,11 @@ type titleInfo struct {
 }
 
 func (s *Seller) serveTitles(w http.ResponseWriter, r *http.Request) error {
-	shelf := s.shelf.Load()
+	return serveInfo(w, r, s.shelf.Load().list())
+}
+
+// listed is GET /v1/titles of a shelf.
+func listed(shelf *shelf) json.RawMessage {
 	info := titlesInfo{Titles: []titleInfo{}}
 	for _, name := range shelf.names() {
 		t := shelf.byName[name]
@@ -230,7 +247,7 @@ func (s *Seller) serveTitles(w http.ResponseWriter, r *http.Request) error {
 			Max:             high,
 		})
 	}
-	return serveInfo(w, r, info)
+	return mustJSON(info)
 }
 
 func serveInfo(w http.ResponseWriter, r *http.Request, v any) error {

@@ -166,6 +166,9 @@ func (s *Seller) challenge(r *http.Request, t *sealedTitle, seg htlcdash.Segment
 func (s *Seller) invoice(ctx context.Context, t *sealedTitle, seg htlcdash.Segment) (lightning.Invoice, error) {
 	ctx, cancel := context.WithTimeout(ctx, nodeTimeout)
 	defer cancel()
+	if err := s.register.room(s.strangers); err != nil {
+		return lightning.Invoice{}, err // no work for what cannot be asked for
+	}
 	_, done, err := s.open(ctx, t, seg)
 	if err != nil {
 		return lightning.Invoice{}, err

@@ -75,7 +75,7 @@ type SaleReport struct {
 	Title          string         `json:"title"` // its name; its id if it is no longer here
 	Representation string         `json:"representation"`
 	Segment        int            `json:"segment"`
-	Scheme         string         `json:"scheme"` // "salted" or "prepaid"
+	Scheme         string         `json:"scheme"` // "salted", "prepaid" or "keyed"
 	Amount         lightning.Msat `json:"amount_msat"`
 }
 
@@ -195,6 +195,8 @@ func (s *Seller) recent(shelf *shelf) []SaleReport {
 		name := sale.Title.String()
 		if t := shelf.byID[sale.Title]; t != nil {
 			name = t.name
+		} else if file, ok := s.fileName(sale.Title); ok {
+			name = file
 		}
 		list = append(list, SaleReport{
 			At:             sale.Settled.UTC(),

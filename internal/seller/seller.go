@@ -8,6 +8,8 @@
 //	POST /v1/offers                     with one: an invoice for each of up to 64 segments
 //	POST /v1/proofs                     with one: proofs that their preimages give the keys
 //	POST /v1/keys                       with one: what was paid for, again
+//	GET  /v1/files, /v1/files/{root}    files that are sold by the chunk
+//	POST /v1/chunks                     with a credential: chunks, sealed for its holder
 //	GET  /t/{name}/<media segment>      402, or the plain bytes for who has prepaid
 //
 // Our own viewers take offers in batches and fetch sealed bytes; the 402 is for
@@ -63,7 +65,7 @@ const (
 // A Config says what is sold, for whom the money is, and what a stranger may
 // ask for.
 type Config struct {
-	Titles []string        // folders of titles, or folders that hold such; required
+	Titles []string        // folders of titles, or folders that hold such; required unless there are Files
 	Payee  lightning.Payee // makes the invoices; required
 	// Receipts are the payees whose receipts are income, each with a numbering of
 	// its own. nil: Payee, which is a node.
@@ -71,6 +73,11 @@ type Config struct {
 	Secret   exchange.Secret // required; a new one makes open credentials worthless
 	Proofs   []proof.System  // in which offers are proved; empty: none are, and few viewers buy
 	Books    *ledger.Ledger  // required; the caller closes it
+
+	// Files is a folder whose files are sold by the chunk, whoever published
+	// them; empty: none. FilePrice is that of a MiB.
+	Files     string
+	FilePrice lightning.Msat
 
 	Node     lightning.NodeID
 	Alias    string        // the provider's name: for people, and the realm of challenges
@@ -120,6 +127,7 @@ type Seller struct {
 	config   Config
 	log      *slog.Logger
 	shelf    atomic.Pointer[shelf]
+	files    atomic.Pointer[files]
 	clients  *clients
 	register *register
 	till     exchange.Till
@@ -146,13 +154,17 @@ type Seller struct {
 // New loads the titles and counts the sales in the books. The error names all
 // titles that cannot be sold, and what would mend it.
 func New(ctx context.Context, c Config) (*Seller, error) {
-	if c.Payee == nil || c.Secret.IsZero() || c.Books == nil || len(c.Titles) == 0 {
-		return nil, errors.New("seller: titles, payee, secret and books are required")
+	if c.Payee == nil || c.Secret.IsZero() || c.Books == nil || len(c.Titles) == 0 && c.Files == "" {
+		return nil, errors.New("seller: titles or files, payee, secret and books are required")
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	shelf, err := load(ctx, c.Titles, c.Prepaid, nil)
+	if err != nil {
+		return nil, err
+	}
+	files, err := loadFiles(ctx, c.Files, c.FilePrice, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -163,6 +175,7 @@ func New(ctx context.Context, c Config) (*Seller, error) {
 		started: time.Now(),
 		closing: make(chan struct{}),
 	}
+	s.putFiles(files)
 	s.register = newRegister(c.Payee, cmp.Or(c.MaxOpenOffers, defaultOpenOffers), nodeCalls)
 	s.strangers = &guest{rations: &Rations{OpenOffers: strangersOffers}}
 	s.till = exchange.NewTill(s.register.counter(s.strangers), c.Secret, c.OfferLife)
@@ -208,13 +221,17 @@ func realm(name string) string {
 	return string(clean)
 }
 
-// Reload reads the titles' folders again. A title that is broken now stays as
+// Reload reads the folders of titles and files again. A title that is broken now stays as
 // it was, or is left out if it is new, and the error says so. Requests that
 // run are not disturbed.
 func (s *Seller) Reload(ctx context.Context) error {
 	shelf, err := load(ctx, s.config.Titles, s.config.Prepaid, s.shelf.Load())
 	s.put(shelf)
-	return err
+	files, fileErr := loadFiles(ctx, s.config.Files, s.config.FilePrice, s.files.Load())
+	if fileErr == nil {
+		s.putFiles(files)
+	}
+	return errors.Join(err, fileErr)
 }
 
 func (s *Seller) put(shelf *shelf) {
@@ -225,6 +242,13 @@ func (s *Seller) put(shelf *shelf) {
 	}
 	s.shelf.Store(shelf)
 	s.log.Info("titles on sale", "titles", shelf.names())
+}
+
+func (s *Seller) putFiles(set *files) {
+	s.files.Store(set)
+	if n := len(set.list); n > 0 {
+		s.log.Info("files on sale", "folder", s.config.Files, "files", n)
+	}
 }
 
 // Serve answers viewers on public and the operator on operator, which may be

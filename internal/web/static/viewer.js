@@ -137,7 +137,8 @@ function risk(s) {
     case 'prepaid':
       return `You pay first and trust the provider to send: at most ${most} at a time.`;
     default:
-      return `At most ${most} with one provider: the price of one key, until proofs exist. You pay only once the sealed bytes are here and are what the publisher signed, but the provider could sell a wrong key. That would be noticed at once, and it would not be paid again.`;
+      if (s.risk_msat) return `At most ${most} with one provider that proves nothing, because you allow such: it could sell a wrong key. That would be noticed at once, and it would not be paid again. You pay only once the sealed bytes are here and are what the publisher signed.`;
+      return 'Nothing against a provider. Before each payment your proxy holds the whole sealed segment, checked, and a proof that the payment will buy its key. Who proves nothing is not paid. Left is the publisher, who could have sealed something else than the film; that would show at the first segment, for anybody to see.';
   }
 }
 
@@ -164,7 +165,7 @@ function row(p) {
   const name = r ? `${kinds[r.kind] ?? r.kind} ${shortName(r)}` : p.rep;
   const paid = p.state === 'paid' && !p.lost;
   const number = p.opens > 1 ? `no. ${p.first + 1}–${p.first + p.opens}` : `no. ${p.index + 1}`;
-  const fate = paid ? number : p.lost ? 'paid, and no key came' : words[p.state] ?? p.state;
+  const fate = p.rep === 'credentials' && paid ? 'so that nobody can tell who asks' : paid ? `${number}${p.proof ? ', proved' : ''}` : p.lost ? 'paid, and no key came' : words[p.state] ?? p.state;
   return element('tr', paid || p.state === 'paying' ? {} : { class: 'bad' },
     element('td', {}, time(p.at)),
     element('td', {}, `${name} `, element('small', {}, fate)),
