@@ -4,8 +4,10 @@ package itest
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -181,7 +183,10 @@ func TestTillCrashes(t *testing.T) {
 			{From: "router", To: "provider", Capacity: 10 * million, Push: million},
 		},
 	})
-	s.selling = s.bake(t, "provider", lnd.TillRights)
+	s.selling = filepath.Join(s.dir, "sell.macaroon")
+	s.command(t, append([]string{"wallet", "bake", "sell", "--till", "--serve-macaroon", s.selling}, s.owner("provider")...)...)
+	s.examined(t, "provider", "ok")
+	s.examined(t, "viewer", "fail") // its lnd knows nothing of tills
 	c := &tillTable{all: t, crashTable: &crashTable{stage: s, title: title, provider: &process{url: "http://" + freeAddress(t)}, pids: map[string]int{}}}
 	c.had = c.has(t)
 	c.serve()
@@ -224,6 +229,50 @@ func TestTillCrashes(t *testing.T) {
 				}
 			}, func(t *testing.T) { c.restartNode(t, "provider") })
 		})
+	}
+}
+
+// owner are the flags of who may do all with a node.
+func (s *stage) owner(name string) []string {
+	node := s.network.Node(name)
+	return []string{"--node-address", node.REST, "--node-tls-cert", node.CertFile, "--node-macaroon", node.MacaroonFile}
+}
+
+// examined asserts what the doctor says of a node for a till.
+func (s *stage) examined(t *testing.T, name, grade string) {
+	t.Helper()
+	selling := s.network.Node(name).MacaroonFile
+	if name == "provider" {
+		selling = s.selling
+	}
+	out, _ := s.try(t, append([]string{
+		"doctor", "serve", "--json", "--serve-till", "interceptor", "--serve-macaroon", selling, "--titles-folder", s.titles,
+		"--serve-ledger", filepath.Join(s.dir, "provider.db"), "--serve-secret", filepath.Join(s.dir, "provider.secret"),
+		"--serve-listen", freeAddress(t), "--serve-page", "",
+	}, s.owner(name)...)...)
+	var findings []struct{ Check, Grade, Detail, Next string }
+	if err := json.Unmarshal([]byte(out), &findings); err != nil {
+		t.Fatalf("the doctor said %q: %v", out, err)
+	}
+	lines := 0
+	for _, f := range findings {
+		if f.Check == "till" {
+			lines++
+			if f.Grade != grade {
+				t.Errorf("%s: %+v", name, f)
+			}
+			for _, option := range lnd.TillOptions {
+				if strings.Contains(f.Next, option+"=true") {
+					lines++
+				}
+			}
+		}
+		if f.Check == "selling macaroon" && name == "provider" && f.Grade != "ok" {
+			t.Errorf("%+v", f)
+		}
+	}
+	if want := map[string]int{"ok": 1, "fail": 4}[grade]; lines != want {
+		t.Errorf("%s: of the till the doctor says %+v", name, findings)
 	}
 }
 
