@@ -280,6 +280,9 @@ func (b *Buyer) AddTitle(ctx context.Context, id htlcdash.TitleID, dearest light
 	b.till.change(id, func(a *Account) { a.Risk = b.exposure(t) })
 	if !b.closed {
 		b.work.Go(func() { b.recallLost(id) })
+		for _, p := range t.peers {
+			b.work.Go(func() { b.meet(p) })
+		}
 	}
 	return nil
 }
@@ -504,7 +507,7 @@ func anotherMayHelp(err error) bool {
 // payment buys their key; or, without that, once the provider's exposure allows
 // it.
 func (b *Buyer) accept(ctx context.Context, t *title, seg htlcdash.Segment, q *quote, d *download, patience time.Duration) (htlcdash.Key, error) {
-	proof := b.prove(ctx, t, seg, q)
+	proof := b.prove(t, seg, q)
 	if !b.c.PayBeside || !q.peer.isProven() {
 		if _, err := d.wait(ctx); err != nil {
 			if proof.wait(ctx) == nil {
@@ -534,8 +537,17 @@ func (b *Buyer) accept(ctx context.Context, t *title, seg htlcdash.Segment, q *q
 
 // risk is what the provider could keep of the payment for q.
 func (q *quote) risk() lightning.Msat {
-	if q.proof != "" {
+	if how, _ := q.proved(); how != "" {
 		return 0
 	}
 	return q.inv.Amount
+}
+
+// proved is how q was proved, and what that took; empty: it was not. Only who has
+// waited for its proof may ask.
+func (q *quote) proved() (how string, took time.Duration) {
+	if q.proof == nil {
+		return "", 0
+	}
+	return q.proof.how, q.proof.took
 }

@@ -10,6 +10,7 @@ import (
 	"htlcdash"
 	"htlcdash/buyer"
 	"htlcdash/internal/exchange"
+	"htlcdash/internal/ledger"
 	"htlcdash/lightning"
 	"htlcdash/lightning/sim"
 )
@@ -141,4 +142,21 @@ func TestQuoteOfADearerSeal(t *testing.T) {
 	b.Prepare(t.Context(), w.segs[:1])
 	w.buy(t, b, 1)
 	w.wantBooks(t, c, b, price-lightning.Sat)
+}
+
+// A proof, and what is in the books, are of the segment that the offer was asked
+// for, whichever of its group is bought.
+func TestGroupIsProved(t *testing.T) {
+	w := newGroups(t, 1, 4)
+	s, c := w.proving(t, "shop"), w.careful(t)
+	b := w.open(t, c, s)
+	b.Prepare(t.Context(), w.segs[:1])
+	w.buy(t, b, 3)
+	w.wantBooks(t, c, b, price)
+	for p, err := range c.Ledger.Purchases(t.Context(), ledger.Filter{}) {
+		must(t, err)
+		if p.Sealed != w.segs[0].Sealed || p.Index != 3 {
+			t.Errorf("booked as a purchase of %v, segment %d", p.Sealed, p.Index)
+		}
+	}
 }

@@ -22,8 +22,7 @@ type quote struct {
 	signer         htlcdash.ProviderID
 	pass           *pass         // that it was made to
 	took           time.Duration // to ask for it
-	proof          string        // how it was proved; empty: it was not
-	proving        time.Duration // what that took
+	proof          *proving      // nil: not asked for yet; guarded by Buyer.mu
 	promise        []byte        // of a chunk: what was signed, and
 	parcel         []byte        // what the key opens
 }
@@ -94,6 +93,36 @@ func (d *desk) wanted(segs []htlcdash.Segment) (out []htlcdash.Segment) {
 		out = append(out, seg)
 	}
 	return out
+}
+
+// look returns the usable quote for seg and leaves it where it is, or nil if
+// there is none. It waits if one is being asked for.
+func (d *desk) look(ctx context.Context, seg htlcdash.Segment) (*quote, error) {
+	for {
+		d.mu.Lock()
+		q, wait := d.quotes[wareOf(seg)], d.asking[wareOf(seg)]
+		d.mu.Unlock()
+		if q != nil && q.usable(time.Now(), nil) {
+			return q, nil
+		}
+		if wait == nil {
+			return nil, nil
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// drop forgets q, unless somebody has taken it.
+func (d *desk) drop(seg htlcdash.Segment, q *quote) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.quotes[wareOf(seg)] == q {
+		delete(d.quotes, wareOf(seg))
+	}
 }
 
 func (d *desk) asked(segs []htlcdash.Segment) {
@@ -238,8 +267,9 @@ func (b *Buyer) check(p *peer, o exchange.Offer, seg htlcdash.Segment) (*quote, 
 }
 
 // Prepare asks, ahead of need, for offers for segs in as few requests as can
-// be: then a purchase needs no round trip but the payment itself. It spends
-// nothing and fetches no sealed bytes, see [Buyer.Download]. It returns when
+// be: then a purchase needs no round trips but for the proof, beside the bytes,
+// and for the payment. It spends nothing and fetches neither proofs nor sealed
+// bytes, see [Buyer.Ready] and [Buyer.Download]. It returns when
 // the offers are there, or could not be had, or ctx is done: what fails will be
 // asked for again when it is bought.
 func (b *Buyer) Prepare(ctx context.Context, segs []htlcdash.Segment) {

@@ -110,13 +110,14 @@ func (b *Buyer) tryBegin(seg htlcdash.Segment, q *quote, d *download) (f *flight
 	f = &flight{
 		Purchase: ledger.Purchase{
 			Hash: q.inv.Hash, Title: seg.Title, Representation: seg.Representation, Index: seg.Index,
-			Sealed: seg.Sealed, KeyHash: seg.KeyHash, Provider: q.peer.URL(), Payee: q.inv.Payee,
+			Sealed: q.Sealed, KeyHash: seg.KeyHash, Provider: q.peer.URL(), Payee: q.inv.Payee,
 			Amount: q.inv.Amount, Salt: q.Salt, Bolt11: q.inv.Bolt11, Created: time.Now(),
-			Counter: q.Counter, Expires: q.Expires, Signer: q.signer, Signature: q.Signature, Proof: q.proof,
+			Counter: q.Counter, Expires: q.Expires, Signer: q.signer, Signature: q.Signature,
 			Promise: q.promise, Parcel: q.parcel,
 		},
-		inv: q.inv, offer: q.took, proving: q.proving, began: time.Now(), peer: q.peer,
+		inv: q.inv, offer: q.took, began: time.Now(), peer: q.peer,
 	}
+	f.Proof, f.proving = q.proved()
 	if f.hold, err = b.till.reserve(seg.Title, f.Amount, b.c.Fee.of(f.Amount)); err != nil {
 		return nil, false, err
 	}

@@ -17,19 +17,59 @@ import (
 
 // A proving is a proof of a quote on its way.
 type proving struct {
-	done chan struct{} // closed when err is set
+	done chan struct{} // closed when the rest is set
 	err  error
+	how  string        // it was proved; empty: it was not
+	took time.Duration // to get and verify the proof
 }
 
-// prove asks for the proof of q and verifies it, beside the download. It ends
-// when ctx does.
-func (b *Buyer) prove(ctx context.Context, t *title, seg htlcdash.Segment, q *quote) *proving {
+// prove asks for the proof of q and verifies it, beside the download. Who asks
+// again gets the same one, for it may have been asked for ahead. It goes on
+// when the caller is gone, for no longer than [exchange.ProofDeadline].
+func (b *Buyer) prove(t *title, seg htlcdash.Segment, q *quote) *proving {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if q.proof != nil {
+		return q.proof
+	}
 	v := &proving{done: make(chan struct{})}
-	go func() {
+	q.proof = v
+	if b.closed {
+		v.err = ErrClosed
+		close(v.done)
+		return v
+	}
+	b.work.Go(func() {
 		defer close(v.done)
-		v.err = b.demand(ctx, t, seg, q)
-	}()
+		v.err = b.demand(b.alive, t, seg, q, v)
+	})
 	return v
+}
+
+// Ready asks, ahead of need, for an offer for seg and for its proof, so that with
+// the sealed bytes a purchase is a payment and nothing else. It spends nothing.
+// A proof takes time of the provider's, which gives few to who does not pay, so
+// it is for the first segments of a film. What fails will be asked for again when
+// it is bought. It returns nil, too, for what is owned or bought right now.
+func (b *Buyer) Ready(ctx context.Context, seg htlcdash.Segment) error {
+	t, err := b.title(seg.Title)
+	if err != nil || b.has(ctx, seg) {
+		return err
+	}
+	if one := b.desk.wanted([]htlcdash.Segment{seg}); len(one) > 0 {
+		if err := b.ask(ctx, t, one, nil); err != nil {
+			return err
+		}
+	}
+	q, err := b.desk.look(ctx, seg)
+	if q == nil {
+		return err
+	}
+	err = b.prove(t, seg, q).wait(ctx)
+	if err != nil && ctx.Err() == nil {
+		b.desk.drop(seg, q)
+	}
+	return err
 }
 
 func (v *proving) wait(ctx context.Context) error {
@@ -43,10 +83,7 @@ func (v *proving) wait(ctx context.Context) error {
 
 // demand sees to it that q is proved, or that the viewer buys from a provider
 // that proves nothing. The error matches [ErrUnproved] or is ctx's.
-func (b *Buyer) demand(ctx context.Context, t *title, seg htlcdash.Segment, q *quote) error {
-	if q.proof != "" {
-		return nil // before the payment was put off
-	}
+func (b *Buyer) demand(ctx context.Context, t *title, seg htlcdash.Segment, q *quote, v *proving) error {
 	sys := b.system(q.peer.purse.known())
 	if sys == nil && b.c.Unproved {
 		return nil
@@ -54,7 +91,7 @@ func (b *Buyer) demand(ctx context.Context, t *title, seg htlcdash.Segment, q *q
 	begun := time.Now()
 	err := b.fetchProof(ctx, t, seg, q, sys)
 	if err == nil {
-		q.proof, q.proving = sys.Name(), time.Since(begun)
+		v.how, v.took = sys.Name(), time.Since(begun)
 		return nil
 	}
 	if ctx.Err() != nil {
@@ -84,6 +121,7 @@ func (b *Buyer) fetchProof(ctx context.Context, t *title, seg htlcdash.Segment, 
 	if sys == nil {
 		return fmt.Errorf("%s proves nothing in a way that you accept: %w", q.peer, ErrUnproved)
 	}
+	seg.Sealed = q.Sealed // of its group, the one that the offer was asked for
 	ctx, cancel := context.WithTimeoutCause(ctx, exchange.ProofDeadline, fmt.Errorf("no proof within %v: %w", exchange.ProofDeadline, ErrUnproved))
 	defer cancel()
 	return b.withPass(ctx, q.peer, t, func(v *pass) error {

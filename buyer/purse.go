@@ -109,6 +109,32 @@ func (b *Buyer) pass(ctx context.Context, p *peer, t *title) (*pass, error) {
 	return v, nil
 }
 
+// meet asks p, ahead of need, what it says of itself, and for credentials where
+// there are none in the books and they cost nothing. None is shown.
+func (b *Buyer) meet(p *peer) {
+	if !p.ok() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(b.alive, offerTimeout)
+	defer cancel()
+	select {
+	case <-p.purse.lock:
+		defer func() { p.purse.lock <- struct{}{} }()
+	case <-ctx.Done():
+		return
+	}
+	info, err := b.info(ctx, p)
+	if err == nil && info.Credentials.Price == 0 {
+		var n int
+		if n, err = b.c.Ledger.CountCredentials(ctx, p.URL()); err == nil && n == 0 {
+			err = b.fetchTokens(ctx, p, nil, info)
+		}
+	}
+	if err != nil {
+		b.c.Log.Debug("not met", "provider", p.URL(), "err", err)
+	}
+}
+
 // info is what p says of itself, asked for now and then.
 func (b *Buyer) info(ctx context.Context, p *peer) (ProviderInfo, error) {
 	p.purse.mu.Lock()
@@ -196,7 +222,7 @@ func (o tokenOrder) blind(n int) ([]byte, *credential.Pending, error) {
 const tokenBatch = 16
 
 // fetchTokens gets a batch of tokens from p, and pays for it where p sells
-// them and the viewer allows the price.
+// them and the viewer allows the price; without a title it does not pay.
 func (b *Buyer) fetchTokens(ctx context.Context, p *peer, t *title, info ProviderInfo) error {
 	order := tokenOrder{key: credential.PublicKey(info.Credentials.Keys[0].Key)}
 	if s, err := b.c.Ledger.Setting(ctx, ordered(p)); err == nil && s != "" {
@@ -211,6 +237,9 @@ func (b *Buyer) fetchTokens(ctx context.Context, p *peer, t *title, info Provide
 		return err
 	}
 	response, offer, err := p.tokens(ctx, request, lightning.Preimage{})
+	if err == nil && offer != nil && t == nil {
+		err = fmt.Errorf("credentials cost money: %w", exchange.ErrRefused)
+	}
 	if err == nil && offer != nil {
 		var preimage lightning.Preimage
 		if preimage, err = b.buyTokens(ctx, p, t, &order, request, offer); err == nil {

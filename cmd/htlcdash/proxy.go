@@ -189,8 +189,9 @@ func shown(p ledger.Purchase) buyer.Purchase {
 	return out
 }
 
-// crashStep lets a test kill this process at a step of a purchase, as a power
-// cut would: HTLCDASH_CRASH_AT names the step (see buyer.Config).
+// crashStep lets a test kill this process at a step of a purchase or a sale, as
+// a power cut would: HTLCDASH_CRASH_AT names the step (see buyer.Config and
+// lnd.Till).
 func crashStep() func(string) {
 	at := os.Getenv("HTLCDASH_CRASH_AT")
 	if at == "" {

@@ -69,6 +69,7 @@ type Serve struct {
 	Secret Path   `default:"~/.htlcdash/provider.secret" help:"File with the secret that offers are derived from, made on first use."`
 	ServeBooks
 	ServeMacaroon
+	Till          string         `default:"invoices" enum:"invoices,interceptor" help:"How money is taken. invoices: the node makes invoices and settles them. interceptor: this program does, and the node keeps nothing of a sale; for an lnd of your own that runs with requireinterceptor and store-final-htlc-resolutions (htlcdash doctor serve)."`
 	Files         Path           `help:"Folder of files that are sold by the chunk to who knows their BitTorrent v2 root, whoever published them. Empty: none."`
 	FilePrice     lightning.Msat `default:"2 sat" help:"Price of a MiB of these files. A chunk costs 1 sat at least."`
 	PriceFactor   float64        `default:"1"   help:"What a segment costs here, times what the publisher asks. Viewers refuse more than 1."`

@@ -13,6 +13,7 @@ import (
 type Buyer interface {
 	Segment(ctx context.Context, seg htlcdash.Segment) ([]byte, error)
 	Prepare(ctx context.Context, segs []htlcdash.Segment)
+	Ready(ctx context.Context, seg htlcdash.Segment) error
 	Download(ctx context.Context, seg htlcdash.Segment) error
 	Account(id htlcdash.TitleID) buyer.Account
 	SetTitleBudget(ctx context.Context, id htlcdash.TitleID, budget lightning.Msat) error

@@ -191,18 +191,26 @@ func (f *film) load(at time.Duration, buy bool) {
 	f.prepare(offers)
 }
 
-// prepareStart does what costs nothing for what a player will ask for first.
+// prepareStart does what costs nothing for what a player will ask for first:
+// of those segments all but the payment, then offers for those after them, which
+// take the provider's node much longer.
 func (f *film) prepareStart(at time.Duration) {
-	var offers []piece
+	var first, later []piece
 	for _, rep := range f.start() {
-		if first := indexAt(rep, at); first >= 0 {
+		if i := indexAt(rep, at); i >= 0 {
+			p := piece{rep, i}
 			f.mu.Lock()
-			offers = append(offers, f.coming(rep, first)...)
+			first, later = append(first, p), append(later, f.coming(rep, i+1)...)
 			f.mu.Unlock()
-			f.proxy.run(func() { f.download(piece{rep, first}) })
+			f.proxy.run(func() { f.download(p) })
 		}
 	}
-	f.prepare(offers)
+	if f.paid {
+		f.proxy.run(func() {
+			f.stock.ready(f.proxy.ctx, first)
+			f.stock.prepare(f.proxy.ctx, later)
+		})
+	}
 }
 
 // prepare has offers for pieces asked for, in as few requests as can be.

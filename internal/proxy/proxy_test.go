@@ -34,6 +34,7 @@ type spender struct {
 	bought  []string          // "v0/3", in the order of the asking
 	offers  []string          // "v0/3", in the order of the asking; "|" ends a request
 	got     []string          // "v0/3": whose sealed bytes were fetched ahead
+	ready   []string          // "v0/3": whose offers were proved ahead
 	owned   map[[32]byte]bool // by hash of the key
 	account buyer.Account
 	err     error
@@ -102,6 +103,13 @@ func (s *spender) Prepare(_ context.Context, segs []htlcdash.Segment) {
 		s.offers = append(s.offers, fmt.Sprintf("%s/%d", seg.Representation, seg.Index))
 	}
 	s.offers = append(s.offers, "|")
+}
+
+func (s *spender) Ready(_ context.Context, seg htlcdash.Segment) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ready = append(s.ready, fmt.Sprintf("%s/%d", seg.Representation, seg.Index))
+	return nil
 }
 
 func (s *spender) Download(_ context.Context, seg htlcdash.Segment) error {

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 
 	"htlcdash"
 	"htlcdash/internal/dash"
@@ -31,6 +32,9 @@ type stock interface {
 	// prepare asks for offers for pieces, so that buying them needs no round
 	// trip but the payment. It spends nothing.
 	prepare(ctx context.Context, pieces []piece)
+	// ready does more for a few pieces: it has the offers proved, too. It returns
+	// when they are, or could not be.
+	ready(ctx context.Context, pieces []piece)
 	// download fetches the sealed bytes of a segment, and spends nothing.
 	download(ctx context.Context, rep *dash.Representation, index int) error
 }
@@ -80,6 +84,18 @@ func (s sealed) prepare(ctx context.Context, pieces []piece) {
 	s.buyer.Prepare(ctx, segs)
 }
 
+func (s sealed) ready(ctx context.Context, pieces []piece) {
+	var work sync.WaitGroup
+	for _, p := range pieces {
+		work.Go(func() {
+			if seg, err := s.seal(ctx, p.rep, p.index); err == nil {
+				_ = s.buyer.Ready(ctx, seg) // else it is asked for when it is bought
+			}
+		})
+	}
+	work.Wait()
+}
+
 func (s sealed) download(ctx context.Context, rep *dash.Representation, index int) error {
 	seg, err := s.seal(ctx, rep, index)
 	if err != nil {
@@ -111,6 +127,7 @@ func (o open) length(_ context.Context, rep *dash.Representation, index int) (in
 
 func (open) seals(context.Context, *dash.Representation) ([]htlcdash.Segment, error) { return nil, nil }
 func (open) prepare(context.Context, []piece)                                        {}
+func (open) ready(context.Context, []piece)                                          {}
 func (open) download(context.Context, *dash.Representation, int) error               { return nil }
 
 func (o open) fetch(ctx context.Context, r dash.Resource) ([]byte, error) {
