@@ -109,14 +109,21 @@ func (r *register) room(owner *guest) error {
 // fits looks for room for one more invoice, also among those that expired. The
 // caller holds mu.
 func (r *register) fits(owner *guest) error {
-	free := func() int { return r.limit - len(r.open) - r.pending }
-	if free() <= 0 || owner.full(free()) {
+	err := r.tight(owner)
+	if err != nil {
 		r.sweep()
+		err = r.tight(owner)
 	}
+	return err
+}
+
+// tight is fits for what is in memory.
+func (r *register) tight(owner *guest) error {
+	free := r.limit - len(r.open) - r.pending
 	switch {
-	case free() <= 0:
+	case free <= 0:
 		return fmt.Errorf("%d: %w", r.limit, errBusy)
-	case owner.full(free()):
+	case owner.full(float64(free) / float64(r.limit)):
 		return fmt.Errorf("as many as one credential may have now: %w", errBusy)
 	}
 	return nil
