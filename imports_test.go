@@ -17,7 +17,7 @@ import (
 var mayEnter = map[string][]string{
 	".":                        {"lightning"},
 	"lightning":                {},
-	"lightning/lnd":            {"lightning", "internal/lock"},
+	"lightning/lnd":            {"lightning", "internal/lock", "internal/onion"},
 	"lightning/sim":            {"lightning"},
 	"lightning/nodetest":       {"lightning"},
 	"source":                   {".", "internal/join"},
@@ -40,6 +40,7 @@ var mayEnter = map[string][]string{
 	"internal/proof/zkb":       {"internal/proof"},
 	"internal/ledger":          {".", "lightning", "internal/lock"},
 	"internal/lock":            {},
+	"internal/onion":           {"lightning"},
 	"internal/seller":          {".", "lightning", "source", "source/dir", "internal/porter", "internal/credential", "internal/exchange", "internal/ledger", "internal/proof", "internal/title", "internal/web"},
 	"internal/proxy":           {".", "lightning", "source", "buyer", "internal/dash", "internal/title", "internal/web"},
 	"internal/web":             {},
@@ -51,7 +52,7 @@ var mayEnter = map[string][]string{
 
 // pure lists the rooms that take bytes and give bytes: no network, no files,
 // no logs. That they read no clock is TestPureRoomsReadNoClock.
-var pure = []string{".", "lightning", "internal/credential", "internal/fraud", "internal/proof", "internal/proof/vole", "internal/proof/zkb"}
+var pure = []string{".", "lightning", "internal/credential", "internal/fraud", "internal/onion", "internal/proof", "internal/proof/vole", "internal/proof/zkb"}
 
 // keptOut lists the packages of others that a room must do without.
 var keptOut = map[string][]string{

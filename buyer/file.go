@@ -340,7 +340,7 @@ func (j *fileJob) buy(ctx context.Context, offers []chunkOffer) (good int, err e
 			break // what was not begun is not owed
 		}
 	}
-	var came []lightning.Hash
+	var done []lightning.Hash
 	for n, f := range flights {
 		if f == nil {
 			break
@@ -349,14 +349,23 @@ func (j *fileJob) buy(ctx context.Context, offers []chunkOffer) (good int, err e
 		if err == nil {
 			err = j.open(ctx, f.Purchase, offers[n].Chunk, key)
 		}
-		if err != nil {
+		if err == nil {
+			j.got(offers[n].Index)
+			good++
+		} else {
 			errs = append(errs, err)
-			continue
 		}
-		j.got(offers[n].Index)
-		came = append(came, f.Hash)
+		if err == nil || j.worthless(f.KeyHash, err) {
+			done = append(done, f.Hash)
+		}
 	}
-	return len(came), worst(append(errs, j.deliver(ctx, came)))
+	return good, worst(append(errs, j.deliver(ctx, done)))
+}
+
+// worthless reports whether a parcel need not be kept after err: its payment
+// failed for good, or bought nothing.
+func (j *fileJob) worthless(keyHash [32]byte, err error) bool {
+	return errors.Is(err, ErrCheated) || errors.Is(err, lightning.ErrFailed) && !j.b.inDoubt(keyHash)
 }
 
 // worst joins errors so that one that means stop is not taken for a payment
@@ -449,15 +458,11 @@ func (j *fileJob) resume(ctx context.Context) error {
 			err = j.open(ctx, p, c, key)
 		}
 		switch {
-		case errors.Is(err, lightning.ErrFailed):
-			if j.b.inDoubt(p.KeyHash) {
-				continue // the payment may yet go out
-			}
-		case errors.Is(err, htlcdash.ErrNotFound), errors.Is(err, ErrCheated): // paid, and nothing came of it
-		case err != nil:
+		case err == nil, j.worthless(p.KeyHash, err), errors.Is(err, htlcdash.ErrNotFound): // the last: paid, and no key came
+			done = append(done, p.Hash)
+		case !errors.Is(err, lightning.ErrFailed): // which may yet go out
 			return err
 		}
-		done = append(done, p.Hash)
 	}
 	return j.deliver(ctx, done)
 }

@@ -3,6 +3,7 @@
 package itest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,6 +64,7 @@ type crashTable struct {
 	*stage
 	title    *titletest.Title
 	provider *process
+	viewer   string // node that pays, by name; empty: "viewer"
 
 	pids map[string]int // of nodes that were told to stand still
 	rows int
@@ -232,7 +234,7 @@ func (c *crashTable) buyer(t *testing.T, file string, hook func(string)) (b *buy
 	if err != nil {
 		t.Fatal(err)
 	}
-	node := c.network.Node("viewer")
+	node := c.network.Node(cmp.Or(c.viewer, "viewer"))
 	payer, err := lnd.New(lnd.Config{Addr: node.REST, TLSCertFile: node.CertFile, MacaroonFile: c.buying, LostAfter: 20 * time.Second})
 	if err != nil {
 		t.Fatal(err)

@@ -3,8 +3,10 @@ package lightning
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -46,11 +48,13 @@ const (
 	hashGroups      = 52
 	nodeGroups      = 53
 	signatureGroups = 104
+	checksumGroups  = 6
 )
 
 // The types of tagged fields, BOLT 11 "Tagged Fields".
 const (
 	tagHash        = 1  // p
+	tagRouteHint   = 3  // r
 	tagFeatures    = 5  // 9
 	tagExpiry      = 6  // x
 	tagMemo        = 13 // d
@@ -59,6 +63,7 @@ const (
 	tagBlindedPath = 20 // b, as lnd writes it; not in BOLT 11 yet
 	tagMemoHash    = 23 // h
 	tagFinalDelta  = 24 // c
+	tagMetadata    = 27 // m
 )
 
 // Feature bits (BOLT 9), by their even, required number.
@@ -66,10 +71,11 @@ const (
 	featureOnion    = 8
 	featureSecret   = 14
 	featureBlinding = 24
+	featureMetadata = 48
 	featureBlinded  = 262 // lnd's blinded paths inside BOLT 11
 )
 
-var knownFeatures = map[int]bool{featureOnion: true, featureSecret: true, 16: true /* basic_mpp */, featureBlinding: true, 48: true /* payment_metadata */, featureBlinded: true}
+var knownFeatures = map[int]bool{featureOnion: true, featureSecret: true, 16: true /* basic_mpp */, featureBlinding: true, featureMetadata: true, featureBlinded: true}
 
 // DecodeInvoice reads a BOLT 11 invoice and checks all of it: the checksum,
 // the signature, the amount, and that it requires no feature that we do not
@@ -401,9 +407,9 @@ func (i Invoice) Payable(maxFee Msat) error {
 
 // EncodeInvoice signs inv with the payee's key and returns it complete, with
 // Bolt11 and Payee set. Network, Hash and Created must be set; secret is the
-// payment secret (field s), fresh for each invoice. A real node makes its own
-// invoices; this is for the simulated one and for tests.
-func EncodeInvoice(inv Invoice, secret [32]byte, key *btcec.PrivateKey) (Invoice, error) {
+// payment secret (field s), fresh for each invoice. A node makes invoices of its
+// own; this is for payees beside it, for the simulated one and for tests.
+func EncodeInvoice(inv Invoice, secret [32]byte, key *btcec.PrivateKey, with ...Field) (Invoice, error) {
 	if len(inv.Memo) > maxMemo || !utf8.ValidString(inv.Memo) {
 		return Invoice{}, fmt.Errorf("%w: description is not UTF-8 of at most %d bytes", ErrInvoice, maxMemo)
 	}
@@ -433,8 +439,77 @@ func EncodeInvoice(inv Invoice, secret [32]byte, key *btcec.PrivateKey) (Invoice
 	data = appendField(data, tagMemo, groups([]byte(inv.Memo)))
 	data = appendField(data, tagExpiry, shortest(uint64(inv.Expiry/time.Second)))
 	data = appendField(data, tagFinalDelta, shortest(uint64(inv.FinalDelta)))
-	data = appendField(data, tagFeatures, []byte{1 << (featureSecret % 5), 1 << (featureOnion % 5), 0})
+	features := []int{featureOnion, featureSecret}
+	for _, f := range with {
+		if f.err != nil {
+			return Invoice{}, fmt.Errorf("%w: %w", ErrInvoice, f.err)
+		}
+		data = appendField(data, f.tag, groups(f.value))
+		features = append(features, f.requires...)
+	}
+	data = appendField(data, tagFeatures, featureGroups(features))
+	if len(hrp)+1+len(data)+signatureGroups+checksumGroups > maxBolt11 {
+		return Invoice{}, fmt.Errorf("%w: longer than %d characters", ErrInvoice, maxBolt11)
+	}
 	return sign(inv, hrp, data, key)
+}
+
+// featureGroups sets bits in the shortest field that has room for them.
+func featureGroups(bits []int) []byte {
+	g := make([]byte, slices.Max(bits)/5+1)
+	for _, bit := range bits {
+		g[len(g)-1-bit/5] |= 1 << (bit % 5)
+	}
+	return g
+}
+
+// A Field is one that an invoice has only on demand.
+type Field struct {
+	tag      byte
+	value    []byte
+	requires []int // features that a payer must know
+	err      error
+}
+
+const (
+	maxHops     = 12  // in one hint
+	maxMetadata = 639 // bytes: 1023 groups of 5 bits
+)
+
+// A Hop is one step of a [RouteHint]: over Channel, which leaves Node.
+type Hop struct {
+	Node    NodeID
+	Channel uint64 // short_channel_id
+	BaseFee uint32 // msat
+	FeeRate uint32 // millionths
+	Delta   uint16 // blocks, cltv_expiry_delta
+}
+
+// RouteHint says how to reach the payee over channels that are not announced
+// (field r), from a public node on.
+func RouteHint(hops ...Hop) Field {
+	f := Field{tag: tagRouteHint}
+	if len(hops) == 0 || len(hops) > maxHops {
+		f.err = fmt.Errorf("a route hint of %d hops, want 1 to %d", len(hops), maxHops)
+	}
+	for _, h := range hops {
+		f.value = append(f.value, h.Node[:]...)
+		f.value = binary.BigEndian.AppendUint64(f.value, h.Channel)
+		f.value = binary.BigEndian.AppendUint32(f.value, h.BaseFee)
+		f.value = binary.BigEndian.AppendUint32(f.value, h.FeeRate)
+		f.value = binary.BigEndian.AppendUint16(f.value, h.Delta)
+	}
+	return f
+}
+
+// Metadata is what the payer's node hands to the payee's with the payment
+// (field m). A payer that does not know how refuses the invoice.
+func Metadata(b []byte) Field {
+	f := Field{tag: tagMetadata, value: b, requires: []int{featureMetadata}}
+	if len(b) == 0 || len(b) > maxMetadata {
+		f.err = fmt.Errorf("metadata of %d bytes, want 1 to %d", len(b), maxMetadata)
+	}
+	return f
 }
 
 func sign(inv Invoice, hrp string, data []byte, key *btcec.PrivateKey) (Invoice, error) {

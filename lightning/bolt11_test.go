@@ -1,6 +1,7 @@
 package lightning_test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"strings"
@@ -100,6 +101,103 @@ func TestEncodeInvoiceRefuses(t *testing.T) {
 		"memo not UTF-8":  {Network: lightning.Simnet, Memo: "\xff"},
 	} {
 		if _, err := lightning.EncodeInvoice(inv, [32]byte{}, key); !errors.Is(err, lightning.ErrInvoice) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+// vector returns the example of BOLT 11 whose name holds text.
+func vector(t *testing.T, text string) string {
+	t.Helper()
+	for _, v := range valid {
+		if strings.Contains(v.name, text) {
+			return v.bolt11
+		}
+	}
+	t.Fatalf("no example named %q", text)
+	return ""
+}
+
+// fieldOf returns the groups of the first field with a tag.
+func fieldOf(t *testing.T, bolt11 string, tag byte) []byte {
+	t.Helper()
+	_, data, err := bech32.DecodeNoLimit(bolt11)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for data = data[7 : len(data)-104]; len(data) > 3; {
+		length := int(data[1])<<5 | int(data[2])
+		if data[0] == tag {
+			return data[3 : 3+length]
+		}
+		data = data[3+length:]
+	}
+	t.Fatalf("no field %d", tag)
+	return nil
+}
+
+func nodeID(t *testing.T, s string) lightning.NodeID {
+	t.Helper()
+	id, err := lightning.ParseNodeID(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// What is written on demand is, bit by bit, what stands in the examples.
+func TestEncodeInvoiceFields(t *testing.T) {
+	const tagHint, tagFeatures, tagMetadata = 3, 5, 27
+	key, _ := btcec.PrivKeyFromBytes([]byte("a key for tests, worth nothing.."))
+	metadata, hinted := vector(t, "metadata 0x01fafaf0"), vector(t, "1RustyRX2oai4EYYDpQGWvEL62")
+	in := lightning.Invoice{Network: lightning.Mainnet, Amount: 1, Created: time.Unix(1496314658, 0).UTC()}
+	made, err := lightning.EncodeInvoice(in, [32]byte{7}, key,
+		lightning.RouteHint(
+			lightning.Hop{Node: nodeID(t, "029e03a901b85534ff1e92c43c74431f7ce72046060fcf7a95c37e148f78c77255"), Channel: 0x0102030405060708, BaseFee: 1, FeeRate: 20, Delta: 3},
+			lightning.Hop{Node: nodeID(t, "039e03a901b85534ff1e92c43c74431f7ce72046060fcf7a95c37e148f78c77255"), Channel: 0x030405060708090a, BaseFee: 2, FeeRate: 30, Delta: 4},
+		),
+		lightning.Metadata([]byte{0x01, 0xfa, 0xfa, 0xf0}),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []struct {
+		name string
+		text string
+		tag  byte
+	}{{"route hint", hinted, tagHint}, {"metadata", metadata, tagMetadata}, {"features", metadata, tagFeatures}} {
+		if got, want := fieldOf(t, made.Bolt11, want.tag), fieldOf(t, want.text, want.tag); !bytes.Equal(got, want) {
+			t.Errorf("got %v, the example has %v", got, want)
+		}
+	}
+	plain, err := lightning.EncodeInvoice(in, [32]byte{7}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := fieldOf(t, plain.Bolt11, tagFeatures), fieldOf(t, hinted, tagFeatures); !bytes.Equal(got, want) {
+		t.Errorf("features %v, the example has %v", got, want)
+	}
+	got, err := lightning.DecodeInvoice(made.Bolt11)
+	if err != nil || got != made {
+		t.Errorf("got %+v, %v, want %+v", got, err, made)
+	}
+}
+
+func TestEncodeInvoiceRefusesFields(t *testing.T) {
+	key, _ := btcec.PrivKeyFromBytes([]byte{1})
+	in := lightning.Invoice{Network: lightning.Simnet, Amount: 1}
+	var many []lightning.Field
+	for range 16 {
+		many = append(many, lightning.Metadata(make([]byte, 639)))
+	}
+	for name, with := range map[string][]lightning.Field{
+		"no hops":       {lightning.RouteHint()},
+		"many hops":     {lightning.RouteHint(make([]lightning.Hop, 13)...)},
+		"no metadata":   {lightning.Metadata(nil)},
+		"much metadata": {lightning.Metadata(make([]byte, 640))},
+		"much of all":   many,
+	} {
+		if _, err := lightning.EncodeInvoice(in, [32]byte{}, key, with...); !errors.Is(err, lightning.ErrInvoice) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}

@@ -97,13 +97,38 @@ type Terms struct {
 	Amount Msat
 	Expiry time.Duration // 0: one hour
 	Memo   string        // shown to the payer; at most 639 bytes, as BOLT 11 allows
+	// Note is what the seller needs to derive the preimage again, at most
+	// [MaxNote] bytes. Payees that keep the preimage ignore it; those that do
+	// not carry it in the invoice, sealed.
+	Note []byte
 }
+
+// MaxNote bounds a note, because it travels in the onion of each payment.
+const MaxNote = 128 // bytes
 
 // A Receipt says that an invoice was paid.
 type Receipt struct {
-	Index  uint64 // grows by one with each settled invoice of the node
+	Index  uint64 // grows by one with each settled invoice of the payee
 	Hash   Hash
 	Amount Msat // what was received
+	At     time.Time
+	Note   []byte // of the invoice's terms; nil from a payee that ignores notes
+}
+
+// An HTLC is an incoming payment of a node, by the channel on which it came
+// (BOLT 7, short_channel_id) and its number there (BOLT 2, update_add_htlc, id).
+type HTLC struct {
+	Channel uint64
+	ID      uint64
+}
+
+// A Claim says that an HTLC is about to be taken by revealing the preimage of
+// its hash. What became of it is not known yet.
+type Claim struct {
+	HTLC
+	Hash   Hash
+	Amount Msat // what the HTLC carries
+	Note   []byte
 	At     time.Time
 }
 

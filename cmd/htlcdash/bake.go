@@ -49,17 +49,28 @@ func (c bakeBuy) Run(ctx context.Context, t terminal, w *walletCommands, log *sl
 }
 
 type bakeSell struct {
+	Till bool `help:"For serve.till = \"interceptor\": it may also take and refuse payments that the node forwards."`
+
 	config.ServeMacaroon `embed:"" prefix:"serve-" envprefix:"HTLCDASH_SERVE_"`
 }
 
 func (bakeSell) Help() string { return "Example: htlcdash wallet bake sell" }
 
+// sellingRights are what serve needs with its till.
+func sellingRights(till bool) []lnd.Right {
+	if till {
+		return lnd.TillRights
+	}
+	return lnd.SellingRights
+}
+
 func (c bakeSell) Run(ctx context.Context, t terminal, w *walletCommands, log *slog.Logger) error {
 	return w.use(ctx, log, func(n *lnd.Node) error {
-		if err := bake(ctx, n, lnd.SellingRights, sellingRootKey, 0, c.Macaroon); err != nil {
+		rights := sellingRights(c.Till)
+		if err := bake(ctx, n, rights, sellingRootKey, 0, c.Macaroon); err != nil {
 			return err
 		}
-		tellRights(t.out, c.Macaroon, lnd.SellingRights)
+		tellRights(t.out, c.Macaroon, rights)
 		return nil
 	})
 }

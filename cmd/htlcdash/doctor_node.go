@@ -23,7 +23,10 @@ func (c doctorCommand) checkNode(ctx context.Context, r *report, log *slog.Logge
 	if !c.checkAddress(ctx, r) {
 		return
 	}
-	told := false
+	told, till, bakeSell := false, c.Serve.Till == tillInterceptor, "htlcdash wallet bake sell"
+	if till {
+		bakeSell += " --till"
+	}
 	for _, side := range []struct {
 		role, name string
 		file       config.Path
@@ -31,7 +34,7 @@ func (c doctorCommand) checkNode(ctx context.Context, r *report, log *slog.Logge
 		bake       string
 	}{
 		{"proxy", "buying", c.Proxy.Macaroon, lnd.BuyingRights, "htlcdash wallet bake buy --budget '50000 sat'"},
-		{"serve", "selling", c.Serve.Macaroon, lnd.SellingRights, "htlcdash wallet bake sell"},
+		{"serve", "selling", c.Serve.Macaroon, sellingRights(till), bakeSell},
 	} {
 		if !c.wants(side.role) {
 			continue
@@ -52,7 +55,35 @@ func (c doctorCommand) checkNode(ctx context.Context, r *report, log *slog.Logge
 			c.checkInfo(r, info)
 			c.checkChannels(ctx, r, node)
 		}
+		if side.role == "serve" && till {
+			c.checkTill(ctx, r, info, log)
+		}
 		_ = node.Close()
+	}
+}
+
+// checkTill asks for the two options of lnd without which a till beside it could
+// lose money, or its customers theirs for a day.
+func (c doctorCommand) checkTill(ctx context.Context, r *report, info lnd.Info, log *slog.Logger) {
+	const check = "till"
+	if !info.KeepsFinal {
+		r.fail(check, "lnd forgets what became of payments", "add the line store-final-htlc-resolutions=true to lnd.conf and restart lnd")
+	}
+	const ask = "set node.macaroon to lnd's admin.macaroon for this check, or look yourself for the line requireinterceptor=true in lnd.conf"
+	judge, _, err := openNode(ctx, c.Node, c.Node.Macaroon, log)
+	if err != nil {
+		r.warn(check, "cannot tell whether lnd holds payments while we are away: "+firstLine(err), ask)
+		return
+	}
+	defer judge.Close()
+	value, ok, err := judge.Configured(ctx, "requireinterceptor")
+	switch {
+	case err != nil:
+		r.warn(check, "cannot tell whether lnd holds payments while we are away: "+err.Error(), ask)
+	case !ok || value != "true":
+		r.fail(check, "lnd does not hold payments while we are away", "add the line requireinterceptor=true to lnd.conf and restart lnd")
+	case info.KeepsFinal:
+		r.ok(check, "lnd holds payments while we are away, and remembers them")
 	}
 }
 

@@ -19,16 +19,18 @@ type ledgerCommands struct {
 }
 
 type ledgerExport struct {
-	Side   string        `arg:"" enum:"bought,sold" help:"bought or sold."`
+	Side   string        `arg:"" enum:"bought,sold,receipts" help:"bought, sold, or receipts: what providers signed and the preimages that were paid for."`
 	Format string        `default:"csv" enum:"csv,json" help:"csv, or json with one object a line."`
 	Since  time.Duration `help:"Only the last hours, such as 24h." placeholder:"TIME"`
+	Out    string        `help:"New file for receipts, private to you, with one JSON object a line." placeholder:"FILE"`
 
 	Viewer   config.ProxyBooks `embed:"" prefix:"proxy-" envprefix:"HTLCDASH_PROXY_"`
 	Provider config.ServeBooks `embed:"" prefix:"serve-" envprefix:"HTLCDASH_SERVE_"`
 }
 
 func (ledgerExport) Help() string {
-	return "The books may be in use. Keys, preimages and invoices are left out.\n\nExample: htlcdash ledger export bought > bought.csv"
+	return "The books may be in use. Keys, preimages and invoices are left out, but of receipts: these are evidence, and hold the preimages that were paid for, which open what was bought. They go to a file that only you can read. Keep it as you keep keys.\n\n" +
+		"Example: htlcdash ledger export bought > bought.csv\n\nExample: htlcdash ledger export receipts --out receipts.json"
 }
 
 func (c ledgerExport) Run(ctx context.Context, t terminal) error {
@@ -45,6 +47,9 @@ func (c ledgerExport) Run(ctx context.Context, t terminal) error {
 		return err
 	}
 	defer books.Close()
+	if c.Side == "receipts" {
+		return c.exportReceipts(ctx, books, filter)
+	}
 	out := bufio.NewWriter(t.out)
 	write := rowWriter(out, c.Format)
 	if c.Side == "sold" {

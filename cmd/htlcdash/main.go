@@ -75,11 +75,14 @@ type commands struct {
 	Publish publishCommand `cmd:"" help:"Turn a film into a title that can be sold."`
 	Serve   serveCommand   `cmd:"" help:"Sell titles: run a provider."`
 	Proxy   proxyCommand   `cmd:"" help:"Buy titles for any DASH player: run a viewer's proxy."`
+	Get     getCommand     `cmd:"" help:"Buy a file by its BitTorrent v2 root, chunk by chunk."`
+	Files   filesCommand   `cmd:"" help:"List the files in a folder, or those that a provider sells, with their roots."`
 	Wallet  walletCommands `cmd:"" help:"Use the Lightning node: channels, payments, macaroons."`
 	Node    nodeCommand    `cmd:"" help:"Run a Lightning node without a Bitcoin node."`
 	Doctor  doctorCommand  `cmd:"" help:"Look what does not work, and say how to mend it."`
 	Bench   benchCommand   `cmd:"" help:"Measure it beside plain baselines; needs a checkout."`
 	Ledger  ledgerCommands `cmd:"" help:"Read the books."`
+	Judge   judgeCommand   `cmd:"" name:"verify-fraud" help:"Judge a complaint: see whether it proves that somebody cheated."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 

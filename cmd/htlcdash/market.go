@@ -40,6 +40,8 @@ type market struct {
 	proxy      *proxy.Proxy
 	log        *slog.Logger
 
+	opened sync.Map // of *title.Title, by id
+
 	// Only refresh uses these, one call at a time.
 	titles map[htlcdash.TitleID]*listing
 	quiet  map[string]bool            // providers whose silence was logged
@@ -237,10 +239,29 @@ func (m *market) meet(ctx context.Context, f found) error {
 	if err := m.proxy.Add(f.info.Name, t); err != nil {
 		return err
 	}
+	m.opened.Store(t.ID, t)
 	m.titles[t.ID] = &listing{title: t, sellers: map[*buyer.Provider]bool{p: true}}
 	m.kept[p] += int64(len(t.MPD))
 	m.log.Info("title on sale", "title", t.ID, "name", f.info.Name, "publisher", t.Publisher, "provider", p.URL())
 	return nil
+}
+
+// signed gives what its publisher signed of a segment, for a complaint.
+func (m *market) signed(ctx context.Context, seg htlcdash.Segment) (mpd, signature []byte, path [][32]byte, err error) {
+	found, ok := m.opened.Load(seg.Title)
+	if !ok {
+		return nil, nil, nil, fmt.Errorf("title %s: %w", seg.Title, htlcdash.ErrNotFound)
+	}
+	t := found.(*title.Title)
+	segs, err := t.Segments(ctx, seg.Representation)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	list := make(htlcdash.SealList, len(segs))
+	for i, s := range segs {
+		list[i] = s.Seal
+	}
+	return t.MPD, t.Signature, list.Path(seg.Index), nil
 }
 
 // offer tells the buyer who sells a title, the preferred first. Who is silent

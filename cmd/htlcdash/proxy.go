@@ -90,6 +90,7 @@ func (c proxyCommand) play(ctx context.Context, door net.Listener, node wallet, 
 		Limits: buyer.Limits{Segment: c.BudgetSegment, Title: c.BudgetTitle, Day: c.BudgetDay},
 		Fee:    buyer.Fee{Floor: c.MaxFee, PPM: int64(c.MaxFeePercent * 10_000)},
 		Proofs: proofs, Unproved: c.Unproved, Exposure: c.Exposure, PayBeside: c.PayBeside, TokenPrice: c.TokenPrice,
+		Complain: complaintsIn(c.Complaints), Signed: market.signed,
 		Log: log, Step: crashStep(),
 	})
 	if err != nil {
@@ -188,8 +189,9 @@ func shown(p ledger.Purchase) buyer.Purchase {
 	return out
 }
 
-// crashStep lets a test kill this process at a step of a purchase, as a power
-// cut would: HTLCDASH_CRASH_AT names the step (see buyer.Config).
+// crashStep lets a test kill this process at a step of a purchase or a sale, as
+// a power cut would: HTLCDASH_CRASH_AT names the step (see buyer.Config and
+// lnd.Till).
 func crashStep() func(string) {
 	at := os.Getenv("HTLCDASH_CRASH_AT")
 	if at == "" {

@@ -10,14 +10,19 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"syscall"
+
+	"golang.org/x/sync/errgroup"
 
 	"htlcdash/internal/config"
 	"htlcdash/internal/exchange"
 	"htlcdash/internal/ledger"
 	"htlcdash/internal/seller"
+	"htlcdash/internal/title"
 	"htlcdash/lightning"
+	"htlcdash/lightning/lnd"
 )
 
 type serveCommand struct {
@@ -27,7 +32,7 @@ type serveCommand struct {
 }
 
 func (serveCommand) Help() string {
-	return "It sells what htlcdash publish has put into the titles' folder. SIGHUP makes it read that folder again.\n\n" +
+	return "It sells what htlcdash publish has put into the titles' folder, and any files by the chunk. SIGHUP makes it read these folders again.\n\n" +
 		"Example: htlcdash serve --listen :8402"
 }
 
@@ -68,9 +73,9 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 		return err
 	}
 	defer func() { err = errors.Join(err, books.Close()) }()
-	s, err := seller.New(ctx, seller.Config{
-		Titles: []string{string(c.Titles.Folder)},
-		Payee:  node, Channels: node, Node: id, Alias: c.Name,
+	config := seller.Config{
+		Titles: c.titles(), Files: string(c.Files), FilePrice: c.FilePrice,
+		Payee: node, Channels: node, Node: id, Alias: c.Name,
 		Secret: exchange.NewSecret(secret), Books: books,
 		Price: seller.Factor(c.PriceFactor), OfferLife: c.OfferLife, Prepaid: c.prepaid,
 		Proofs: proofs, Issue: seller.Issue(c.Credentials), IssuePrice: c.CredentialPrice,
@@ -80,7 +85,15 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 		StrangerBytes:  cmp.Or(int64(c.StrangerBytes), -1),
 		TrustedProxies: proxies, OfferRate: c.OfferRate, InvoiceRate: c.InvoiceRate, MaxOpenOffers: c.MaxOpenOffers,
 		Log: log,
-	})
+	}
+	till, err := c.openTill(ctx, node, secret, books)
+	if err != nil {
+		return err
+	}
+	if till != nil { // invoices that the node made before may still be paid
+		config.Payee, config.Receipts = till, map[ledger.Source]lightning.Payee{ledger.FromTill: till, ledger.FromNode: node}
+	}
+	s, err := seller.New(ctx, config)
 	if err != nil {
 		return err
 	}
@@ -93,7 +106,44 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 		warnOpen(log, operator, "whoever reaches the operator's page sees your sales and channels", "--page")
 	}
 	log.Info("selling", "listen", public.Addr(), "page", c.Page, "node", id)
-	return s.Serve(ctx, public, operator)
+	group, ctx := errgroup.WithContext(ctx)
+	if till != nil {
+		group.Go(func() error { return till.Run(ctx, s.Preimage) })
+	}
+	group.Go(func() error { return s.Serve(ctx, public, operator) })
+	return group.Wait()
+}
+
+// tillInterceptor is serve.till for a till beside the node.
+const tillInterceptor = "interceptor"
+
+// openTill returns the till beside the node, or nil if the node itself takes the
+// money.
+func (c serveCommand) openTill(ctx context.Context, node till, secret [32]byte, books *ledger.Ledger) (*lnd.Till, error) {
+	if c.Till != tillInterceptor {
+		return nil, nil
+	}
+	n, ok := node.(*lnd.Node)
+	if !ok {
+		return nil, usageError{errors.New("serve.till: only lnd has an interceptor; choose \"invoices\"")}
+	}
+	till, err := lnd.NewTill(ctx, n, secret, books)
+	if err == nil {
+		till.Step = crashStep()
+	}
+	return till, err
+}
+
+// titles is the folder of titles, unless it holds none and there are files to
+// sell.
+func (c serveCommand) titles() []string {
+	folder := string(c.Titles.Folder)
+	if found, err := filepath.Glob(filepath.Join(folder, "*", title.MPDFile)); c.Files != "" && err == nil && len(found) == 0 {
+		if _, err := os.Stat(filepath.Join(folder, title.MPDFile)); err != nil {
+			return nil
+		}
+	}
+	return []string{folder}
 }
 
 func (c serveCommand) prepaid(title string) bool {

@@ -92,7 +92,7 @@ func proofRows(r *Report, jobs []proofJob, peers []zkboo) {
 	if len(peers) == 0 {
 		r.note("ZKBoo in C is not measured: %s names no folder with its programs %s and %s", zkbooVariable, zkbooProver, zkbooVerifier)
 	} else {
-		r.note("ZKBoo's times are what its programs say of themselves, in whole ms rounded down, without reading and writing files")
+		r.note("ZKBoo's times are what its programs say of themselves, in whole ms rounded down, without files; they start anew each time, ours run on")
 	}
 }
 

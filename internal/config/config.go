@@ -69,12 +69,15 @@ type Serve struct {
 	Secret Path   `default:"~/.htlcdash/provider.secret" help:"File with the secret that offers are derived from, made on first use."`
 	ServeBooks
 	ServeMacaroon
-	PriceFactor   float64       `default:"1"   help:"What a segment costs here, times what the publisher asks. Viewers refuse more than 1."`
-	Prepaid       []string      `default:"*"   help:"Titles whose segments answer a stranger's request with an invoice (L402 and Payment): names, or * for all. Our own viewers need none."`
-	OfferLife     time.Duration `default:"10m" help:"How long an offer can be paid."`
-	OfferRate     float64       `default:"500" help:"Offers a second for one address."`
-	InvoiceRate   float64       `default:"1"   help:"Invoices a second for one address of strangers."`
-	MaxOpenOffers int           `default:"20000" help:"Offers that can be paid at one time, of all together."`
+	Till          string         `default:"invoices" enum:"invoices,interceptor" help:"How money is taken. invoices: the node makes invoices and settles them. interceptor: this program does, and the node keeps nothing of a sale; for an lnd of your own that runs with requireinterceptor and store-final-htlc-resolutions (htlcdash doctor serve)."`
+	Files         Path           `help:"Folder of files that are sold by the chunk to who knows their BitTorrent v2 root, whoever published them. Empty: none."`
+	FilePrice     lightning.Msat `default:"2 sat" help:"Price of a MiB of these files. A chunk costs 1 sat at least."`
+	PriceFactor   float64        `default:"1"   help:"What a segment costs here, times what the publisher asks. Viewers refuse more than 1."`
+	Prepaid       []string       `default:"*"   help:"Titles whose segments answer a stranger's request with an invoice (L402 and Payment): names, or * for all. Our own viewers need none."`
+	OfferLife     time.Duration  `default:"10m" help:"How long an offer can be paid."`
+	OfferRate     float64        `default:"500" help:"Offers a second for one address."`
+	InvoiceRate   float64        `default:"1"   help:"Invoices a second for one address of strangers."`
+	MaxOpenOffers int            `default:"20000" help:"Offers that can be paid at one time, of all together."`
 
 	Proofs           []string       `default:"vole-80,vole-128,zkb-128" help:"Ways in which offers are proved before they are paid. Viewers refuse unproved ones, unless told otherwise."`
 	Credentials      string         `default:"limited" enum:"free,limited,sold" help:"How anonymous credentials are given out: free, limited (few for one address) or sold."`
@@ -103,6 +106,7 @@ type Proxy struct {
 	Unproved      bool           `help:"Buy from providers that prove nothing, too: each can take exposure from you, once."`
 	Exposure      lightning.Msat `default:"0"         help:"Most that is under way, unproved, to one provider, which it could keep. 0: the price of the title's dearest key."`
 	TokenPrice    lightning.Msat `default:"0"         help:"Most that a batch of anonymous credentials may cost, at providers that sell them. 0: such providers are not bought from."`
+	ProxyComplaints
 	MaxFee        lightning.Msat `default:"2 sat"     help:"Most that one payment's route may cost; or max_fee_percent, whichever is more."`
 	MaxFeePercent float64        `default:"5"         help:"Most that one payment's route may cost, in percent of the price; or max_fee, whichever is more."`
 	Ahead         time.Duration  `default:"12s"       help:"How far beyond what the player asked for segments are bought."`
@@ -130,6 +134,11 @@ type ServeBooks struct {
 // ProxyBooks is the part of [proxy] that other commands share.
 type ProxyBooks struct {
 	Ledger Path `default:"~/.htlcdash/viewer.db" help:"File of the viewer's books: what was bought, for how much, and the keys."`
+}
+
+// ProxyComplaints is the part of [proxy] that other commands share.
+type ProxyComplaints struct {
+	Complaints Path `default:"~/.htlcdash/complaints" help:"Folder for complaints: files that prove to anybody that a provider or a publisher has cheated. Empty: none are kept."`
 }
 
 // ServeMacaroon is the part of [serve] that other commands share.

@@ -31,6 +31,10 @@ const (
 
 	// MaxFilePrice of a MiB: the price of a chunk does not overflow.
 	MaxFilePrice lightning.Msat = 1 << 40
+
+	// MinChunkPrice is what a chunk costs at least: nodes as they come forward
+	// nothing less (BOLT 7, htlc_minimum_msat).
+	MinChunkPrice = lightning.Sat
 )
 
 // A Cut is a file and how it is cut into chunks: aligned subtrees of Leaves
@@ -56,11 +60,11 @@ func (c Cut) Check() error {
 	return nil
 }
 
-// FitLeaves returns the greatest number of leaves of a chunk, up to most, in
+// fitLeaves returns the greatest number of leaves of a chunk, up to most, in
 // which a file of length bytes can be cut.
-func FitLeaves(length int64, most int) int {
+func fitLeaves(length int64, most int) int {
 	n := 1
-	for 2*n <= min(most, MaxChunkLeaves) && length > int64(n)*htlcdash.LeafSize {
+	for 2*n <= most && length > int64(n)*htlcdash.LeafSize {
 		n *= 2
 	}
 	return n
@@ -113,9 +117,20 @@ func (c Cut) rootOf(chain []Value) htlcdash.Root {
 	return htlcdash.FoldLayer(leaves, 1, c.Leaves)
 }
 
-// ChunkPrice is what length bytes cost at a price of a MiB, rounded up.
+// ChunkPrice is what a chunk of length bytes costs at a price of a MiB: rounded
+// up, and [MinChunkPrice] at least.
 func ChunkPrice(perMiB lightning.Msat, length int64) lightning.Msat {
-	return (perMiB*lightning.Msat(length) + 1<<20 - 1) >> 20
+	return max((perMiB*lightning.Msat(length)+1<<20-1)>>20, MinChunkPrice)
+}
+
+// ChooseLeaves returns how many leaves the chunks of a file should have at a
+// price of a MiB: 16, or as many as are worth [MinChunkPrice].
+func ChooseLeaves(length int64, perMiB lightning.Msat) int {
+	most := 16
+	for most < MaxChunkLeaves && perMiB*lightning.Msat(most)*htlcdash.LeafSize < MinChunkPrice<<20 {
+		most *= 2
+	}
+	return fitLeaves(length, most)
 }
 
 // A ChunkPromise is what a provider signs with a chunk: the preimage of Hash

@@ -155,9 +155,23 @@ func TestCut(t *testing.T) {
 			}
 		})
 	}
-	for length, want := range map[int64]int{1: 1, leaf: 1, leaf + 1: 2, 2*leaf + 1: 4, 1 << 30: 16} {
-		if got := exchange.FitLeaves(length, 16); got != want {
-			t.Errorf("%d bytes fit chunks of %d leaves, want %d", length, got, want)
+	for _, tt := range []struct {
+		length int64
+		price  lightning.Msat
+		want   int
+	}{
+		{1, 4 * lightning.Sat, 1},
+		{leaf, 4 * lightning.Sat, 1},
+		{leaf + 1, 4 * lightning.Sat, 2},
+		{2*leaf + 1, 4 * lightning.Sat, 4},
+		{1 << 30, 4 * lightning.Sat, 16},
+		{1 << 30, 2 * lightning.Sat, 32},
+		{1 << 30, 1, exchange.MaxChunkLeaves},
+		{2 * leaf, 1, 2},
+		{1 << 30, exchange.MaxFilePrice, 16},
+	} {
+		if got := exchange.ChooseLeaves(tt.length, tt.price); got != tt.want {
+			t.Errorf("%d bytes at %v a MiB in chunks of %d leaves, want %d", tt.length, tt.price, got, tt.want)
 		}
 	}
 }
@@ -184,9 +198,10 @@ func TestChunkPriceRoundsUp(t *testing.T) {
 		want   lightning.Msat
 	}{
 		{1000, 1 << 20, 1000},
-		{1000, 16 << 10, 16},
-		{1, 1, 1},
-		{0, 1 << 20, 0},
+		{64_000, 16 << 10, 1000},
+		{64_001, 16 << 10, 1001},
+		{1000, 16 << 10, 1000},
+		{1, 1, 1000},
 		{1000, 1<<20 + 1, 1001},
 		{exchange.MaxFilePrice, 4 << 20, 4 * exchange.MaxFilePrice},
 	} {

@@ -43,14 +43,19 @@ type Grant struct {
 	Receipt string         // value of the Payment-Receipt header; empty under L402
 }
 
-// Invoice asks the node for an invoice over price, rounded up to a whole
+// Invoice asks the node for an invoice for the segment with sealed root q over
+// price, rounded up to a whole
 // satoshi because the Payment scheme knows no less. Each call makes another.
-func (p Prepaid) Invoice(ctx context.Context, price lightning.Msat) (lightning.Invoice, error) {
+func (p Prepaid) Invoice(ctx context.Context, q htlcdash.Root, price lightning.Msat) (lightning.Invoice, error) {
 	if price <= 0 {
 		return lightning.Invoice{}, fmt.Errorf("price of %v: %w", price, ErrTerms)
 	}
-	terms := lightning.Terms{Amount: p.Price(price), Expiry: p.Till.Life, Memo: Memo}
-	inv, err := p.Till.Payee.Invoice(ctx, lightning.RandomPreimage(), terms)
+	terms := lightning.Terms{Amount: p.Price(price), Expiry: p.Till.Life, Memo: Memo, Note: prepaidNote(q)}
+	preimage, err := p.Till.Secret.Preimage(terms.Note, nil)
+	if err != nil {
+		return lightning.Invoice{}, err
+	}
+	inv, err := p.Till.Payee.Invoice(ctx, preimage, terms)
 	if err != nil {
 		return inv, fmt.Errorf("invoice: %w", err)
 	}

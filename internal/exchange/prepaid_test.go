@@ -31,7 +31,7 @@ type bought struct {
 func buy(t testing.TB, node *payee, q htlcdash.Root, price lightning.Msat) bought {
 	t.Helper()
 	p := prepaid(node)
-	inv, err := p.Invoice(t.Context(), price)
+	inv, err := p.Invoice(t.Context(), q, price)
 	if err != nil {
 		t.Fatal(err)
 	}

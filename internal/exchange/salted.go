@@ -61,7 +61,9 @@ func (Salted) Sell(ctx context.Context, t Till, buyer Salter, seg htlcdash.Segme
 	// hash, over one sum and for one time.
 	counter := now.UnixNano()/int64(t.Life/2)*Tries + int64(try)
 	salt := buyer.Salt(seg.Sealed, price, counter)
-	inv, err := t.Payee.Invoice(ctx, salt.Preimage(key), lightning.Terms{Amount: price, Expiry: t.Life, Memo: Memo})
+	inv, err := t.Payee.Invoice(ctx, salt.Preimage(key), lightning.Terms{
+		Amount: price, Expiry: t.Life, Memo: Memo, Note: saltedNote(seg.Sealed, salt),
+	})
 	if err != nil {
 		return Offer{}, fmt.Errorf("invoice: %w", err)
 	}

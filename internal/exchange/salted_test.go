@@ -24,6 +24,7 @@ type payee struct {
 	now  time.Time
 	made map[lightning.Hash]lightning.Invoice
 	last lightning.Preimage
+	note []byte // of the last invoice asked for
 	err  error
 }
 
@@ -36,7 +37,7 @@ func (p *payee) Invoice(_ context.Context, pre lightning.Preimage, t lightning.T
 	if p.err != nil {
 		return lightning.Invoice{}, p.err
 	}
-	p.last = pre
+	p.last, p.note = pre, t.Note
 	if inv, ok := p.made[pre.Hash()]; ok {
 		if inv.Amount != t.Amount {
 			return inv, lightning.ErrHashUsed

@@ -33,8 +33,10 @@ type TokenOffer struct {
 // SellTokens makes an offer for the answer to a request for tokens. The same
 // request gets the same offer for about half its life. The till keeps nothing.
 func (t Till) SellTokens(ctx context.Context, request []byte, price lightning.Msat, now time.Time) (TokenOffer, error) {
-	p := t.tokenPreimage(request, now.UnixNano()/int64(t.Life/2))
-	inv, err := t.Payee.Invoice(ctx, p, lightning.Terms{Amount: price, Expiry: t.Life, Memo: Memo})
+	digest, epoch := sha256.Sum256(request), now.UnixNano()/int64(t.Life/2)
+	inv, err := t.Payee.Invoice(ctx, t.Secret.tokenPreimage(digest, epoch), lightning.Terms{
+		Amount: price, Expiry: t.Life, Memo: Memo, Note: tokensNote(digest, epoch),
+	})
 	if err != nil {
 		return TokenOffer{}, fmt.Errorf("invoice: %w", err)
 	}
@@ -54,18 +56,17 @@ func (t Till) TokensPaid(request []byte, authorization string, now time.Time) er
 	if err != nil {
 		return fmt.Errorf("%w: %w", err, ErrMalformed)
 	}
-	half := int64(t.Life / 2)
+	digest, half := sha256.Sum256(request), int64(t.Life/2)
 	for epoch := now.UnixNano() / half; epoch >= (now.UnixNano()-int64(t.Life+Grace))/half-1; epoch-- {
-		if p.Opens(t.tokenPreimage(request, epoch).Hash()) {
+		if p.Opens(t.Secret.tokenPreimage(digest, epoch).Hash()) {
 			return nil
 		}
 	}
 	return ErrForged
 }
 
-func (t Till) tokenPreimage(request []byte, epoch int64) lightning.Preimage {
-	digest := sha256.Sum256(request)
-	return lightning.NewPreimage(t.Secret.mac(domainTokenSale, digest[:], binary.BigEndian.AppendUint64(nil, uint64(epoch))))
+func (s Secret) tokenPreimage(digest [32]byte, epoch int64) lightning.Preimage {
+	return lightning.NewPreimage(s.mac(domainTokenSale, digest[:], binary.BigEndian.AppendUint64(nil, uint64(epoch))))
 }
 
 // wireTokenOffer is a [TokenOffer] as JSON.

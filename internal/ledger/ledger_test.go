@@ -226,10 +226,10 @@ func TestSale(t *testing.T) {
 	must(t, l.Offered(ctx, []ledger.Sale{sale, unsold}), l.Offered(ctx, []ledger.Sale{sale}))
 	receipt := lightning.Receipt{Index: 10, Hash: sale.Hash, Amount: 1000, At: time.UnixMilli(1_700_000_005_000)}
 	foreign := lightning.Receipt{Index: 11, Hash: random(), Amount: 5, At: receipt.At}
-	must(t, l.Settle(ctx, receipt), l.Settle(ctx, foreign), l.Settle(ctx, receipt))
+	must(t, l.Settle(ctx, ledger.FromNode, receipt), l.Settle(ctx, ledger.FromNode, foreign), l.Settle(ctx, ledger.FromNode, receipt))
 	must(t, l.Close())
 	l = open(t, path)
-	if n, err := l.LastReceipt(ctx); n != 11 || err != nil {
+	if n, err := l.LastReceipt(ctx, ledger.FromNode); n != 11 || err != nil {
 		t.Errorf("last receipt %d, %v, want 11", n, err)
 	}
 	got, err := l.Sale(ctx, sale.Hash)

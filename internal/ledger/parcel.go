@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"time"
 
 	"htlcdash"
 	"htlcdash/lightning"
@@ -31,8 +32,12 @@ func (l *Ledger) Parcels(ctx context.Context, title htlcdash.TitleID) (found []P
 	return found, nil
 }
 
+// parcelLife is for how long the parcel of a payment that failed is kept: it
+// may turn out to have gone out after all.
+const parcelLife = 25 * time.Hour
+
 // Delivered forgets parcels: what they held is where it belongs, and durable,
-// or is worth nothing.
+// or is worth nothing. It forgets those of payments that failed a day ago, too.
 func (l *Ledger) Delivered(ctx context.Context, hashes ...lightning.Hash) error {
 	return l.change(ctx, func(w *writer) error {
 		for _, h := range hashes {
@@ -40,7 +45,8 @@ func (l *Ledger) Delivered(ctx context.Context, hashes ...lightning.Hash) error 
 				return err
 			}
 		}
-		return nil
+		return w.exec("DELETE FROM parcels WHERE hash IN (SELECT hash FROM purchases WHERE state = 1 AND created < ?)",
+			time.Now().Add(-parcelLife).UnixMilli())
 	})
 }
 

@@ -117,6 +117,23 @@ var migrations = []string{
 	) STRICT, WITHOUT ROWID;
 	ALTER TABLE purchases ADD COLUMN promise BLOB NOT NULL DEFAULT x'';
 	ALTER TABLE purchases ADD COLUMN preimage BLOB NOT NULL DEFAULT x'';`,
+
+	// HTLCs that a till takes by revealing a preimage, and then their receipts.
+	// Channels and numbers are unsigned, stored by their bits.
+	`CREATE TABLE claims (
+		id INTEGER PRIMARY KEY,
+		channel INTEGER NOT NULL,
+		htlc INTEGER NOT NULL,
+		hash BLOB NOT NULL UNIQUE,
+		amount INTEGER NOT NULL,
+		note BLOB NOT NULL,
+		at INTEGER NOT NULL,
+		receipt INTEGER NOT NULL DEFAULT 0, -- index of the receipt; 0: outcome not known
+		settled INTEGER NOT NULL DEFAULT 0,
+		UNIQUE (channel, htlc)
+	) STRICT;
+	CREATE INDEX claims_open ON claims (id) WHERE receipt = 0;
+	CREATE UNIQUE INDEX claims_taken ON claims (receipt) WHERE receipt > 0;`,
 }
 
 // checkTotals says "ok" if the totals are the sums of their rows.

@@ -43,10 +43,19 @@ func (l *Ledger) Offered(ctx context.Context, sales []Sale) error {
 	})
 }
 
-// Settle books receipts of the node and remembers the highest index, in one
+// A Source names a payee whose receipts are booked: each numbers its own.
+type Source string
+
+// The sources that there are.
+const (
+	FromNode Source = "receipt"      // invoices that the node itself settles
+	FromTill Source = "receipt/till" // HTLCs that were taken beside it: see [Ledger.Claim]
+)
+
+// Settle books receipts of a source and remembers the highest index, in one
 // transaction. It may be called again with the same receipts. A receipt for
 // something that was not offered here only moves the index.
-func (l *Ledger) Settle(ctx context.Context, receipts ...lightning.Receipt) error {
+func (l *Ledger) Settle(ctx context.Context, from Source, receipts ...lightning.Receipt) error {
 	return l.change(ctx, func(w *writer) error {
 		var last uint64
 		for _, r := range receipts {
@@ -55,9 +64,9 @@ func (l *Ledger) Settle(ctx context.Context, receipts ...lightning.Receipt) erro
 			}
 			last = max(last, r.Index)
 		}
-		return w.exec(`INSERT INTO settings (name, value) VALUES ('receipt', ?)
+		return w.exec(`INSERT INTO settings (name, value) VALUES (?, ?)
 			ON CONFLICT DO UPDATE SET value = excluded.value WHERE CAST(value AS INTEGER) < CAST(excluded.value AS INTEGER)`,
-			fmt.Sprint(last))
+			string(from), fmt.Sprint(last))
 	})
 }
 
@@ -72,10 +81,11 @@ func settle(w *writer, r lightning.Receipt) error {
 		ON CONFLICT DO UPDATE SET msat = msat + excluded.msat, count = count + 1`, at/hour, r.Hash[:])
 }
 
-// LastReceipt returns the index of the newest receipt that was booked, or 0.
-func (l *Ledger) LastReceipt(ctx context.Context) (uint64, error) {
+// LastReceipt returns the index of the newest receipt of a source that was
+// booked, or 0.
+func (l *Ledger) LastReceipt(ctx context.Context, from Source) (uint64, error) {
 	var n uint64
-	err := l.read.QueryRowContext(ctx, "SELECT CAST(value AS INTEGER) FROM settings WHERE name = 'receipt'").Scan(&n)
+	err := l.read.QueryRowContext(ctx, "SELECT CAST(value AS INTEGER) FROM settings WHERE name = ?", string(from)).Scan(&n)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, nil
 	}
@@ -140,10 +150,13 @@ func (l *Ledger) Earned(ctx context.Context, since time.Time) ([]Earning, error)
 	return all, explain(l.path, rows.Err())
 }
 
-// Forget deletes offers that were made before a time and never paid. Invoices
-// that may still be paid must be younger.
+// Forget deletes offers that were made before a time and never paid, and claims
+// that became income before it. Invoices that may still be paid must be younger.
 func (l *Ledger) Forget(ctx context.Context, before time.Time) error {
 	return l.change(ctx, func(w *writer) error {
+		if err := forgetClaims(w, before); err != nil {
+			return err
+		}
 		return w.exec("DELETE FROM sales WHERE settled = 0 AND created < ?", before.UnixMilli())
 	})
 }

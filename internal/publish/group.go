@@ -26,7 +26,7 @@ type Grouping struct {
 
 // ProofSize is about what the proof for one key takes, in bytes, at 80 bits
 // (internal/proof).
-const ProofSize = 56_000
+const ProofSize = 34_000
 
 // autoShare is how many times larger than a proof a group should be.
 const autoShare = 10
@@ -40,7 +40,7 @@ func autoLimit(contentType string) time.Duration {
 	if contentType == "video" {
 		return 10 * time.Second
 	}
-	return 30 * time.Second
+	return 45 * time.Second
 }
 
 // UnmarshalText reads "none", "auto", or a length such as "20s".

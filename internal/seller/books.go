@@ -30,14 +30,14 @@ const (
 	forgetAfter = 24 * time.Hour
 )
 
-// books follows the node's receipts and keeps in memory what the operator's
+// books follows the receipts of payees and keeps in memory what the operator's
 // page shows of them.
 type books struct {
 	ledger   *ledger.Ledger
-	node     lightning.Payee
 	register *register
 	log      *slog.Logger
-	worth    func(ledger.Sale) int64 // sealed bytes that a sale pays for
+	worth    func(ledger.Sale) int64                     // sealed bytes that a sale pays for
+	noted    func(lightning.Receipt) (ledger.Sale, bool) // what the note of a receipt says was sold
 
 	mu       sync.Mutex
 	sold     map[soldKey][]uint32
@@ -50,8 +50,8 @@ type soldKey struct {
 	representation string
 }
 
-func newBooks(l *ledger.Ledger, node lightning.Payee, r *register, worth func(ledger.Sale) int64, log *slog.Logger) *books {
-	return &books{ledger: l, node: node, register: r, worth: worth, log: log, sold: map[soldKey][]uint32{}, watchers: map[chan struct{}]struct{}{}}
+func newBooks(l *ledger.Ledger, r *register, log *slog.Logger) *books {
+	return &books{ledger: l, register: r, log: log, sold: map[soldKey][]uint32{}, watchers: map[chan struct{}]struct{}{}}
 }
 
 // load counts the sales that are in the ledger. It must be done before follow.
@@ -65,13 +65,13 @@ func (b *books) load(ctx context.Context) error {
 	return nil
 }
 
-// follow books the receipts of the node, beginning after the last one that is
+// follow books the receipts of a payee, beginning after the last one that is
 // in the ledger, until ctx is done. It survives a node that goes away.
-func (b *books) follow(ctx context.Context) {
+func (b *books) follow(ctx context.Context, from ledger.Source, payee lightning.Payee) {
 	retry := firstRetry
 	for {
 		start := time.Now()
-		err := b.receipts(ctx)
+		err := b.receipts(ctx, from, payee)
 		if ctx.Err() != nil {
 			return
 		}
@@ -90,8 +90,8 @@ func (b *books) follow(ctx context.Context) {
 
 // receipts books what comes while the last batch is being written together:
 // one fsync for all of it. An error of either side ends both.
-func (b *books) receipts(ctx context.Context) error {
-	last, err := b.ledger.LastReceipt(ctx)
+func (b *books) receipts(ctx context.Context, from ledger.Source, payee lightning.Payee) error {
+	last, err := b.ledger.LastReceipt(ctx, from)
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (b *books) receipts(ctx context.Context) error {
 	queue := make(chan lightning.Receipt, maxBatch)
 	group.Go(func() error {
 		defer close(queue)
-		return b.node.Receipts(ctx, last, func(r lightning.Receipt) error {
+		return payee.Receipts(ctx, last, func(r lightning.Receipt) error {
 			select {
 			case queue <- r:
 				return nil
@@ -111,7 +111,7 @@ func (b *books) receipts(ctx context.Context) error {
 	group.Go(func() error {
 		for r := range queue {
 			// What is in hand is booked even while the program ends.
-			if err := b.settle(context.WithoutCancel(ctx), drain(queue, r)); err != nil {
+			if err := b.settle(context.WithoutCancel(ctx), from, drain(queue, r)); err != nil {
 				return err
 			}
 		}
@@ -137,11 +137,11 @@ func drain(queue <-chan lightning.Receipt, first lightning.Receipt) []lightning.
 	return batch
 }
 
-func (b *books) settle(ctx context.Context, batch []lightning.Receipt) error {
+func (b *books) settle(ctx context.Context, from ledger.Source, batch []lightning.Receipt) error {
 	if err := b.ledger.Offered(ctx, b.unbooked(batch)); err != nil {
 		return err
 	}
-	if err := b.ledger.Settle(ctx, batch...); err != nil {
+	if err := b.ledger.Settle(ctx, from, batch...); err != nil {
 		return err
 	}
 	for _, r := range batch {
@@ -163,11 +163,14 @@ func (b *books) settle(ctx context.Context, batch []lightning.Receipt) error {
 	return nil
 }
 
-// unbooked returns what of batch was sold to foreign clients: that is booked
-// when it is paid, and not before.
+// unbooked returns what of batch may not be in the ledger: what was sold to
+// foreign clients is booked when it is paid, and not before, and a note tells
+// what was sold however long ago.
 func (b *books) unbooked(batch []lightning.Receipt) (sales []ledger.Sale) {
 	for _, r := range batch {
 		if sale, _, ok := b.register.sale(r.Hash); ok && sale.Scheme == exchange.SchemePrepaid {
+			sales = append(sales, sale)
+		} else if sale, ok := b.noted(r); ok {
 			sales = append(sales, sale)
 		}
 	}
@@ -190,7 +193,7 @@ func (b *books) saleOf(ctx context.Context, h lightning.Hash) (ledger.Sale, *gue
 func (b *books) late(ctx context.Context, sale ledger.Sale) error {
 	err := b.ledger.Offered(ctx, []ledger.Sale{sale})
 	if err == nil {
-		err = b.ledger.Settle(ctx, lightning.Receipt{Hash: sale.Hash, Amount: sale.Received, At: sale.Settled})
+		err = b.ledger.Settle(ctx, ledger.FromNode, lightning.Receipt{Hash: sale.Hash, Amount: sale.Received, At: sale.Settled})
 	}
 	if err == nil {
 		b.note(sale)

@@ -1,6 +1,7 @@
 package seller
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -83,6 +84,9 @@ func (s *Seller) credentialsInfo() (info credentialsInfo, err error) {
 
 // serveCredentials answers POST /v1/credentials.
 func (s *Seller) serveCredentials(w http.ResponseWriter, r *http.Request) error {
+	if err := s.rationed(r); err != nil {
+		return err
+	}
 	request, err := io.ReadAll(http.MaxBytesReader(w, r.Body, credential.MaxRequestBytes))
 	if err != nil {
 		return fmt.Errorf("token request: %w", err)
@@ -91,14 +95,8 @@ func (s *Seller) serveCredentials(w http.ResponseWriter, r *http.Request) error 
 		if err := s.till.TokensPaid(request, r.Header.Get("Authorization"), time.Now()); err != nil {
 			return s.sellTokens(w, r, request, err)
 		}
-	} else if err := s.rationed(r); err != nil {
-		return err
 	}
-	key, err := s.issuer.keys.Current(time.Now())
-	if err != nil {
-		return err
-	}
-	response, err := key.Issue(request)
+	response, err := s.issue(r.Context(), request)
 	if err != nil {
 		return err
 	}
@@ -109,9 +107,25 @@ func (s *Seller) serveCredentials(w http.ResponseWriter, r *http.Request) error 
 	return nil
 }
 
-// rationed refuses an address that asks too often, or anybody while too many do.
+// issue answers a request for tokens. It shares the processors with proofs, and
+// all who ask have one lane there.
+func (s *Seller) issue(ctx context.Context, request []byte) ([]byte, error) {
+	key, err := s.issuer.keys.Current(time.Now())
+	if err != nil {
+		return nil, err
+	}
+	leave, err := s.provers.enter(ctx, &s.strangers.lane)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	return key.Issue(request)
+}
+
+// rationed refuses an address that asks too often, or anybody while too many
+// do. Who must pay asks for an invoice, which is rationed elsewhere.
 func (s *Seller) rationed(r *http.Request) error {
-	if s.issuer.way == IssueFree {
+	if s.issuer.way != IssueLimited {
 		return nil
 	}
 	if wait, ok := s.issuer.clients.allow(s.from(r), 1); !ok {

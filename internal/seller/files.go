@@ -18,10 +18,6 @@ import (
 	"htlcdash/lightning"
 )
 
-// FileChunk is how many leaves the chunks of files have that are sold here,
-// where the file is large enough: 256 KiB.
-const FileChunk = 16
-
 // chunkRung stands in the books where a sale of a segment has its
 // Representation.
 const chunkRung = "chunks"
@@ -125,10 +121,8 @@ func (s *files) add(name string, price lightning.Msat, known *file) error {
 }
 
 func hashFile(r io.Reader, name string, price lightning.Msat, known *file, info fs.FileInfo) (exchange.FileInfo, []htlcdash.Root, error) {
-	if known != nil && known.Length == info.Size() && known.modified.Equal(info.ModTime()) {
-		again := known.FileInfo
-		again.Price = price
-		return again, known.layer, nil
+	if known != nil && known.Price == price && known.Length == info.Size() && known.modified.Equal(info.ModTime()) {
+		return known.FileInfo, known.layer, nil
 	}
 	leaves, length, err := htlcdash.HashLeaves(r)
 	if err != nil {
@@ -136,7 +130,7 @@ func hashFile(r io.Reader, name string, price lightning.Msat, known *file, info 
 	}
 	f := exchange.FileInfo{
 		Root: htlcdash.FoldLayer(leaves, 1, 1), Length: length, Name: strings.ToValidUTF8(name, "?"),
-		Leaves: exchange.FitLeaves(length, FileChunk), Price: price,
+		Leaves: exchange.ChooseLeaves(length, price), Price: price,
 	}
 	return f, f.Cut().Layer(leaves), nil
 }

@@ -110,7 +110,7 @@ func TestFilesOnSale(t *testing.T) {
 		}
 		s.layer(t, f)
 	}
-	if n := found["film.mkv"].Leaves; n != seller.FileChunk {
+	if n := found["film.mkv"].Leaves; n != 16 {
 		t.Errorf("chunks of %d leaves", n)
 	}
 	for _, path := range []string{"/v1/files/" + strings.Repeat("ab", 32), "/v1/files/" + strings.Repeat("ab", 32) + "/layer"} {

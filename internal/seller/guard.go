@@ -3,10 +3,12 @@ package seller
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"htlcdash/internal/credential"
+	"htlcdash/internal/exchange"
 	"htlcdash/internal/ledger"
 )
 
@@ -25,6 +28,7 @@ type Rations struct {
 	// hour. Then another one is needed, so that nobody is known for longer.
 	Life       time.Duration
 	OpenOffers int   // that can be paid, and so payments in flight; 0: 512
+	Answers    int   // offers and sold keys asked for at once, also the same ones again; 0: 4096
 	Proofs     int   // made since the last payment; 0: 64
 	Bytes      int64 // sealed bytes that were not paid for; 0: 256 MiB
 }
@@ -33,6 +37,7 @@ func (r Rations) orDefault() Rations {
 	return Rations{
 		Life:       cmp.Or(r.Life, time.Hour),
 		OpenOffers: cmp.Or(r.OpenOffers, 512),
+		Answers:    cmp.Or(r.Answers, 4096),
 		Proofs:     cmp.Or(r.Proofs, 64),
 		Bytes:      cmp.Or(r.Bytes, 256<<20),
 	}
@@ -46,6 +51,20 @@ const (
 	introductionBurst = 40
 	introductionsAll  = 1000 // new credentials a second for all addresses
 )
+
+// What rations of answers come back: in a second, and with each payment.
+const (
+	answersEach = 32
+	answersPaid = 64
+)
+
+// alwaysOpen is how many open offers a guest may have while there is room for
+// any: enough to play.
+const alwaysOpen = 4
+
+// maxNonces is how many proof requests of a guest are remembered, so that who
+// overhears one cannot use up what its sender has left.
+const maxNonces = 256
 
 // Errors of the guard. What they mean for a client is in spec/04.
 var (
@@ -64,7 +83,7 @@ type guard struct {
 	meetAll *rate.Limiter
 
 	mu     sync.Mutex
-	guests lru[[32]byte, *guest] // by the token's nonce
+	guests lru[credential.Token, *guest] // not by nonce alone: that is the client's choice, for each key
 }
 
 func newGuard(keys *credential.Keyring, books *ledger.Ledger, r Rations) *guard {
@@ -72,7 +91,7 @@ func newGuard(keys *credential.Keyring, books *ledger.Ledger, r Rations) *guard 
 		keys: keys, books: books, rations: r.orDefault(),
 		meet:    newClients(introductionRate, introductionBurst),
 		meetAll: rate.NewLimiter(introductionsAll, introductionsAll),
-		guests:  newLRU[[32]byte, *guest](maxGuests),
+		guests:  newLRU[credential.Token, *guest](maxGuests),
 	}
 }
 
@@ -82,12 +101,18 @@ type guest struct {
 	shared  credential.Shared
 	until   time.Time // when the credential has served its time
 	lane    lane      // of its proofs
+	desk    lane      // of its invoices
 	rations *Rations
 
 	mu     sync.Mutex
 	offers int   // that can be paid
 	proofs int   // since the last payment
 	bytes  int64 // sealed, not paid for
+	payer  bool  // has paid for something
+
+	answers  float64   // asked for, less what came back since
+	answered time.Time // when answers was counted
+	nonces   []uint64  // of proof requests, the newest last: a part of each
 }
 
 // An admission lets in who sent r with body from an address.
@@ -109,17 +134,35 @@ func (g *guard) admit(r *http.Request, body []byte, from netip.Addr) (*guest, er
 // known is admit for credentials that have served their time, too: what was
 // bought with one can be asked for until its key expires.
 func (g *guard) known(r *http.Request, body []byte, from netip.Addr) (*guest, error) {
-	p, err := presented(r)
+	p, err := g.presented(r)
 	if err != nil {
 		return nil, err
 	}
 	g.mu.Lock()
-	v, ok := g.guests.get(p.Nonce)
+	v, ok := g.guests.get(p.Token)
 	g.mu.Unlock()
-	if !ok || v.token != p.Token {
+	if !ok {
 		return g.introduce(r, body, p, from)
 	}
-	return v, p.Verify(v.shared, r.Method, r.URL.Path, body, time.Now())
+	if err := p.Verify(v.shared, r.Method, r.URL.Path, body, time.Now()); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// presented reads what r shows, and refuses what cannot be good, before
+// anything is read or counted for it.
+func (g *guard) presented(r *http.Request) (credential.Presented, error) {
+	p, err := presented(r)
+	if err != nil {
+		return p, err
+	}
+	now := time.Now()
+	if now.Sub(p.Time).Abs() > credential.MaxSkew {
+		return p, credential.ErrStale
+	}
+	_, err = g.keys.Find(p.KeyID, now)
+	return p, err
 }
 
 func presented(r *http.Request) (credential.Presented, error) {
@@ -151,64 +194,68 @@ func (g *guard) introduce(r *http.Request, body []byte, p credential.Presented, 
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if v, ok := g.guests.get(p.Nonce); ok && v.token == p.Token {
+	if v, ok := g.guests.get(p.Token); ok {
 		return v, nil
 	}
 	v := &guest{token: p.Token, shared: shared, until: first.Add(g.rations.Life), rations: &g.rations}
-	g.guests.put(p.Nonce, v)
+	g.guests.put(p.Token, v)
 	return v, nil
 }
 
-// forget drops, now and then, what the books know of credentials whose key has
+// forget drops, now and every hour, what the books know of credentials whose key has
 // expired: they are refused without.
 func (g *guard) forget(ctx context.Context) {
 	tick := time.NewTicker(time.Hour)
 	defer tick.Stop()
 	for {
+		if id, err := g.keys.Expired(time.Now()); err == nil {
+			_ = g.books.ForgetTokens(ctx, id) // again in an hour
+		}
 		select {
 		case <-tick.C:
-			if id, err := g.keys.Expired(time.Now()); err == nil {
-				_ = g.books.ForgetTokens(ctx, id) // again in an hour
-			}
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// offered counts an offer that can be paid, unless v has too many.
-func (v *guest) offered() bool {
+// offered counts n more offers that can be paid. What was paid or has expired
+// counts less than nothing.
+func (v *guest) offered(n int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.offers >= v.rations.OpenOffers {
-		return false
+	v.offers += n
+}
+
+// full reports whether v has as many open offers as it may have where there is
+// room for so many more of all together.
+func (v *guest) full(room int) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.offers >= v.share(room)
+}
+
+// share is how many offers v may have open where there is room for so many
+// more. It shrinks as the room does (a dynamic threshold: Choudhury and Hahne,
+// IEEE/ACM Trans. Networking 6, 1998): n who pay nothing and take all they can
+// leave room for 4 of each 4+n, and who has paid may have all of that. The
+// caller holds mu.
+func (v *guest) share(room int) int {
+	if !v.payer {
+		room /= 4
 	}
-	v.offers++
-	return true
+	return min(v.rations.OpenOffers, max(room, alwaysOpen))
 }
 
-// full reports whether v has as many open offers as it may have.
-func (v *guest) full() bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.offers >= v.rations.OpenOffers
-}
-
-// closed counts that an offer was paid or has expired.
-func (v *guest) closed() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.offers--
-}
-
-// proved counts n proofs that are about to be made.
+// proved counts n proofs that are about to be made. Those that are not made
+// come back as less than nothing.
 func (v *guest) proved(n int) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.proofs+n > v.rations.Proofs {
+	if n > 0 && v.proofs+n > v.rations.Proofs {
 		return fmt.Errorf("%d proofs: %w", v.proofs, errRation)
 	}
-	v.proofs += n
+	v.proofs = max(0, v.proofs+n) // a payment may have come in between
 	return nil
 }
 
@@ -224,10 +271,43 @@ func (v *guest) served(n int64) error {
 	return nil
 }
 
-// paid gives back what a payment for n sealed bytes earns.
-func (v *guest) paid(n int64) {
+// asked counts n answers that are about to be looked up or signed.
+func (v *guest) asked(n int) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	now := time.Now()
+	v.answers = max(0, v.answers-answersEach*now.Sub(v.answered).Seconds())
+	v.answered = now
+	if v.answers+float64(n) > float64(v.rations.Answers) {
+		return fmt.Errorf("%.0f answers: %w", v.answers, errRation)
+	}
+	v.answers += float64(n)
+	return nil
+}
+
+// fresh reports whether no proof request of v had this nonce.
+func (v *guest) fresh(n exchange.Nonce) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	part := binary.BigEndian.Uint64(n[:])
+	if slices.Contains(v.nonces, part) {
+		return false
+	}
+	if len(v.nonces) == maxNonces {
+		v.nonces = slices.Delete(v.nonces, 0, 1)
+	}
+	v.nonces = append(v.nonces, part)
+	return true
+}
+
+// paid gives back what a payment for n sealed bytes earns.
+func (v *guest) paid(n int64) {
+	v.lane.paid.Store(true)
+	v.desk.paid.Store(true)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.payer = true
+	v.answers = max(0, v.answers-answersPaid)
 	v.proofs = 0
 	v.bytes = max(0, v.bytes-n)
 }

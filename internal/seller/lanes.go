@@ -1,27 +1,35 @@
 package seller
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
-// maxWaiting bounds how many proofs of one guest wait for a processor.
+// maxWaiting bounds how many proofs of one guest wait for a processor, as a rule.
 const maxWaiting = 16
 
 // lanes share few workers among many guests: whoever waits is served in turn,
 // one of each lane, so that a guest who asks for much delays each other one by
-// one proof only.
+// one piece of work only. Guests who have paid for something have every second
+// turn for themselves: who shows many credentials delays them no more than they
+// do each other.
 type lanes struct {
+	most int // that wait in a lane; 0: maxWaiting
+
 	mu   sync.Mutex
-	free int     // workers
-	turn []*lane // that have someone waiting, the next one first
+	free int        // workers
+	next int        // whose turn it is: an index of turn
+	turn [2][]*lane // that have someone waiting, the next one first: of those who paid, and of others
 }
 
 // A lane is where the requests of one guest wait, the oldest first. Its zero
 // value is empty. The lanes' mutex guards it.
 type lane struct {
 	waiting []chan struct{}
+	paid    atomic.Bool // its guest has paid
 }
 
 // enter waits for a worker. The caller must call leave. The error matches
@@ -52,7 +60,7 @@ func (q *lanes) enter(ctx context.Context, l *lane) (leave func(), err error) {
 func (q *lanes) queue(l *lane) chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(l.waiting) >= maxWaiting {
+	if len(l.waiting) >= cmp.Or(q.most, maxWaiting) {
 		return nil
 	}
 	ticket := make(chan struct{})
@@ -61,8 +69,8 @@ func (q *lanes) queue(l *lane) chan struct{} {
 		close(ticket)
 		return ticket
 	}
-	if len(l.waiting) == 0 && !slices.Contains(q.turn, l) {
-		q.turn = append(q.turn, l)
+	if len(l.waiting) == 0 && !slices.Contains(q.turn[0], l) && !slices.Contains(q.turn[1], l) {
+		q.line(l)
 	}
 	l.waiting = append(l.waiting, ticket)
 	return ticket
@@ -72,19 +80,32 @@ func (q *lanes) queue(l *lane) chan struct{} {
 func (q *lanes) leave() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for len(q.turn) > 0 {
-		l := q.turn[0]
-		q.turn = q.turn[1:]
+	for len(q.turn[0])+len(q.turn[1]) > 0 {
+		q.next = 1 - q.next
+		if len(q.turn[q.next]) == 0 {
+			continue
+		}
+		l := q.turn[q.next][0]
+		q.turn[q.next] = q.turn[q.next][1:]
 		if len(l.waiting) == 0 {
 			continue // they went away
 		}
 		ticket := l.waiting[0]
 		l.waiting = l.waiting[1:]
 		if len(l.waiting) > 0 {
-			q.turn = append(q.turn, l)
+			q.line(l)
 		}
 		close(ticket)
 		return
 	}
 	q.free++
+}
+
+// line puts l last among its like.
+func (q *lanes) line(l *lane) {
+	i := 1
+	if l.paid.Load() {
+		i = 0
+	}
+	q.turn[i] = append(q.turn[i], l)
 }

@@ -11,9 +11,12 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// maxAddresses bounds the memory of the limits. Who commands more addresses
-// than that resets them, and meets the bound on open offers.
+// maxAddresses bounds the memory of the limits, networks included. Who asks from
+// more networks than that resets them, and meets the bounds on all together.
 const maxAddresses = 1 << 14
+
+// networkShare is how many addresses' limits those of one network share.
+const networkShare = 16
 
 // clients tells who asks, and how often one may.
 type clients struct {
@@ -21,32 +24,59 @@ type clients struct {
 	burst int
 
 	mu      sync.Mutex
-	buckets lru[netip.Addr, *rate.Limiter]
+	buckets lru[netip.Prefix, *rate.Limiter]
 }
 
 func newClients(limit rate.Limit, burst int) *clients {
-	return &clients{limit: limit, burst: burst, buckets: newLRU[netip.Addr, *rate.Limiter](maxAddresses)}
+	return &clients{limit: limit, burst: burst, buckets: newLRU[netip.Prefix, *rate.Limiter](maxAddresses)}
 }
 
-// allow takes n tokens out of the bucket of addr, or says when they will be there.
+// allow takes n tokens out of the buckets of addr and of its network, or says
+// when they will be there.
 func (c *clients) allow(addr netip.Addr, n int) (wait time.Duration, ok bool) {
 	c.mu.Lock()
-	b, found := c.buckets.get(addr)
-	if !found {
-		b = rate.NewLimiter(c.limit, c.burst)
-		c.buckets.put(addr, b)
+	buckets := [2]*rate.Limiter{
+		c.bucket(netip.PrefixFrom(addr, addr.BitLen()), 1), c.bucket(network(addr), networkShare),
 	}
 	c.mu.Unlock()
 	now := time.Now()
-	r := b.ReserveN(now, n)
-	if !r.OK() {
-		return time.Minute, false
-	}
-	if wait = r.DelayFrom(now); wait > 0 {
-		r.CancelAt(now)
+	var taken [2]*rate.Reservation
+	for i, b := range buckets {
+		taken[i] = b.ReserveN(now, n)
+		if taken[i].OK() && taken[i].DelayFrom(now) == 0 {
+			continue
+		}
+		wait = time.Minute
+		if taken[i].OK() {
+			wait = taken[i].DelayFrom(now)
+		}
+		for _, r := range taken[:i+1] {
+			r.CancelAt(now)
+		}
 		return wait, false
 	}
 	return 0, true
+}
+
+// bucket is that of a network with so many times the limits of an address. The
+// caller holds mu.
+func (c *clients) bucket(of netip.Prefix, times int) *rate.Limiter {
+	b, found := c.buckets.get(of)
+	if !found {
+		b = rate.NewLimiter(c.limit*rate.Limit(times), c.burst*times)
+		c.buckets.put(of, b)
+	}
+	return b
+}
+
+// network is what one person can have all of for little money.
+func network(addr netip.Addr) netip.Prefix {
+	bits := 48
+	if addr.Is4() {
+		bits = 24
+	}
+	p, _ := addr.Prefix(bits)
+	return p
 }
 
 // address returns who sent r, for rate limits: the last address in

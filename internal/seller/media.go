@@ -35,31 +35,32 @@ func (s *Seller) serveSealed(w http.ResponseWriter, r *http.Request) error {
 	if t == nil {
 		return fmt.Errorf("sealed bytes %s: %w", q, htlcdash.ErrNotFound)
 	}
+	size := htlcdash.SealedLength(t.segments[q].Length)
+	etag := `"` + q.String() + `"`
+	served, err := s.allowSealed(r, size, etag)
+	if err != nil {
+		return err
+	}
+	defer served(w)
 	f, err := t.files.File(q)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	size := htlcdash.SealedLength(t.segments[q].Length)
-	served, err := s.allowSealed(r, size)
-	if err != nil {
-		return err
-	}
-	defer served(w)
 	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Cache-Control", cacheSealed)
-	h.Set("ETag", `"`+q.String()+`"`)
+	h.Set("ETag", etag)
 	patience(w, size)
 	defer cork(r)()
 	http.ServeContent(w, r, "", time.Time{}, f)
 	return nil
 }
 
-// allowSealed takes size bytes out of the ration of who sent r: of its
-// credential, or of its address. The caller calls served when it has answered,
-// which gives back what was not sent.
-func (s *Seller) allowSealed(r *http.Request, size int64) (served func(http.ResponseWriter), err error) {
+// allowSealed takes what r asks for, of size bytes, out of the ration of who
+// sent it: of its credential, or of its address. The caller calls served when
+// it has answered, which gives back to a credential what was not sent.
+func (s *Seller) allowSealed(r *http.Request, size int64, etag string) (served func(http.ResponseWriter), err error) {
 	if r.Method == http.MethodHead {
 		return func(http.ResponseWriter) {}, nil
 	}
@@ -68,7 +69,8 @@ func (s *Seller) allowSealed(r *http.Request, size int64) (served func(http.Resp
 		if s.strangerBytes == nil {
 			return func(http.ResponseWriter) {}, nil
 		}
-		if wait, ok := s.strangerBytes.allow(s.from(r), int((size+1023)>>10)); !ok {
+		first, last, _ := requestedRange(r, rangedFile{length: size, etag: etag})
+		if wait, ok := s.strangerBytes.allow(s.from(r), int((max(1, last-first+1)+1023)>>10)); !ok {
 			return nil, errLimited{wait}
 		}
 		return func(http.ResponseWriter) {}, nil

@@ -28,6 +28,9 @@ func (s *Seller) serveOffers(w http.ResponseWriter, r *http.Request) error {
 	if wait, ok := s.clients.allow(s.from(r), len(req.Sealed)); !ok {
 		return errLimited{wait}
 	}
+	if err := v.asked(len(req.Sealed)); err != nil {
+		return err
+	}
 	offers, err := s.offer(r.Context(), v, req)
 	if err != nil {
 		return err

@@ -166,12 +166,15 @@ func (s *Seller) challenge(r *http.Request, t *sealedTitle, seg htlcdash.Segment
 func (s *Seller) invoice(ctx context.Context, t *sealedTitle, seg htlcdash.Segment) (lightning.Invoice, error) {
 	ctx, cancel := context.WithTimeout(ctx, nodeTimeout)
 	defer cancel()
+	if err := s.register.room(s.strangers); err != nil {
+		return lightning.Invoice{}, err // no work for what cannot be asked for
+	}
 	_, done, err := s.open(ctx, t, seg)
 	if err != nil {
 		return lightning.Invoice{}, err
 	}
 	done()
-	inv, err := s.paywall.Invoice(ctx, s.plainPrice(seg))
+	inv, err := s.paywall.Invoice(ctx, seg.Sealed, s.plainPrice(seg))
 	if err == nil {
 		s.register.booked([]ledger.Sale{saleOf(seg, inv.Hash, exchange.SchemePrepaid, inv.Amount)})
 	}

@@ -45,9 +45,14 @@ func (s *Seller) serveProofs(w http.ResponseWriter, r *http.Request) error {
 	if t == nil {
 		return fmt.Errorf("title %s: %w", req.Title, htlcdash.ErrNotFound)
 	}
+	if !v.fresh(req.Nonce) {
+		return fmt.Errorf("nonce was used before: %w", htlcdash.ErrFormat)
+	}
 	if err := v.proved(len(req.Sales)); err != nil {
 		return err
 	}
+	made := 0
+	defer func() { _ = v.proved(made - len(req.Sales)) }()
 	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Cache-Control", "no-store")
@@ -60,6 +65,7 @@ func (s *Seller) serveProofs(w http.ResponseWriter, r *http.Request) error {
 			h.Del("Content-Length")
 			return err
 		}
+		made++ // or it failed, once in a request
 		if err == nil {
 			err = exchange.WriteProofs(w, [][]byte{pf})
 		}
@@ -97,6 +103,9 @@ func (s *Seller) serveKeys(w http.ResponseWriter, r *http.Request) error {
 	}
 	req, err := exchange.ParseKeyRequest(body)
 	if err != nil {
+		return err
+	}
+	if err := v.asked(len(req.Sales)); err != nil {
 		return err
 	}
 	t := s.shelf.Load().byID[req.Title]
@@ -141,7 +150,7 @@ func (s *Seller) soldKey(ctx context.Context, v *guest, t *sealedTitle, id excha
 
 // guestOf reads the body of r and lets in who sent it.
 func (s *Seller) guestOf(w http.ResponseWriter, r *http.Request, limit int64, admit admission) (*guest, []byte, error) {
-	if _, err := presented(r); err != nil {
+	if _, err := s.guard.presented(r); err != nil {
 		return nil, nil, err // before a byte of the body is read
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))

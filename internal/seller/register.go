@@ -20,8 +20,8 @@ var errBusy = errors.New("too many open offers")
 // that there are never more than a number of them, of one guest and of all.
 type register struct {
 	node  exchange.Invoicer
-	limit int           // of open invoices
-	calls chan struct{} // holds one token for each call that the node works on
+	limit int    // of open invoices
+	calls *lanes // to the node
 
 	mu      sync.Mutex
 	open    map[lightning.Hash]openOffer
@@ -46,7 +46,7 @@ type counter struct {
 func (r *register) counter(owner *guest) counter { return counter{r, owner} }
 
 func newRegister(node exchange.Invoicer, limit, calls int) *register {
-	return &register{node: node, limit: limit, calls: make(chan struct{}, calls), open: map[lightning.Hash]openOffer{}}
+	return &register{node: node, limit: limit, calls: &lanes{free: calls, most: limit}, open: map[lightning.Hash]openOffer{}}
 }
 
 // Invoice returns the open invoice of p, or asks the node for one. The error
@@ -59,26 +59,26 @@ func (c counter) Invoice(ctx context.Context, p lightning.Preimage, t lightning.
 	if err := r.reserve(c.owner); err != nil {
 		return lightning.Invoice{}, err
 	}
-	inv, err := r.ask(ctx, p, t)
+	inv, err := r.ask(ctx, c.owner, p, t)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pending--
 	if _, ok := r.open[hash]; ok || err != nil { // another request was as quick
-		c.owner.closed()
+		c.owner.offered(-1)
 		return inv, err
 	}
 	r.open[hash] = openOffer{invoice: inv, owner: c.owner}
 	return inv, nil
 }
 
-func (r *register) ask(ctx context.Context, p lightning.Preimage, t lightning.Terms) (lightning.Invoice, error) {
-	select {
-	case r.calls <- struct{}{}:
-		defer func() { <-r.calls }()
-		return r.node.Invoice(ctx, p, t)
-	case <-ctx.Done():
-		return lightning.Invoice{}, context.Cause(ctx)
+// ask has the node make an invoice, in turn with those for other guests.
+func (r *register) ask(ctx context.Context, owner *guest, p lightning.Preimage, t lightning.Terms) (lightning.Invoice, error) {
+	leave, err := r.calls.enter(ctx, &owner.desk)
+	if err != nil {
+		return lightning.Invoice{}, err
 	}
+	defer leave()
+	return r.node.Invoice(ctx, p, t)
 }
 
 func (r *register) find(h lightning.Hash, amount lightning.Msat) (lightning.Invoice, bool) {
@@ -91,16 +91,34 @@ func (r *register) find(h lightning.Hash, amount lightning.Msat) (lightning.Invo
 func (r *register) reserve(owner *guest) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.open)+r.pending >= r.limit || owner.full() {
+	err := r.fits(owner)
+	if err == nil {
+		owner.offered(1)
+		r.pending++
+	}
+	return err
+}
+
+// room tells owner whether there would be an invoice, without making one.
+func (r *register) room(owner *guest) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.fits(owner)
+}
+
+// fits looks for room for one more invoice, also among those that expired. The
+// caller holds mu.
+func (r *register) fits(owner *guest) error {
+	free := func() int { return r.limit - len(r.open) - r.pending }
+	if free() <= 0 || owner.full(free()) {
 		r.sweep()
 	}
-	if len(r.open)+r.pending >= r.limit {
+	switch {
+	case free() <= 0:
 		return fmt.Errorf("%d: %w", r.limit, errBusy)
+	case owner.full(free()):
+		return fmt.Errorf("as many as one credential may have now: %w", errBusy)
 	}
-	if !owner.offered() {
-		return fmt.Errorf("%d for one credential: %w", owner.rations.OpenOffers, errBusy)
-	}
-	r.pending++
 	return nil
 }
 
@@ -114,7 +132,7 @@ func (r *register) sweep() {
 	for h, o := range r.open {
 		if o.invoice.Expired(now) {
 			delete(r.open, h)
-			o.owner.closed()
+			o.owner.offered(-1)
 		}
 	}
 }
@@ -145,7 +163,7 @@ func (r *register) close(h lightning.Hash) {
 	defer r.mu.Unlock()
 	if o, ok := r.open[h]; ok {
 		delete(r.open, h)
-		o.owner.closed()
+		o.owner.offered(-1)
 	}
 }
 

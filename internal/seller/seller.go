@@ -66,10 +66,13 @@ const (
 // ask for.
 type Config struct {
 	Titles []string        // folders of titles, or folders that hold such; required unless there are Files
-	Payee  lightning.Payee // required
-	Secret exchange.Secret // required; a new one makes open credentials worthless
-	Proofs []proof.System  // in which offers are proved; empty: none are, and few viewers buy
-	Books  *ledger.Ledger  // required; the caller closes it
+	Payee  lightning.Payee // makes the invoices; required
+	// Receipts are the payees whose receipts are income, each with a numbering of
+	// its own. nil: Payee, which is a node.
+	Receipts map[ledger.Source]lightning.Payee
+	Secret   exchange.Secret // required; a new one makes open credentials worthless
+	Proofs   []proof.System  // in which offers are proved; empty: none are, and few viewers buy
+	Books    *ledger.Ledger  // required; the caller closes it
 
 	// Files is a folder whose files are sold by the chunk, whoever published
 	// them; empty: none. FilePrice is that of a MiB.
@@ -195,7 +198,8 @@ func New(ctx context.Context, c Config) (*Seller, error) {
 	if n := cmp.Or(c.StrangerBytes, strangersBytes) >> 10; n >= 0 {
 		s.strangerBytes = newClients(rate.Limit(float64(n)/3600), int(max(n, 1)))
 	}
-	s.books = newBooks(c.Books, c.Payee, s.register, s.worth, c.Log)
+	s.books = newBooks(c.Books, s.register, c.Log)
+	s.books.worth, s.books.noted = s.worth, s.noted
 	if err := s.books.load(ctx); err != nil {
 		return nil, fmt.Errorf("read the books: %w", err)
 	}
@@ -256,7 +260,9 @@ func (s *Seller) Serve(ctx context.Context, public, operator net.Listener) error
 	defer cancel(nil)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() { s.books.follow(ctx) })
+	for from, payee := range s.receipts() {
+		wg.Go(func() { s.books.follow(ctx, from, payee) })
+	}
 	wg.Go(func() { s.books.forget(ctx, s.till.Life) })
 	wg.Go(func() { s.guard.forget(ctx) })
 	serve := func(l net.Listener, h http.Handler) {

@@ -382,7 +382,7 @@ func TestBooksFollowAcrossRestarts(t *testing.T) {
 	if report.Earned != 1500 || fmt.Sprint(report.Titles[0].Representations[2].Sold) != "[1 1 1 0 0]" {
 		t.Errorf("earned %v, sold %v", report.Earned, report.Titles[0].Representations[2].Sold)
 	}
-	if n, err := s.books.LastReceipt(t.Context()); err != nil || n != 3 {
+	if n, err := s.books.LastReceipt(t.Context(), ledger.FromNode); err != nil || n != 3 {
 		t.Errorf("last receipt %d, %v", n, err)
 	}
 }

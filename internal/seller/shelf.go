@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"htlcdash"
 	"htlcdash/internal/title"
@@ -25,6 +27,7 @@ type shelf struct {
 	byName map[string]*sealedTitle
 	byID   map[htlcdash.TitleID]*sealedTitle
 	sealed map[htlcdash.Root]*sealedTitle // a title that has the sealed bytes
+	list   func() json.RawMessage         // of the titles, for strangers: made once
 }
 
 // A sealedTitle is one title on sale.
@@ -65,6 +68,7 @@ func load(ctx context.Context, folders []string, prepaid func(name string) bool,
 		byID:   map[htlcdash.TitleID]*sealedTitle{},
 		sealed: map[htlcdash.Root]*sealedTitle{},
 	}
+	s.list = sync.OnceValue(func() json.RawMessage { return listed(s) })
 	var failures []error
 	for _, folder := range folders {
 		dirs, err := titleDirs(folder)

@@ -5,11 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,7 +40,6 @@ type Charge struct {
 
 const (
 	guardName = "htlcdash-guard"
-	maxFrame  = 4 << 20 // bytes; lnd's own limit for a message
 
 	// certainAfter is when lnd must have begun a payment that it was let do,
 	// so that what it says of the hash holds for it.
@@ -168,8 +165,8 @@ func (g *guard) run(ctx context.Context, ready func()) error {
 	ready()
 	background.Go(func() { g.sweep(ctx) })
 	for {
-		m, err := receive(ctx, conn)
-		if err != nil {
+		var m intercepted
+		if err := receive(ctx, conn, &m); err != nil {
 			return err
 		}
 		if err := answerTo(ctx, conn, m.MessageID, g.judge(ctx, m)); err != nil {
@@ -182,53 +179,24 @@ func (g *guard) run(ctx context.Context, ready func()) error {
 }
 
 func (g *guard) register(ctx context.Context) (*websocket.Conn, error) {
-	rest := g.node.rest
-	target := *rest.base
-	target.Scheme = strings.Replace(target.Scheme, "http", "ws", 1)
-	target.Path, target.RawQuery = "/v1/middleware", "method=POST"
-	header := make(http.Header)
-	rest.authorize(header)
-	conn, _, err := websocket.Dial(ctx, target.String(), &websocket.DialOptions{HTTPClient: rest.http, HTTPHeader: header})
+	conn, err := g.node.rest.socket(ctx, "/v1/middleware")
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, err
 	}
-	conn.SetReadLimit(maxFrame)
 	err = send(ctx, conn, map[string]any{"register": map[string]any{
 		"middleware_name": guardName, "custom_macaroon_caveat_name": caveatName,
 	}})
 	if err != nil {
 		return nil, err
 	}
-	m, err := receive(ctx, conn)
-	if err != nil {
+	var m intercepted
+	if err := receive(ctx, conn, &m); err != nil {
 		return nil, err
 	}
 	if !m.Complete {
 		return nil, errors.New("lnd does not confirm the middleware")
 	}
 	return conn, nil
-}
-
-func send(ctx context.Context, conn *websocket.Conn, v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	if err := conn.Write(ctx, websocket.MessageText, b); err != nil {
-		return unavailable(err)
-	}
-	return nil
-}
-
-func receive(ctx context.Context, conn *websocket.Conn) (m intercepted, err error) {
-	_, b, err := conn.Read(ctx)
-	if ctx.Err() != nil {
-		return m, context.Cause(ctx)
-	}
-	if err != nil {
-		return m, unavailable(err)
-	}
-	return m, readMessage(b, &m)
 }
 
 // answerTo lets the call with message id go on, or ends it with an error.

@@ -7,6 +7,7 @@
 //	Invoice  POST /v1/invoices            with our preimage
 //	Receipts GET  /v1/invoices/subscribe?settle_index=
 //	Guard    WSS  /v1/middleware          budget of a macaroon, enforced
+//	Till     WSS  /v2/router/htlcinterceptor  invoices of our own, settled by us
 //
 // What lnd says is believed, for it is our own node. Its answers are bounded
 // in size all the same. Interfaces and paths follow lnd v0.21
@@ -129,6 +130,22 @@ type Info struct {
 	GraphSynced bool // with the channels of others; never for a node without peers
 	BlockHeight uint32
 	URIs        []string // id@host:port, as the node announces itself
+	KeepsFinal  bool     // it stores what became of incoming HTLCs (store-final-htlc-resolutions)
+}
+
+// Configured asks which value one of lnd's own options has, such as
+// "requireinterceptor". The macaroon must allow /lnrpc.Lightning/GetDebugInfo,
+// which the admin's does. The error matches [lightning.ErrUnavailable] if there
+// is no answer; ok is false if lnd has no such option.
+func (n *Node) Configured(ctx context.Context, option string) (value string, ok bool, err error) {
+	var r struct {
+		Config map[string]string `json:"config"`
+	}
+	if err := n.rest.get(ctx, "/v1/getdebuginfo", &r); err != nil {
+		return "", false, fmt.Errorf("ask the node for its configuration: %w", err)
+	}
+	value, ok = r.Config[option]
+	return value, ok, nil
 }
 
 // Info asks the node about itself. It is the call to test a connection with.
@@ -141,6 +158,7 @@ func (n *Node) Info(ctx context.Context) (Info, error) {
 		SyncedToGraph bool             `json:"synced_to_graph"`
 		BlockHeight   uint32           `json:"block_height"`
 		URIs          []string         `json:"uris"`
+		KeepsFinal    bool             `json:"store_final_htlc_resolutions"`
 		Chains        []struct {
 			Network lightning.Network `json:"network"`
 		} `json:"chains"`
@@ -153,6 +171,6 @@ func (n *Node) Info(ctx context.Context) (Info, error) {
 	}
 	return Info{
 		ID: r.ID, Alias: r.Alias, Version: r.Version, Network: r.Chains[0].Network,
-		Synced: r.SyncedToChain, GraphSynced: r.SyncedToGraph, BlockHeight: r.BlockHeight, URIs: r.URIs,
+		Synced: r.SyncedToChain, GraphSynced: r.SyncedToGraph, BlockHeight: r.BlockHeight, URIs: r.URIs, KeepsFinal: r.KeepsFinal,
 	}, nil
 }

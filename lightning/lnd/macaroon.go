@@ -120,6 +120,14 @@ var SellingRights = []Right{
 	"/invoicesrpc.Invoices/CancelInvoice",
 }
 
+// TillRights are what a provider with a [Till] needs and no more. It can take
+// and refuse payments that the node forwards, but not spend.
+var TillRights = append(slices.Clone(SellingRights),
+	"/lnrpc.Lightning/LookupHtlcResolution",
+	"/routerrpc.Router/HtlcInterceptor",
+	"/routerrpc.Router/SubscribeHtlcEvents",
+)
+
 // SpendingRights are calls by which money or power leaves the node. A macaroon
 // of ours that allows one beyond what it needs is too strong.
 var SpendingRights = []Right{

@@ -19,6 +19,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coder/websocket"
+
 	"htlcdash/lightning"
 )
 
@@ -26,6 +28,7 @@ const (
 	maxAnswer = 32 << 20 // bytes of one answer; a page of invoices is the largest
 	maxLine   = 4 << 20  // bytes of one message of a stream
 	maxFault  = 64 << 10 // bytes of an error's body
+	maxFrame  = 4 << 20  // bytes of one message of a socket, as lnd has it
 
 	dialTimeout = 5 * time.Second
 	// callTimeout bounds a call that does not wait for the network.
@@ -226,6 +229,43 @@ func readMessage(b []byte, out any) error {
 		return unavailable(errors.New("a message is not what lnd sends"))
 	}
 	return nil
+}
+
+// socket opens a call in which both sides talk: lnd has them as websockets.
+func (c *client) socket(ctx context.Context, path string) (*websocket.Conn, error) {
+	target := *c.base
+	target.Scheme = strings.Replace(target.Scheme, "http", "ws", 1)
+	target.Path, target.RawQuery = path, "method=POST"
+	header := make(http.Header)
+	c.authorize(header)
+	conn, _, err := websocket.Dial(ctx, target.String(), &websocket.DialOptions{HTTPClient: c.http, HTTPHeader: header})
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	conn.SetReadLimit(maxFrame)
+	return conn, nil
+}
+
+func send(ctx context.Context, conn *websocket.Conn, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if err := conn.Write(ctx, websocket.MessageText, b); err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
+func receive(ctx context.Context, conn *websocket.Conn, out any) error {
+	_, b, err := conn.Read(ctx)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return unavailable(err)
+	}
+	return readMessage(b, out)
 }
 
 // finish reads to the end, which must be near, so that the connection can be

@@ -33,6 +33,9 @@ type Seller interface {
 type Pair struct {
 	Payer Buyer
 	Payee Seller
+	// Forgetful says that Payee does not remember its invoices: one that is asked
+	// for again is another, for the same hash.
+	Forgetful bool
 
 	// Far is a payee with no channel to Payer. A node between them forwards
 	// and takes at least one msat and at most 100 sat for it.
@@ -350,6 +353,14 @@ func unknownHash(r *run) {
 
 func invoiceAgain(r *run) {
 	preimage, inv := r.invoice(lightning.Terms{Amount: price})
+	if r.Forgetful {
+		again, err := r.Payee.Invoice(r.ctx, preimage, lightning.Terms{Amount: price})
+		r.must(err)
+		if again.Hash != inv.Hash || again.Amount != price {
+			r.Errorf("got %+v, want one for %v", again, inv.Hash)
+		}
+		return
+	}
 	again, err := r.Payee.Invoice(r.ctx, preimage, lightning.Terms{Amount: price, Memo: "other words"})
 	r.must(err)
 	if again != inv {

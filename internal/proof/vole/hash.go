@@ -12,7 +12,7 @@ const (
 	domainFirst  = "htlcdash/vole/v1/first"
 	domainSecond = "htlcdash/vole/v1/second"
 	domainBind   = "htlcdash/vole/v1/bind"
-	domainLast   = "htlcdash/vole/v1/last"
+	domainLast   = "htlcdash/vole/v1/end"
 	domainKey    = "htlcdash/vole/v1/hash-key"
 )
 

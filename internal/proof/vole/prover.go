@@ -65,42 +65,62 @@ type answer struct {
 // answer proves st by the commitment, which is then used up. That st holds of w
 // is the caller's duty: else the proof is of nothing.
 func (c *commitment) answer(st proof.Statement, w [32]byte, context []byte) answer {
-	sh, d, cir := c.sh, c.desk, c.sh.circuit
-	copy(d.bits, appendWords(nil, w))
-	copy(d.bits[cir.committed():], publicWordsOf(st))
-	cir.eval(d.bits)
+	second := c.mask(st, w, context)
+	drawWeights(c.sh.kernel, second, c.desk.weight)
+	return c.finish(second, c.desk.prove(c.sh.kernel, c.sh.circuit, c.u))
+}
 
-	digest := c.message[len(c.message)-digestLen:]
-	masked := c.message[len(c.message):][:4*cir.witness]
-	for i, b := range d.bits[:cir.witness] {
-		binary.LittleEndian.PutUint32(masked[4*i:], b)
+// mask evaluates the circuit, adds the masked witness to the message, and draws
+// the second challenge.
+func (c *commitment) mask(st proof.Statement, w [32]byte, context []byte) [32]byte {
+	cir, bits := c.sh.circuit, c.desk.bits
+	copy(bits, appendWords(nil, w))
+	copy(bits[cir.committed():], publicWordsOf(st))
+	cir.eval(bits)
+	n := len(c.message)
+	for _, b := range bits[:cir.witness] {
+		c.message = binary.LittleEndian.AppendUint32(c.message, b)
 	}
+	masked := c.message[n:]
 	subtle.XORBytes(masked, masked, c.u)
-	second := secondChallenge(c.first, digest, c.digests, st, context, masked)
-	drawWeights(sh.kernel, second, d.weight)
-	a := d.prove(sh.kernel, cir, c.u)
+	return secondChallenge(c.first, c.message[n-digestLen:n], c.digests, st, context, masked)
+}
 
-	c.message = append(c.message, masked...)
+// finish adds the coefficients to the message. The secrets that are left are the
+// seeds.
+func (c *commitment) finish(second [32]byte, a [3]elem) answer {
 	c.message = a[2].appendTo(a[1].appendTo(c.message))
-	clear(d.bits)
-	sh.desks.Put(d)
+	clear(c.desk.bits)
+	c.sh.desks.Put(c.desk)
 	c.desk, c.u = nil, nil
 	return answer{c, bind(second, a)}
 }
 
 // prove appends the whole proof.
 func (c *commitment) prove(dst []byte, st proof.Statement, w [32]byte, context []byte) []byte {
-	a := c.answer(st, w, context)
-	var counter [counterLen]byte
-	last := lastChallenge(a.bound, counter[:])
-	for n := uint32(1); !c.sh.rare(last); n++ {
-		binary.LittleEndian.PutUint32(counter[:], n)
-		last = lastChallenge(a.bound, counter[:])
-	}
+	return c.answer(st, w, context).complete(dst)
+}
+
+// complete appends the message, and the answer to the challenge that it leads
+// to.
+func (a answer) complete(dst []byte) []byte {
+	last, counter := a.sh.grind(a.bound)
 	dst = append(dst, a.message...)
-	dst = a.open(dst, c.sh.hidden(last[:]))
+	dst = a.open(dst, a.sh.hidden(last[:]))
 	dst = append(dst, last[:]...)
 	return append(dst, counter[:]...)
+}
+
+// grind looks for a rare challenge. There is one: that all of 2^24 counters fail
+// has a probability of e^-4096 or less.
+func (sh *shape) grind(bound [32]byte) (last [challengeLen]byte, counter [counterLen]byte) {
+	for n := range 1 << (8 * counterLen) {
+		counter = [counterLen]byte{byte(n), byte(n >> 8), byte(n >> 16)}
+		if last = lastChallenge(bound, counter); sh.rare(last) {
+			return last, counter
+		}
+	}
+	panic("vole: no challenge is rare")
 }
 
 // open appends the answer to the last challenge.

@@ -1,14 +1,16 @@
 package vole
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"sync"
 
 	"htlcdash/internal/proof"
 )
 
-// parameters of a system: trees of 2^depth leaves, depth 4, 6 or 8, at most 128
-// bits of Delta in all, and the bits by which each try at a challenge is dearer.
+// parameters of a system: trees of 2^depth leaves, depth 4, 6, 8 or 10, at most
+// 128 bits of Delta in all, and the zeros in which a challenge must end, at most
+// 16, which make each try dearer.
 type parameters struct{ trees, depth, grind int }
 
 // columns is the number of bits of Delta.
@@ -39,7 +41,7 @@ func (h hiddenLeaves) bit(column int) bool {
 
 // rare reports whether a challenge ends in as many zeros as it must.
 func (p parameters) rare(challenge [challengeLen]byte) bool {
-	return challenge[challengeLen-1]&(1<<p.grind-1) == 0
+	return binary.LittleEndian.Uint16(challenge[challengeLen-2:])&(1<<p.grind-1) == 0
 }
 
 const (
@@ -48,7 +50,7 @@ const (
 	digestLen    = 18 // of a column: 128 + 16 bits
 	elemLen      = 16
 	challengeLen = 32
-	counterLen   = 4
+	counterLen   = 3
 )
 
 // A shape is all that systems and kinds differ in.
@@ -178,7 +180,10 @@ func bind(second [32]byte, a [3]elem) [32]byte {
 	return hash(domainBind, second[:], a[0].appendTo(nil), a[1].appendTo(nil), a[2].appendTo(nil))
 }
 
-// lastChallenge is Delta, if it is rare.
-func lastChallenge(bound [32]byte, counter []byte) [challengeLen]byte {
-	return hash(domainLast, bound[:], counter)
+// lastChallenge is Delta, if it is rare. With its counter it is one block of
+// SHA-256.
+func lastChallenge(bound [32]byte, counter [counterLen]byte) [challengeLen]byte {
+	b := append(make([]byte, 0, 64), domainLast...)
+	b = append(b, bound[:]...)
+	return sha256.Sum256(append(b, counter[:]...))
 }

@@ -26,7 +26,7 @@ type tree struct {
 const (
 	nodeLen  = 16
 	comLen   = 2 * nodeLen
-	maxDepth = 8 // of k
+	maxDepth = 10 // of k
 	slack    = 8 // nodes that a kernel may read or write beyond those that it is given
 )
 

@@ -40,7 +40,7 @@ func (sh *shape) verify(st proof.Statement, context, p []byte) error {
 	}
 	openings := p[sh.messageLen():][:sh.openingsLen()]
 	end := p[sh.messageLen()+sh.openingsLen():]
-	last, counter := [challengeLen]byte(end), end[challengeLen:]
+	last, counter := [challengeLen]byte(end), [counterLen]byte(end[challengeLen:])
 	if !sh.rare(last) {
 		return refused("the challenge is not rare")
 	}

@@ -42,22 +42,24 @@ import (
 const version = 1
 
 // The systems. A forger that tries the last challenge Q times is believed with a
-// probability of at most Q*3*2^-(tau*k+grind), plus 2^-128 for each try at an
-// earlier one (spec/06, section 8): that is Q*2^-80.4 and Q*2^-128.4. The fast
-// ones have proofs of twice the length.
+// probability of at most Q * 3 * 2^-(trees*depth + grind), plus at most 2^-127 for
+// each try at an earlier challenge (spec/06, section 8): that is Q * 2^-80.4 and
+// Q * 2^-128.4. The small one has the shortest proofs, the fast ones take the
+// least time.
 //
 // 80 bits are enough only where the context holds a fresh nonce of the verifier
-// and the answer is awaited: else a forger has years.
+// and the verifier soon stops waiting: else a forger has years.
 var (
-	Bits80      = newSystem(1, "vole-80", parameters{trees: 10, depth: 8, grind: 2})
-	Bits80Fast  = newSystem(2, "vole-80-fast", parameters{trees: 20, depth: 4, grind: 2})
-	Bits128     = newSystem(3, "vole-128", parameters{trees: 16, depth: 8, grind: 2})
-	Bits128Fast = newSystem(4, "vole-128-fast", parameters{trees: 32, depth: 4, grind: 2})
+	Bits80      = newSystem(1, "vole-80", parameters{trees: 9, depth: 8, grind: 10})
+	Bits80Small = newSystem(2, "vole-80-small", parameters{trees: 7, depth: 10, grind: 12})
+	Bits80Fast  = newSystem(3, "vole-80-fast", parameters{trees: 18, depth: 4, grind: 10})
+	Bits128     = newSystem(4, "vole-128", parameters{trees: 15, depth: 8, grind: 10})
+	Bits128Fast = newSystem(5, "vole-128-fast", parameters{trees: 30, depth: 4, grind: 10})
 )
 
 // Bits40 asks the verifier for the last challenge. A forger is believed with a
 // probability of 3*2^-40 = 2^-38.4 for each attempt that the verifier sees fail.
-var Bits40 = newInteractive(5, "vole-40i", parameters{trees: 5, depth: 8})
+var Bits40 = newInteractive(6, "vole-40i", parameters{trees: 5, depth: 8})
 
 // ErrUsed means that a session was answered before. A second answer would show
 // the witness.

@@ -6,23 +6,23 @@ import (
 	"htlcdash/internal/proof"
 )
 
-// batch is how many repetitions a machine runs at once: as many as a machine
-// word has bits.
+// batch is how many rounds a machine plays at once: as many as a word of the
+// processor has bits.
 const batch = 64
 
 // inputBits are those of a witness, 32 bytes.
 const inputBits = 8 * inputSize
 
-// A bit is one bit of a computation in all repetitions of a batch, shared among
-// three parties: bit t of x0 is what the first party holds of it in the t-th
-// repetition. A verifier sees two parties; its x2 means nothing.
+// A bit is one bit of a computation in all rounds of a batch, shared among three
+// parties: bit t of x0 is what the first party holds of it in the t-th round. A
+// verifier sees two parties; its x2 means nothing.
 type bit struct{ x0, x1, x2 uint64 }
 
 func (x bit) xor(y bit) bit { return bit{x.x0 ^ y.x0, x.x1 ^ y.x1, x.x2 ^ y.x2} }
 
-// A machine plays a batch of repetitions side by side. In a prover's machine
-// the three parties are 0, 1 and 2. In a verifier's they are those that the
-// challenge opens, e and e+1, in each repetition others.
+// A machine plays a batch of rounds side by side. In a prover's machine the three
+// parties are 0, 1 and 2. In a verifier's they are those that the challenge
+// opens, e and e+1, in each round others.
 //
 // What it does depends on public things only, never on the bits of the witness:
 // it neither branches on them nor looks anything up by them.
@@ -153,7 +153,7 @@ func swap(x, y uint64, width int, mask uint64) (uint64, uint64) {
 	return x ^ d<<width, y ^ d
 }
 
-// toLanes turns rows of bytes, one for each repetition, into words, one for each
+// toLanes turns rows of bytes, one for each round, into words, one for each
 // bit. It wants whole blocks: rows of a multiple of 8 bytes.
 func toLanes(lanes []uint64, rows [][]byte) {
 	for at := 0; at < len(lanes); at += 64 {

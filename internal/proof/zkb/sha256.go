@@ -5,7 +5,7 @@ import (
 	"math/bits"
 )
 
-// A word is a word of SHA-256 in all repetitions of a batch: either public and
+// A word is a word of SHA-256 in all rounds of a batch: either public and
 // the same in each of them, or shared among the parties. What is computed from
 // public words alone, or by and with one, needs no gate, so that the constants
 // of SHA-256 and of the padding cost nothing where they meet each other.

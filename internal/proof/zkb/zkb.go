@@ -9,12 +9,12 @@
 // SHA-256 of it together. Each step of a party needs only what it holds itself
 // and what its right neighbour holds:
 //
-//	       w  =  x0  +  x1  +  x2          x0, x1 are random
-//	              |      |      |
-//	  tape 0 -> party  party  party <- tape 2     a tape of random bits each,
-//	              0  <-  1  <-  2  <- (0)         grown from a seed
-//	              |      |      |
-//	SHA256(w) =  y0  +  y1  +  y2
+//	        w  =  x0     +     x1     +     x2       x0, x1 are random
+//	               |           |            |
+//	            party 0 <-- party 1 <-- party 2 <-- (party 0)
+//	            tape 0      tape 1      tape 2       random bits, grown from a seed
+//	               |           |            |
+//	SHA256(w)  =  y0     +     y1     +     y2
 //
 // An xor each party does alone. Of x AND y party i gets the share
 //
@@ -30,7 +30,8 @@
 // cheated somewhere, in a step that one of the three choices of e shows; so it
 // passes at most two times in three. After n repetitions that is (2/3)^n: 137
 // make 80 bits, 219 make 128. All repetitions run at once, and e comes from a
-// hash of all commitments (Fiat-Shamir), so nobody needs to ask.
+// hash of all commitments (Fiat-Shamir), so nobody needs to ask. The code calls a
+// repetition a round.
 //
 // What must not be forgotten is that the three output shares add up to the
 // digest that was claimed, with the shares of the opened parties as the
@@ -51,7 +52,7 @@ import (
 	"htlcdash/internal/proof"
 )
 
-// system is ZKB++ with a number of repetitions, here called rounds.
+// system is ZKB++ with a number of rounds.
 type system struct {
 	name   string
 	rounds int
@@ -154,7 +155,8 @@ func (s shape) opening(rounds []byte, t int) (o opening) {
 	return o
 }
 
-// Prove implements [proof.System]. It reads 64 bytes of rand.
+// Prove implements [proof.System]. It reads 64 bytes of rand. Its time and memory
+// access do not depend on w; machine says why.
 func (s system) Prove(dst []byte, rand io.Reader, st proof.Statement, w [32]byte, context []byte) ([]byte, error) {
 	if !st.Holds(w) {
 		return nil, proof.ErrFalse
