@@ -317,7 +317,7 @@ func (b *Buyer) buyTokens(ctx context.Context, p *peer, t *title, order *tokenOr
 	if err := p.expose(ctx, o.Price, b.c.TokenPrice, b.c.Patience); err != nil {
 		return lightning.Preimage{}, err
 	}
-	f, mine, err := b.begin(ctx, seg, q, nil)
+	f, mine, err := b.begin(ctx, seg, q, nil, o.Price)
 	if !mine {
 		p.proved(o.Price)
 	}
