@@ -263,25 +263,25 @@ func (s *stall) lockedIn(ctx context.Context, n int) error {
 }
 
 // settle takes all payments at once. One that is in the channel may not have
-// come to its invoice yet.
+// come to its invoice yet: then the node is asked again, for a minute.
 func (s *stall) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(batch)
 	for _, p := range s.keys {
 		group.Go(func() error {
-			err := s.nodes[provider].Settle(ctx, p)
-			for range 100 {
+			for {
+				err := s.nodes[provider].Settle(ctx, p)
 				if err == nil {
-					break
+					return nil
 				}
 				select {
-				case <-time.After(5 * time.Millisecond):
+				case <-time.After(10 * time.Millisecond):
 				case <-ctx.Done():
-					return ctx.Err()
+					return err
 				}
-				err = s.nodes[provider].Settle(ctx, p)
 			}
-			return err
 		})
 	}
 	return group.Wait()
