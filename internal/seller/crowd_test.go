@@ -349,6 +349,24 @@ func TestStrangersRangesCountAsTheyAre(t *testing.T) {
 	}
 }
 
+// What strangers do not get is kept free for who has paid.
+func TestWorkersKeptForWhoPaid(t *testing.T) {
+	q := seller.KeptLanes(2, 1)
+	stranger := new(seller.Lane)
+	leave := must(q.Enter(t.Context(), stranger))
+	waits := make(chan func())
+	go func() { waits <- must(q.Enter(t.Context(), stranger)) }()
+	for q.Waiting(stranger) == 0 {
+		runtime.Gosched()
+	}
+	must(q.Enter(t.Context(), seller.PaidLane()))() // comes and goes
+	if q.Waiting(stranger) != 1 {
+		t.Error("a stranger got the worker that is kept")
+	}
+	leave()
+	(<-waits)()
+}
+
 // Who has paid is served by turns with those who have not, however many
 // credentials those show.
 func TestWhoPaidHasEverySecondTurn(t *testing.T) {
@@ -357,7 +375,7 @@ func TestWhoPaidHasEverySecondTurn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	served := make(chan string)
+	served := make(chan string, 51)
 	wait := func(name string, l *seller.Lane) {
 		go func() {
 			leave, err := q.Enter(t.Context(), l)
