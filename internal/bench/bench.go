@@ -8,6 +8,7 @@
 //	bytes    sealed bytes are served about as fast as by nginx
 //	publish  sealing costs what its ciphers and hashes cost
 //	proofs   a proof that a key opens its segment takes milliseconds
+//	crowd    strangers and the greedy cost little, and do not delay who pays
 //	memory   neither side's memory grows with films or viewers
 //
 // It needs a checkout: it runs the program itself, the private network, a
@@ -64,6 +65,7 @@ func All() []Measurement {
 			"ffmpeg": "ffmpeg", "openssl": "openssl",
 		}, false},
 		{"proofs", "proofs that a preimage opens a segment", proofs, nil, false},
+		{"crowd", "a viewer amid strangers and greedy ones", crowdAt, nil, true},
 		{"memory", "memory of both sides", memory, map[string]string{
 			"ffmpeg": "ffmpeg", "chromium": "chromium", "node": "nodejs",
 		}, true},

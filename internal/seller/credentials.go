@@ -114,6 +114,8 @@ func (s *Seller) issue(ctx context.Context, request []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, nodeTimeout)
+	defer cancel()
 	leave, err := s.provers.enter(ctx, &s.strangers.lane)
 	if err != nil {
 		return nil, err

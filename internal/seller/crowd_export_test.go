@@ -9,3 +9,6 @@ func PaidLane() *Lane {
 	l.l.paid.Store(true)
 	return l
 }
+
+// KeptLanes returns lanes with n workers, some of them kept for who has paid.
+func KeptLanes(n, kept int) Lanes { return Lanes{&lanes{free: n, kept: kept}} }
