@@ -2,6 +2,7 @@
 // baseline in the same run, and says whether the promise holds:
 //
 //	start    payment adds little to the start of a film, and no stalls
+//	purchase a proof before each payment costs little, beside paying on trust
 //	sales    a provider sells about as fast as its node can be paid
 //	bytes    sealed bytes are served about as fast as by nginx
 //	publish  sealing costs what its ciphers and hashes cost
@@ -54,6 +55,7 @@ func All() []Measurement {
 		{"start", "start-up, stalls and quality with and without payment", start, map[string]string{
 			"ffmpeg": "ffmpeg", "nginx": "nginx-light", "chromium": "chromium", "node": "nodejs",
 		}, true},
+		{"purchase", "what one purchase adds to its segment", purchase, map[string]string{"ffmpeg": "ffmpeg"}, true},
 		{"sales", "segments sold a second", sales, nil, true},
 		{"bytes", "sealed bytes served a second", serveBytes, map[string]string{"nginx": "nginx-light", "wrk": "wrk"}, true},
 		{"publish", "sealing, and a film from file to title", publishing, map[string]string{
