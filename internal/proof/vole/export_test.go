@@ -116,7 +116,10 @@ func (c *circuit) topCoefficient(bits []uint32, weight []elem) (top elem) {
 		var packed elem
 		wrong := wrongBits(bits[s.sum], bits[s.x], s.quadratic(bits))
 		for j := range 32 {
-			e := elem{1}.when(wrong >> j)
+			if wrong>>j&1 == 0 {
+				continue
+			}
+			e := elem{1}
 			for range 8*(j%16) + j/16 {
 				e = e.timesX()
 			}
