@@ -33,7 +33,12 @@ var cuttings = []cutting{
 // chunkPrice is a price of a MiB that no chunk is a whole number of msat at.
 const chunkPrice lightning.Msat = 100_001
 
-func (c cutting) String() string { return fmt.Sprintf("%d HTLCs", c.htlcs) }
+func (c cutting) String() string {
+	if c.htlcs == 1 {
+		return "1 HTLC"
+	}
+	return fmt.Sprintf("%d HTLCs", c.htlcs)
+}
 
 // chunks sells one segment as one HTLC or as hundreds, over one channel: all
 // are locked in before the first is settled, and then all are settled at once.
@@ -66,7 +71,7 @@ func chunks(ctx context.Context, s *stage, r *Report) (err error) {
 	for _, c := range cuttings {
 		of := ", " + c.String()
 		mib := float64(c.length) / (1 << 20)
-		r.fact("a segment of "+figure(mib)+" MiB as "+c.String()+", from the first payment to the last byte", "ms", r.median("locked"+of)+r.median("settled"+of)+r.median("opened"+of))
+		r.fact(figure(mib)+" MiB as "+c.String()+": pay, settle, open", "ms", r.median("locked"+of)+r.median("settled"+of)+r.median("opened"+of))
 		for _, f := range []struct{ what, unit string }{
 			{"locked", "ms"}, {"settled", "ms"}, {"opened", "ms"}, {"sealed", "ms"}, {"invoices", "ms"}, {"CPU of both nodes", "ms"}, {"added bytes", "%"}, {"rounding", "msat"},
 		} {
@@ -74,6 +79,7 @@ func chunks(ctx context.Context, s *stage, r *Report) (err error) {
 		}
 	}
 	r.note("locked: until all HTLCs are in the channel; settled: from then until the buyer has all keys; opened: decrypted and checked")
+	r.note("sealed, invoices: before that, ahead of need")
 	r.note("rounding: what the price of the segment grows by, at %v msat a MiB; at prices below %v a chunk, each chunk costs that", int64(chunkPrice), exchange.MinChunkPrice)
 	r.note("added bytes are those of promises, invoices and chaining values; each HTLC takes some 1.5 kB more on the channel (BOLT 2, update_add_htlc)")
 	return nil

@@ -164,6 +164,9 @@ func New(ctx context.Context, c Config) (*Seller, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.Files != "" {
+		c.Log.Info("hashing files", "folder", c.Files)
+	}
 	files, err := loadFiles(ctx, c.Files, c.FilePrice, nil)
 	if err != nil {
 		return nil, err
