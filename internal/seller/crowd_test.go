@@ -277,6 +277,21 @@ func TestHopelessRequestsCountForNothing(t *testing.T) {
 	}
 }
 
+// To forge costs an address more than to come with a credential.
+func TestForgersAreSoonRefused(t *testing.T) {
+	s := open(t, nil)
+	key, _ := s.keys(t, time.Now())
+	foreign := must(credential.NewIssuerKey([32]byte{1}, 1))
+	codes := map[int]int{}
+	for i := range byte(60) {
+		forged := credential.Credential{Token: credential.Token{Nonce: [32]byte{i}, KeyID: key.ID()}, Shared: minted(foreign, 1).Shared}
+		codes[s.post(t, forged, "/v1/offers", s.request()).StatusCode]++
+	}
+	if codes[http.StatusUnauthorized] > 15 || codes[http.StatusUnauthorized]+codes[http.StatusTooManyRequests] != 60 {
+		t.Errorf("60 forgeries: %v", codes)
+	}
+}
+
 // waiting sends no body before it is told to.
 var waiting = &http.Client{Transport: &http.Transport{ExpectContinueTimeout: time.Hour}}
 
