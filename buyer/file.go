@@ -397,7 +397,7 @@ func (j *fileJob) pay(ctx context.Context, o chunkOffer) (*flight, error) {
 	if err := j.peer.expose(ctx, o.Price, limit, j.b.c.Patience); err != nil {
 		return nil, err
 	}
-	f, mine, err := j.b.begin(ctx, seg, q, nil)
+	f, mine, err := j.b.begin(ctx, seg, q, nil, o.Price)
 	if !mine {
 		j.peer.proved(o.Price)
 	}

@@ -2,6 +2,7 @@ package buyer_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -117,6 +118,7 @@ type shop struct {
 	keys     credential.IssuerKey
 	till     exchange.Till
 	tokens   atomic.Int64 // batches given out
+	expires  int64        // of the keys; 0: always another time
 	silent   atomic.Bool  // gives out no credentials that were paid for
 	saw      func(title htlcdash.TitleID, token string)
 	paid     func(lightning.Hash) bool                              // whether it tells a key again; nil: as its node says
@@ -159,7 +161,7 @@ func (s *shop) info(w http.ResponseWriter, _ *http.Request) {
 		"version": 1, "node": s.node.ID(), "key": s.till.Key.ID(), "proofs": names, "max_batch": exchange.MaxBatch,
 		"credentials": map[string]any{
 			"issue": "free", "max_batch": 32, "life_s": 3600, "price_msat": s.price,
-			"keys": []any{map[string]any{"key": s.keys.Public(), "expires": time.Now().Add(time.Hour).Unix()}},
+			"keys": []any{map[string]any{"key": s.keys.Public(), "expires": cmp.Or(s.expires, time.Now().Add(time.Hour).UnixNano())}},
 		},
 	})
 }

@@ -75,7 +75,7 @@ func TestStrangersAreToldWhereToBegin(t *testing.T) {
 		}{
 			{"no credential", "", 401, "a credential is needed"},
 			{"another scheme", "Bearer x", 401, "a credential is needed"},
-			{"malformed", "PrivateToken token=x", 400, "malformed"},
+			{"malformed", "PrivateToken token=x", 401, "malformed"},
 			{"a token that was never issued", sign(forged, path, time.Now()), 401, "does not verify"},
 			{"another provider's", sign(foreign, path, time.Now()), 401, "key is not in use"},
 			{"for another path", sign(good, "/v1/other", time.Now()), 401, "does not verify"},

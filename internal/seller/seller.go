@@ -55,9 +55,9 @@ const (
 	defaultInvoiceRate  = 1.0  // invoices of 402s a second for one address
 	defaultInvoiceBurst = 30
 	defaultOpenOffers   = 20_000
-	strangersOffers     = 2_000   // of those, for who shows no credential
+	strangersOffers     = 4_000   // twice as many of those as who shows no credential gets at most
 	strangersBytes      = 4 << 30 // sealed bytes for one address at once, and in an hour
-	nodeCalls           = 64      // invoices that the node makes at once
+	nodeCalls           = 64      // invoices that the node makes at once, a quarter of them for who has not paid yet
 	nodeTimeout         = 15 * time.Second
 	shutdownTimeout     = 10 * time.Second
 )

@@ -64,7 +64,7 @@ func (t *Till) Run(ctx context.Context, preimage Deriver) error {
 
 // session serves one connection to the node.
 func (t *Till) session(ctx context.Context, preimage Deriver) error {
-	if err := t.look(ctx); err != nil {
+	if _, err := t.look(ctx); err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
@@ -76,7 +76,7 @@ func (t *Till) session(ctx context.Context, preimage Deriver) error {
 		for {
 			select {
 			case <-tick.C:
-				if err := t.look(ctx); err != nil {
+				if _, err := t.look(ctx); err != nil {
 					return err
 				}
 			case <-ctx.Done():
@@ -85,15 +85,6 @@ func (t *Till) session(ctx context.Context, preimage Deriver) error {
 		}
 	})
 	return group.Wait()
-}
-
-// look asks how high the chain is.
-func (t *Till) look(ctx context.Context) error {
-	info, err := t.node.Info(ctx)
-	if err == nil {
-		t.height.Store(info.BlockHeight)
-	}
-	return err
 }
 
 // circuit is routerrpc.CircuitKey.

@@ -42,6 +42,9 @@ const (
 	leastLock = 30
 )
 
+// TillOptions are the switches of lnd that must be on for a [Till].
+var TillOptions = []string{"requireinterceptor", "store-final-htlc-resolutions"}
+
 // A Journal keeps the claims of a till. Its methods are called by one till, but
 // perhaps at once.
 type Journal interface {
@@ -65,9 +68,10 @@ type Journal interface {
 // kept nowhere: the seller derives it again, from the note that the invoice
 // carries, sealed, and that the payment brings back.
 //
-// lnd must run with --requireinterceptor, so that a payment survives our death
-// and its own and is offered again, and with --store-final-htlc-resolutions, so
-// that it can be asked later what became of one. Before a payment is taken its
+// lnd must run with both [TillOptions]: with requireinterceptor, so that a payment
+// survives our death and its own and is offered again, and with
+// store-final-htlc-resolutions, so that it can be asked later what became of one.
+// Before a payment is taken its
 // claim is in the journal, and it is income when the node says that it is final:
 // so none is lost and none counted twice, whoever dies when.
 //
@@ -96,26 +100,35 @@ var _ lightning.Payee = (*Till)(nil)
 // NewTill makes a till of a node. Whoever has the secret can read its notes, but
 // not take money; another secret makes invoices that are open worthless.
 func NewTill(ctx context.Context, n *Node, secret [32]byte, j Journal) (*Till, error) {
-	info, err := n.Info(ctx)
+	t := &Till{node: n, secret: &secret, journal: j, open: make(map[lightning.HTLC]lightning.Claim), booked: make(chan struct{})}
+	info, err := t.look(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("till: %w", err)
 	}
-	if !info.KeepsFinal {
-		return nil, errors.New("till: lnd forgets what became of HTLCs: add store-final-htlc-resolutions=true to lnd.conf")
-	}
+	t.id, t.network = info.ID, info.Network
 	claims, err := j.Claims(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("till: %w", err)
 	}
-	t := &Till{
-		node: n, secret: &secret, journal: j, id: info.ID, network: info.Network,
-		open: make(map[lightning.HTLC]lightning.Claim), booked: make(chan struct{}),
-	}
-	t.height.Store(info.BlockHeight)
 	for _, c := range claims {
 		t.open[c.HTLC] = c
 	}
 	return t, nil
+}
+
+// errForgets says what lnd must be told.
+var errForgets = errors.New("lnd forgets what became of HTLCs: add store-final-htlc-resolutions=true to lnd.conf and restart it")
+
+// look asks how high the chain is, and whether the node still remembers.
+func (t *Till) look(ctx context.Context) (Info, error) {
+	info, err := t.node.Info(ctx)
+	if err == nil && !info.KeepsFinal {
+		err = errForgets
+	}
+	if err == nil {
+		t.height.Store(info.BlockHeight)
+	}
+	return info, err
 }
 
 // Invoice makes an invoice for the hash of p, without asking the node. It does

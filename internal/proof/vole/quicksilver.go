@@ -57,9 +57,13 @@ func newDesk(c *circuit) *desk {
 func (d *desk) linear(kr kernel, s *step, delta elem) {
 	for i := range s.linear {
 		l := &s.linear[i]
-		to := &d.table[l.to]
-		clear(to[:])
-		for _, t := range l.terms {
+		to, terms := &d.table[l.to], l.terms
+		if len(terms) > 0 && terms[0].right == 0 {
+			*to, terms = d.table[terms[0].from], terms[1:]
+		} else {
+			*to = word{}
+		}
+		for _, t := range terms {
 			kr.addTurned(to, &d.table[t.from], t)
 		}
 		if l.k != 0 && delta != (elem{}) {

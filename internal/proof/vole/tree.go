@@ -27,7 +27,7 @@ const (
 	nodeLen  = 16
 	comLen   = 2 * nodeLen
 	maxDepth = 10 // of k
-	slack    = 8 // nodes that a kernel may read or write beyond those that it is given
+	slack    = 8  // nodes that a kernel may read or write beyond those that it is given
 )
 
 func newTree(k, stride int) tree {

@@ -3,8 +3,8 @@ package vole_test
 import (
 	"bytes"
 	"crypto/rand"
-	"crypto/sha3"
 	"crypto/sha256"
+	"crypto/sha3"
 	"errors"
 	"io"
 	"slices"
