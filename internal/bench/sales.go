@@ -80,7 +80,7 @@ func sales(ctx context.Context, s *stage, r *Report) (err error) {
 	for _, l := range levels {
 		of := fmt.Sprintf(", %d in flight", l.inFlight)
 		r.beside("segments sold"+of+", proved by "+proved[0].Name(), "/s", "proved"+of, "raw"+of, "raw payments", 0.9)
-		r.beside("  unproved", "/s", "unproved"+of, "raw"+of, "raw payments", 0)
+		r.beside("  unproved", "/s", "unproved"+of, "raw"+of, "raw payments", 0.9)
 	}
 	return nil
 }
