@@ -19,6 +19,10 @@ import (
 // sold beyond is sold to more viewers: titles, each with a credential of its own.
 const viewersFlight = 10
 
+// provedAhead is for how many segments proofs are asked ahead, beside payments
+// under way: as offers, they are ready when a payment may begin.
+const provedAhead = 5
+
 // A level is a number of payments in flight, and how many sales to measure it by.
 type level struct{ inFlight, count int }
 
@@ -76,7 +80,7 @@ func sales(ctx context.Context, s *stage, r *Report) (err error) {
 	for _, l := range levels {
 		of := fmt.Sprintf(", %d in flight", l.inFlight)
 		r.beside("segments sold"+of+", proved by "+proved[0].Name(), "/s", "proved"+of, "raw"+of, "raw payments", 0.9)
-		r.beside("  unproved", "/s", "unproved"+of, "raw"+of, "raw payments", 0)
+		r.beside("  unproved", "/s", "unproved"+of, "raw"+of, "raw payments", 0.9)
 	}
 	return nil
 }
@@ -136,7 +140,13 @@ func (b *shopper) shop(ctx context.Context, l level) (float64, error) {
 		t := &b.left[i%l.viewers()]
 		segs, *t = append(segs, (*t)[0]), (*t)[1:]
 	}
-	return flow(ctx, segs, l.inFlight, b.prepare, b.buy)
+	paying := make(chan struct{}, l.inFlight)
+	return flow(ctx, segs, l.inFlight+min(l.inFlight, provedAhead), b.prepare, func(ctx context.Context, seg htlcdash.Segment) error {
+		_ = b.buyer.Ready(ctx, seg) // what fails is asked for again
+		paying <- struct{}{}
+		defer func() { <-paying }()
+		return b.buy(ctx, seg)
+	})
 }
 
 // batch is how many segments are prepared, and invoices made, in one go: what
