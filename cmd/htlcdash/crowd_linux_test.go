@@ -226,7 +226,7 @@ func (f *fair) nuisances(i int) []nuisance {
 		{name: "forged for bytes", method: "GET", path: "/sealed/" + seg.Sealed.String(), authorization: forged(key, time.Now()), answers: []int{401, 429}},
 		{name: "foreign credential", method: "POST", path: "/v1/keys", authorization: forged(credential.KeyID{1}, time.Now()), answers: []int{401}},
 		{name: "stale credential", method: "POST", path: "/v1/keys", authorization: forged(key, time.Now().Add(-time.Hour)), answers: []int{401}},
-		{name: "malformed", method: "POST", path: "/v1/proofs", authorization: func(string, []byte) string { return "PrivateToken token" }, answers: []int{400}},
+		{name: "malformed", method: "POST", path: "/v1/proofs", authorization: func(string, []byte) string { return "PrivateToken token" }, answers: []int{401}},
 		{name: "sealed bytes", method: "GET", path: "/sealed/" + seg.Sealed.String(), answers: []int{200}},
 		{name: "tokens", method: "POST", path: "/v1/credentials", body: f.tokens, answers: []int{200, 429, 503}},
 		{name: "large", method: "POST", path: "/v1/credentials", body: make([]byte, 1<<16), answers: []int{413, 429}},
