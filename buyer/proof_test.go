@@ -91,6 +91,7 @@ func TestUnprovedIsRefused(t *testing.T) {
 		{"a proof of garbage", func(_ *world, s *shop) {
 			s.lie = func(_ *exchange.ProofRequest, o *exchange.Offer) { o.Salt = htlcdash.Salt{1} }
 		}},
+		{"a proof of another provider", func(w *world, s *shop) { s.prover = w.proving(t, "behind") }},
 		{"another signature", func(_ *world, s *shop) {
 			s.forge = func(o *exchange.Offer) { o.Signature[5] ^= 1 }
 		}},

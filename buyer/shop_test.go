@@ -119,6 +119,7 @@ type shop struct {
 	till     exchange.Till
 	tokens   atomic.Int64 // batches given out
 	expires  int64        // of the keys; 0: always another time
+	prover   *shop        // whose proofs it passes on; nil: its own
 	silent   atomic.Bool  // gives out no credentials that were paid for
 	saw      func(title htlcdash.TitleID, token string)
 	paid     func(lightning.Hash) bool                              // whether it tells a key again; nil: as its node says
@@ -235,7 +236,11 @@ func (s *shop) prove(w http.ResponseWriter, r *http.Request) {
 		if s.lie != nil {
 			s.lie(&req, &o)
 		}
-		pf, err := exchange.Salted{}.Prove(sys, s.till.Key.ID(), seg, o, key, req.Nonce)
+		prover := s.till.Key.ID()
+		if s.prover != nil {
+			prover = s.prover.till.Key.ID()
+		}
+		pf, err := exchange.Salted{}.Prove(sys, prover, seg, o, key, req.Nonce)
 		if err != nil { // a liar sends something
 			pf = bytes.Repeat([]byte{7}, sys.Length(proof.Link))
 		}

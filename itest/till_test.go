@@ -5,6 +5,7 @@ package itest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"htlcdash/buyer"
 	"htlcdash/internal/devnet"
 	"htlcdash/internal/ledger"
 	"htlcdash/internal/title/titletest"
@@ -294,6 +296,10 @@ func (c *tillTable) row(t *testing.T, hook func(string), revive func(*testing.T)
 	ask := func(ctx context.Context) ([]byte, error) { return b.Segment(ctx, seg) }
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	_, err := ask(ctx)
+	for errors.Is(err, buyer.ErrNoOffer) && ctx.Err() == nil { // the till is not open yet
+		time.Sleep(50 * time.Millisecond)
+		_, err = ask(ctx)
+	}
 	cancel()
 	t.Logf("during the crash: %v", err)
 	if err != nil && !known(err) {

@@ -2,6 +2,7 @@
 // baseline in the same run, and says whether the promise holds:
 //
 //	start    payment adds little to the start of a film, and no stalls
+//	purchase a proof before each payment costs little, beside paying on trust
 //	sales    a provider sells about as fast as its node can be paid
 //	till     a till beside the node takes payments as fast as the node itself
 //	chunks   what it costs to pay for one segment by hundreds of HTLCs at once
@@ -57,6 +58,7 @@ func All() []Measurement {
 		{"start", "start-up, stalls and quality with and without payment", start, map[string]string{
 			"ffmpeg": "ffmpeg", "nginx": "nginx-light", "chromium": "chromium", "node": "nodejs",
 		}, true},
+		{"purchase", "what one purchase adds to its segment", purchase, map[string]string{"ffmpeg": "ffmpeg"}, true},
 		{"sales", "segments sold a second", sales, nil, true},
 		{"till", "payments a second that a till beside the node takes", tills, nil, true},
 		{"chunks", "one segment as hundreds of payments at once", chunks, nil, true},

@@ -44,19 +44,23 @@ func crowdAt(ctx context.Context, s *stage, r *Report) (err error) {
 	if err != nil {
 		return err
 	}
-	c, err := s.customer(ctx, sold, "crowd")
+	c, err := s.customer(ctx, sold, proved)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
+	film, err := c.open(ctx, "crowd")
+	if err != nil {
+		return err
+	}
 	greedy, err := introduce(ctx, sold.url, greedyOnes)
 	if err != nil {
 		return err
 	}
-	if err := s.knock(ctx, r, sold, c.segments["v"][0]); err != nil {
+	if err := s.knock(ctx, r, sold, film.segments["v"][0]); err != nil {
 		return err
 	}
-	return s.amid(ctx, r, sold, c, greedy)
+	return s.amid(ctx, r, sold, c, film, greedy)
 }
 
 // A knock is a request of a stranger.
@@ -163,8 +167,8 @@ func send(ctx context.Context, client *http.Client, url string, k knock) (status
 }
 
 // amid has the viewer buy, alone and amid the crowd, in turns.
-func (s *stage) amid(ctx context.Context, r *Report, sold *process, c *customer, greedy []credential.Credential) error {
-	segs := c.segments["v"]
+func (s *stage) amid(ctx context.Context, r *Report, sold *process, c *customer, film opened, greedy []credential.Credential) error {
+	segs := film.segments["v"]
 	if err := c.buy(ctx, segs[0]); err != nil { // a route is learnt
 		return err
 	}
@@ -176,7 +180,7 @@ func (s *stage) amid(ctx context.Context, r *Report, sold *process, c *customer,
 			segs = segs[viewings-1:]
 			crowd := func() {}
 			if name != "alone" {
-				crowd = s.crowd(ctx, r, sold, c, greedy)
+				crowd = s.crowd(ctx, r, sold, film, greedy)
 			}
 			err := c.view(ctx, r, name, mine)
 			crowd()
@@ -221,11 +225,11 @@ func (c *customer) view(ctx context.Context, r *Report, name string, segs []htlc
 
 // crowd lets strangers and greedy ones ask until the returned function is
 // called, which keeps what the provider spent on them.
-func (s *stage) crowd(ctx context.Context, r *Report, sold *process, c *customer, greedy []credential.Credential) (stop func()) {
+func (s *stage) crowd(ctx context.Context, r *Report, sold *process, film opened, greedy []credential.Credential) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var work sync.WaitGroup
 	var answered, refused, strange atomic.Int64
-	list := knocks(c.segments["v"][0])
+	list := knocks(film.segments["v"][0])
 	for range strangersAtOnce {
 		work.Go(func() {
 			tick := time.NewTicker(strangersAtOnce * time.Second / strangersRate)
@@ -245,7 +249,7 @@ func (s *stage) crowd(ctx context.Context, r *Report, sold *process, c *customer
 	}
 	for i, credential := range greedy {
 		work.Go(func() {
-			g := grabber{credential: credential, client: from(net.IPv4(127, 9, byte(i), 1)), url: sold.url, title: c.title, segments: c.segments["v"]}
+			g := grabber{credential: credential, client: from(net.IPv4(127, 9, byte(i), 1)), url: sold.url, title: film.Title, segments: film.segments["v"]}
 			for n := 0; ctx.Err() == nil; n++ {
 				status := g.grab(ctx, n)
 				answered.Add(1)
@@ -352,13 +356,4 @@ func (g *grabber) send(ctx context.Context, method, path string, body []byte) (i
 	defer resp.Body.Close()
 	b, _ := io.ReadAll(resp.Body)
 	return resp.StatusCode, b
-}
-
-// quantile is the least of v that a share of v does not exceed; 0 of nothing.
-func quantile(v []float64, share float64) float64 {
-	if len(v) == 0 {
-		return 0
-	}
-	v = slices.Sorted(slices.Values(v))
-	return v[min(int(share*float64(len(v))), len(v)-1)]
 }

@@ -130,7 +130,7 @@ func (s *stage) serve(ctx context.Context, titles string, flags ...string) (*pro
 		"serve", "--listen", address, "--page", "", "--titles-folder", titles,
 		"--node-address", node.REST, "--node-tls-cert", node.CertFile, "--macaroon", macaroon,
 		"--ledger", filepath.Join(s.dir, "provider.db"), "--secret", filepath.Join(s.dir, "provider.secret"),
-		"--offer-rate", "1000000", "--max-open-offers", "1000000", "--credentials", "free", "--log-level", "warn",
+		"--offer-rate", "1000000", "--max-open-offers", "1000000", "--invoice-rate", "1000000", "--credentials", "free", "--log-level", "warn",
 	}, flags...)...)
 }
 

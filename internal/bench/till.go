@@ -100,7 +100,7 @@ func (s *stage) cashier(ctx context.Context) (*lnd.Node, error) {
 func (s *stage) warm(ctx context.Context, till lightning.Payee) error {
 	for {
 		err := s.takings(ctx, newReport(Measurement{}), "", till, 1, 1)
-		if err == nil || ctx.Err() != nil || !errors.Is(err, lightning.ErrFailed) {
+		if err == nil || ctx.Err() != nil || !errors.Is(err, lightning.ErrFailed) && !errors.Is(err, lightning.ErrUnavailable) {
 			return err
 		}
 	}

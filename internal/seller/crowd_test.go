@@ -277,6 +277,21 @@ func TestHopelessRequestsCountForNothing(t *testing.T) {
 	}
 }
 
+// To forge costs an address more than to come with a credential.
+func TestForgersAreSoonRefused(t *testing.T) {
+	s := open(t, nil)
+	key, _ := s.keys(t, time.Now())
+	foreign := must(credential.NewIssuerKey([32]byte{1}, 1))
+	codes := map[int]int{}
+	for i := range byte(60) {
+		forged := credential.Credential{Token: credential.Token{Nonce: [32]byte{i}, KeyID: key.ID()}, Shared: minted(foreign, 1).Shared}
+		codes[s.post(t, forged, "/v1/offers", s.request()).StatusCode]++
+	}
+	if codes[http.StatusUnauthorized] > 15 || codes[http.StatusUnauthorized]+codes[http.StatusTooManyRequests] != 60 {
+		t.Errorf("60 forgeries: %v", codes)
+	}
+}
+
 // waiting sends no body before it is told to.
 var waiting = &http.Client{Transport: &http.Transport{ExpectContinueTimeout: time.Hour}}
 
@@ -297,23 +312,19 @@ func TestNetworksShareLimits(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := open(t, func(c *seller.Config) {
-				c.Issue = seller.IssueLimited
+				c.StrangerBytes = 40 << 10
 				c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 			})
-			request, _ := s.blind(t, 1)
+			path := "/sealed/" + s.title.Segments(t, "v0")[0].Sealed.String() // one for an address
 			codes := map[int]int{}
-			for i := range 300 {
-				codes[s.tokensFor(t, request, tc.address(i))]++
+			for i := range 200 {
+				codes[s.get(t, path, "X-Forwarded-For", tc.address(i)).StatusCode]++
 			}
-			if most := 16 * 8; codes[http.StatusOK] > most || codes[http.StatusTooManyRequests] < 300-most {
-				t.Errorf("300 addresses of one network: %v, want at most %d batches", codes, most)
+			if codes[http.StatusOK] < 16 || codes[http.StatusOK] > 32 || codes[http.StatusTooManyRequests] != 200-codes[http.StatusOK] {
+				t.Errorf("200 addresses of one network: %v, want what 16 get", codes)
 			}
 		})
 	}
-}
-
-func (s *shop) tokensFor(t *testing.T, request []byte, from string) int {
-	return s.do(t, http.MethodPost, "/v1/credentials", string(request), "X-Forwarded-For", from).StatusCode
 }
 
 // No segment is opened for an invoice that cannot be made.

@@ -50,6 +50,7 @@ const (
 	introductionRate  = 5       // new credentials a second for one address
 	introductionBurst = 40
 	introductionsAll  = 1000 // new credentials a second for all addresses
+	forgery           = 3    // new credentials that a forged one counts for besides
 )
 
 // What rations of answers come back: in a second, and with each payment.
@@ -187,6 +188,7 @@ func (g *guard) introduce(r *http.Request, body []byte, p credential.Presented, 
 	now := time.Now()
 	shared, err := g.keys.Admit(p, r.Method, r.URL.Path, body, now)
 	if err != nil {
+		g.meet.fine(from, forgery)
 		return nil, err
 	}
 	first, _, err := g.books.Redeem(r.Context(), p.KeyID, p.Nonce, now)

@@ -64,9 +64,6 @@ func (t *Till) Run(ctx context.Context, preimage Deriver) error {
 
 // session serves one connection to the node.
 func (t *Till) session(ctx context.Context, preimage Deriver) error {
-	if _, err := t.look(ctx); err != nil {
-		return err
-	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return t.intercept(ctx, preimage) })
 	group.Go(func() error { return t.events(ctx) })
@@ -149,6 +146,13 @@ func (t *Till) intercept(ctx context.Context, preimage Deriver) error {
 		return err
 	}
 	defer conn.CloseNow()
+	// lnd says nothing when it has begun. By the time of another answer it has,
+	// or has said why not.
+	if _, err := t.look(ctx); err != nil {
+		return err
+	}
+	t.serving.Store(true)
+	defer t.serving.Store(false)
 	ctx, cancel := context.WithCancelCause(ctx)
 	var judging sync.WaitGroup
 	defer judging.Wait()

@@ -89,6 +89,7 @@ type Till struct {
 	id      lightning.NodeID
 	network lightning.Network
 	height  atomic.Uint32 // of the chain, not older than heightAge while it runs
+	serving atomic.Bool   // the node would ask us about payments
 
 	mu     sync.Mutex
 	open   map[lightning.HTLC]lightning.Claim // guarded by mu: outcome not known
@@ -133,11 +134,16 @@ func (t *Till) look(ctx context.Context) (Info, error) {
 
 // Invoice makes an invoice for the hash of p, without asking the node. It does
 // not remember it: asking again makes another, and only one of them is taken.
-// t.Note must lead to p again, while [Till.Run] runs.
+// The terms' note must lead to p again. The error matches
+// [lightning.ErrUnavailable] while no [Till.Run] has the node's ear, for then
+// nobody could pay.
 func (t *Till) Invoice(_ context.Context, p lightning.Preimage, terms lightning.Terms) (lightning.Invoice, error) {
 	h := p.Hash()
 	if terms.Amount <= 0 || len(terms.Note) > lightning.MaxNote {
 		return lightning.Invoice{}, fmt.Errorf("invoice %v: over %v, with a note of %d bytes", h, terms.Amount, len(terms.Note))
+	}
+	if !t.serving.Load() {
+		return lightning.Invoice{}, fmt.Errorf("invoice %v: %w: the till is shut", h, lightning.ErrUnavailable)
 	}
 	if terms.Expiry == 0 {
 		terms.Expiry = time.Hour

@@ -12,7 +12,7 @@ import (
 
 // benchmark runs work for each system and kind. Beside the mean it reports the
 // best CPU time of one run, and the length of a proof.
-func benchmark(b *testing.B, work func(b *testing.B, s *vole.System, st proof.Statement, w [32]byte) func()) {
+func benchmark(b *testing.B, systems []*vole.System, work func(b *testing.B, s *vole.System, st proof.Statement, w [32]byte) func()) {
 	for _, s := range systems {
 		for _, c := range cases() {
 			b.Run(s.Name()+"/"+c.name, func(b *testing.B) {
@@ -33,31 +33,40 @@ func benchmark(b *testing.B, work func(b *testing.B, s *vole.System, st proof.St
 	}
 }
 
-func BenchmarkProve(b *testing.B) {
-	benchmark(b, func(b *testing.B, s *vole.System, st proof.Statement, w [32]byte) func() {
-		p := make([]byte, 0, s.Length(st.Kind))
-		return func() {
-			if _, err := s.Prove(p, rand.Reader, st, w, nil); err != nil {
-				b.Fatal(err)
-			}
+func proving(b *testing.B, s *vole.System, st proof.Statement, w [32]byte) func() {
+	p := make([]byte, 0, s.Length(st.Kind))
+	return func() {
+		if _, err := s.Prove(p, rand.Reader, st, w, nil); err != nil {
+			b.Fatal(err)
 		}
-	})
+	}
 }
 
-func BenchmarkVerify(b *testing.B) {
-	benchmark(b, func(b *testing.B, s *vole.System, st proof.Statement, w [32]byte) func() {
-		p := prove(b, s, st, w, nil)
-		return func() {
-			if err := s.Verify(st, nil, p); err != nil {
-				b.Fatal(err)
-			}
+func verifying(b *testing.B, s *vole.System, st proof.Statement, w [32]byte) func() {
+	p := prove(b, s, st, w, nil)
+	return func() {
+		if err := s.Verify(st, nil, p); err != nil {
+			b.Fatal(err)
 		}
-	})
+	}
+}
+
+func BenchmarkProve(b *testing.B)  { benchmark(b, systems, proving) }
+func BenchmarkVerify(b *testing.B) { benchmark(b, systems, verifying) }
+
+// The kernel in Go alone, with what AES and SHA-256 the standard library has.
+
+func BenchmarkProvePortable(b *testing.B)  { benchmark(b, portable(), proving) }
+func BenchmarkVerifyPortable(b *testing.B) { benchmark(b, portable(), verifying) }
+
+func portable() []*vole.System {
+	each := vole.Bits80.OnEachKernel()
+	return each[len(each)-1:]
 }
 
 // BenchmarkStock is what is left of proving when it is asked for.
 func BenchmarkStock(b *testing.B) {
-	benchmark(b, func(b *testing.B, s *vole.System, st proof.Statement, w [32]byte) func() {
+	benchmark(b, systems, func(b *testing.B, s *vole.System, st proof.Statement, w [32]byte) func() {
 		p := make([]byte, 0, s.Length(st.Kind))
 		stock := s.NewStock(st.Kind, 64)
 		return func() {

@@ -19,9 +19,9 @@ func NewInteractive(id byte, name string, trees, depth int) *Interactive {
 }
 
 func (s *System) with(kr func(*shape) kernel) *System {
-	of := s.shapes[proof.Link]
+	of := s.shapes()[proof.Link]
 	c := newSystem(of.header[1], s.name, of.parameters)
-	for _, sh := range c.shapes {
+	for _, sh := range c.shapes() {
 		sh.kernel = kr(sh)
 	}
 	return c
@@ -44,7 +44,7 @@ type Field struct {
 
 // Fields lists all parts of a proof, in order.
 func (s *System) Fields(k proof.Kind) (out []Field) {
-	sh, at := s.shapes[k], 0
+	sh, at := s.shapes()[k], 0
 	add := func(n int, format string, args ...any) {
 		out = append(out, Field{fmt.Sprintf(format, args...), at, at + n})
 		at += n
@@ -76,7 +76,7 @@ type Challenges struct{ First, Second, Bound [32]byte }
 
 // Trace proves like Prove, and tells the challenges.
 func (s *System) Trace(rand io.Reader, st proof.Statement, w [32]byte, context []byte) ([]byte, Challenges) {
-	c, err := s.shapes[st.Kind].commit(rand)
+	c, err := s.shapes()[st.Kind].commit(rand)
 	if err != nil {
 		panic(err)
 	}
@@ -92,7 +92,7 @@ func (s *System) Trace(rand io.Reader, st proof.Statement, w [32]byte, context [
 // protocol with some w, and bends the coefficients so that the polynomial that
 // should be 0 has three roots of its choice among the challenges.
 func (s *System) Forge(rand io.Reader, st proof.Statement, w [32]byte, context []byte) []byte {
-	sh := s.shapes[st.Kind]
+	sh := s.shapes()[st.Kind]
 	c, err := sh.commit(rand)
 	if err != nil {
 		panic(err)

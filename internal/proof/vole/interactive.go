@@ -19,7 +19,7 @@ import (
 // methods may be called at once.
 type Interactive struct {
 	name   string
-	shapes shapes
+	shapes func() shapes
 }
 
 func newInteractive(id byte, name string, p parameters) *Interactive {
@@ -31,7 +31,7 @@ func (s *Interactive) Name() string { return s.name }
 
 // Lengths are the lengths in bytes of message, challenge and answer.
 func (s *Interactive) Lengths(k proof.Kind) (message, challenge, answer int) {
-	sh := s.shapes[k]
+	sh := s.shapes()[k]
 	if sh == nil {
 		return 0, 0, 0
 	}
@@ -41,7 +41,7 @@ func (s *Interactive) Lengths(k proof.Kind) (message, challenge, answer int) {
 // Begin appends to dst the first message of a proof of st by w. Randomness and
 // errors are as in [proof.System].
 func (s *Interactive) Begin(dst []byte, rand io.Reader, st proof.Statement, w [32]byte, context []byte) ([]byte, *Session, error) {
-	sh := s.shapes[st.Kind]
+	sh := s.shapes()[st.Kind]
 	if sh == nil || !st.Holds(w) {
 		return nil, nil, proof.ErrFalse
 	}
@@ -91,7 +91,7 @@ type Verifier struct {
 // NewVerifier takes a prover's message, which must not change until Check. The
 // error matches [proof.ErrRefused].
 func (s *Interactive) NewVerifier(st proof.Statement, context, message []byte) (*Verifier, error) {
-	sh, err := s.shapes.of(st)
+	sh, err := s.shapes().of(st)
 	if err != nil {
 		return nil, err
 	}

@@ -69,12 +69,15 @@ type shape struct {
 
 type shapes map[proof.Kind]*shape
 
-func newShapes(id byte, name string, p parameters) shapes {
-	out := shapes{}
-	for _, k := range []proof.Kind{proof.Preimage, proof.Link} {
-		out[k] = newShape(p, [headerLen]byte{version, id, byte(k)}, name, circuitOf(k))
-	}
-	return out
+// newShapes makes the shapes of a system when they are first asked for.
+func newShapes(id byte, name string, p parameters) func() shapes {
+	return sync.OnceValue(func() shapes {
+		out := shapes{}
+		for _, k := range []proof.Kind{proof.Preimage, proof.Link} {
+			out[k] = newShape(p, [headerLen]byte{version, id, byte(k)}, name, circuitOf(k))
+		}
+		return out
+	})
 }
 
 // of is the shape for a statement from outside.

@@ -23,7 +23,7 @@ type Stock struct {
 // NewStock returns an empty stock for proofs of one kind, of at most size
 // pieces.
 func (s *System) NewStock(k proof.Kind, size int) *Stock {
-	if s.shapes[k] == nil {
+	if s.shapes()[k] == nil {
 		size = 0
 	}
 	return &Stock{System: s, kind: k, size: size}
@@ -36,7 +36,7 @@ func (s *Stock) Add(rand io.Reader) (bool, error) {
 	if !s.reserve() {
 		return false, nil
 	}
-	c, err := s.shapes[s.kind].commit(rand)
+	c, err := s.shapes()[s.kind].commit(rand)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.making--

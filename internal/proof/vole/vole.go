@@ -25,9 +25,9 @@
 // is the same for all witnesses. That holds for AES, too, where the machine has
 // instructions for it.
 //
-// It does not protect against a prover with 2^80 (of vole-80) tries at a hash,
-// nor does a proof stay worthless to others than its addressee: who sees it is
-// as convinced as the verifier.
+// It does not protect against a prover that can compute 2^80 hashes (of vole-80,
+// in the time that its verifier waits), and it does not keep a proof from being
+// shown around: who sees it is as convinced as its addressee.
 package vole
 
 import (
@@ -41,11 +41,11 @@ import (
 // version is the first byte of each proof.
 const version = 1
 
-// The systems. A forger that tries the last challenge Q times is believed with a
-// probability of at most Q * 3 * 2^-(trees*depth + grind), plus at most 2^-127 for
-// each try at an earlier challenge (spec/06, section 8): that is Q * 2^-80.4 and
-// Q * 2^-128.4. The small one has the shortest proofs, the fast ones take the
-// least time.
+// The systems. Each try at the last challenge makes a forger believed with a
+// probability of 3 * 2^-(trees*depth + grind), which is 2^-80.4 or 2^-128.4, and
+// each try at an earlier one with at most 2^-128 + 2^-172 (spec/06, section 8). So
+// 2^80 and 2^128 hashes are less than a forgery takes. The small one has the
+// shortest proofs, the fast ones take the least time.
 //
 // 80 bits are enough only where the context holds a fresh nonce of the verifier
 // and the verifier soon stops waiting: else a forger has years.
@@ -68,7 +68,7 @@ var ErrUsed = errors.New("already answered: begin another session")
 // A System makes proofs of one message. It is a [proof.System].
 type System struct {
 	name   string
-	shapes shapes
+	shapes func() shapes
 }
 
 func newSystem(id byte, name string, p parameters) *System {
@@ -80,7 +80,7 @@ func (s *System) Name() string { return s.name }
 
 // Length implements [proof.System]. It is 0 for an unknown kind.
 func (s *System) Length(k proof.Kind) int {
-	sh := s.shapes[k]
+	sh := s.shapes()[k]
 	if sh == nil {
 		return 0
 	}
@@ -89,7 +89,7 @@ func (s *System) Length(k proof.Kind) int {
 
 // Prove implements [proof.System].
 func (s *System) Prove(dst []byte, rand io.Reader, st proof.Statement, w [32]byte, context []byte) ([]byte, error) {
-	sh := s.shapes[st.Kind]
+	sh := s.shapes()[st.Kind]
 	if sh == nil || !st.Holds(w) {
 		return nil, proof.ErrFalse
 	}
@@ -102,7 +102,7 @@ func (s *System) Prove(dst []byte, rand io.Reader, st proof.Statement, w [32]byt
 
 // Verify implements [proof.System].
 func (s *System) Verify(st proof.Statement, context, p []byte) error {
-	sh, err := s.shapes.of(st)
+	sh, err := s.shapes().of(st)
 	if err != nil {
 		return err
 	}
