@@ -147,7 +147,7 @@ type Buyer struct {
 	closed  bool
 	titles  map[htlcdash.TitleID]*title
 	peers   map[string]*peer       // by URL
-	bans    map[string]string      // why, by URL
+	bans    map[string]string      // why, by URL, and by the key that signs
 	flights map[[32]byte]*flight   // by hash of the key that is bought
 	past    []*flight              // that were taken up, most of an earlier run
 	doubts  map[[32]byte][]*doubt  // by hash of the key

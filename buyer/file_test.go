@@ -323,6 +323,21 @@ func TestFileFromACheat(t *testing.T) {
 	}
 }
 
+// A cheat that moves is known by its key.
+func TestCheatAtAnotherAddress(t *testing.T) {
+	w := newWorld(t, 0)
+	s := w.stand(t, "stand", 8)
+	s.spoil = garbageFrom(0)
+	v := w.visit(t, s, nil)
+	wantErr(t, v.buy(t, nil), buyer.ErrCheated)
+	moved := w.stand(t, "stand again", 8)
+	moved.till = exchange.NewTill(moved.node, s.till.Secret, 0)
+	moved.useKeys(t, 1)
+	v.s = moved
+	wantErr(t, v.buy(t, nil), buyer.ErrNoOffer)
+	v.wantSpent(t, w, 1, 1)
+}
+
 // One who sends a single chunk at a time, whatever is asked, earns no wide
 // window by it.
 func TestFileFromAMeasuredCheat(t *testing.T) {

@@ -301,21 +301,29 @@ func (b *Buyer) open(f *flight, out lightning.Payment) (htlcdash.Key, error) {
 	return key, err
 }
 
-// ban keeps a provider from being paid again, in this run and all later ones.
+// ban keeps a provider from being paid again, in this run and all later ones,
+// at this address and at any that signs with its key.
 // Not so the node that took the money: it may be an honest provider's, whose
 // invoice the cheat passed on.
 func (b *Buyer) ban(f *flight, cause error) {
-	why := cause.Error()
+	why, names := cause.Error(), []string{f.Provider}
+	if f.Signer != (htlcdash.ProviderID{}) {
+		names = append(names, f.Signer.String())
+	}
 	b.mu.Lock()
-	b.bans[f.Provider] = why
+	for _, name := range names {
+		b.bans[name] = why
+	}
 	p := b.peers[f.Provider]
 	b.mu.Unlock()
 	if p != nil {
 		p.ban(why)
 	}
 	b.c.Log.Error("provider banned", "provider", f.Provider, "node", f.Payee, "lost", f.Amount, "hash", f.Hash)
-	if err := b.c.Ledger.Ban(context.WithoutCancel(b.alive), f.Provider, why); err != nil {
-		b.c.Log.Error("ban not booked", "provider", f.Provider, "err", err)
+	for _, name := range names {
+		if err := b.c.Ledger.Ban(context.WithoutCancel(b.alive), name, why); err != nil {
+			b.c.Log.Error("ban not booked", "provider", name, "err", err)
+		}
 	}
 }
 

@@ -141,7 +141,7 @@ func (b *Buyer) info(ctx context.Context, p *peer) (ProviderInfo, error) {
 	info, asked := p.purse.info, p.purse.asked
 	p.purse.mu.Unlock()
 	if time.Since(asked) < infoLife {
-		return info, nil
+		return info, b.judgeKey(p, info.Key)
 	}
 	info, err := p.Info(ctx)
 	if err != nil {
@@ -150,13 +150,24 @@ func (b *Buyer) info(ctx context.Context, p *peer) (ProviderInfo, error) {
 	if info.Key == (htlcdash.ProviderID{}) || len(info.Credentials.Keys) == 0 {
 		return info, fmt.Errorf("%s names no key to sign offers, or none for credentials: %w", p, htlcdash.ErrFormat)
 	}
-	if err := b.sameKeys(ctx, p, info); err != nil {
+	if err := errors.Join(b.sameKeys(ctx, p, info), b.judgeKey(p, info.Key)); err != nil {
 		return info, err
 	}
 	p.purse.mu.Lock()
 	defer p.purse.mu.Unlock()
 	p.purse.info, p.purse.asked = info, time.Now()
 	return info, nil
+}
+
+// judgeKey refuses a provider that signs with the key of one that has cheated,
+// at whatever address.
+func (b *Buyer) judgeKey(p *peer, key htlcdash.ProviderID) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if why, banned := b.bans[key.String()]; banned {
+		return fmt.Errorf("%s signs with the key of a banned provider: %s: %w", p, why, ErrNoOffer)
+	}
+	return nil
 }
 
 // sameKeys holds the keys that p shows for credentials against those that it
