@@ -15,7 +15,7 @@ func TestCircuitIsSHA256(t *testing.T) {
 	for i := range messages[0] {
 		messages[0][i] = 0xff
 	}
-	for range 300 {
+	for range 60 {
 		messages = append(messages, random())
 	}
 	for _, w := range messages {
@@ -53,7 +53,7 @@ func TestCircuitSize(t *testing.T) {
 // The constraints hold for one sum, and for none that differs in any bit.
 func TestConstraintsAreAddition(t *testing.T) {
 	for kr := range vole.Kernels() {
-		for i := range 60 {
+		for i := range 20 {
 			r := random()
 			word := func(n int) uint32 {
 				return uint32(r[4*n]) | uint32(r[4*n+1])<<8 | uint32(r[4*n+2])<<16 | uint32(r[4*n+3])<<24

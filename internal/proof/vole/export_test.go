@@ -88,11 +88,23 @@ func (s *System) Trace(rand io.Reader, st proof.Statement, w [32]byte, context [
 	return a.complete(nil), ch
 }
 
+// ForgersRoots are the challenges for which a forger hopes.
+var ForgersRoots = []int{1, 2, 7}
+
 // Forge does what a prover without a witness can do best: it follows the
 // protocol with some w, and bends the coefficients so that the polynomial that
 // should be 0 has three roots of its choice among the challenges.
 func (s *System) Forge(rand io.Reader, st proof.Statement, w [32]byte, context []byte) []byte {
-	sh := s.shapes()[st.Kind]
+	return s.shapes()[st.Kind].forge(rand, st, w, context).complete(nil)
+}
+
+// Forge gives a forged message, and answers to any number of challenges.
+func (s *Interactive) Forge(rand io.Reader, st proof.Statement, w [32]byte, context []byte) ([]byte, func([]byte) []byte) {
+	a := s.shapes()[st.Kind].forge(rand, st, w, context)
+	return append(a.message, a.bound[:]...), func(d []byte) []byte { return a.open(nil, a.sh.hidden(d)) }
+}
+
+func (sh *shape) forge(rand io.Reader, st proof.Statement, w [32]byte, context []byte) answer {
 	c, err := sh.commit(rand)
 	if err != nil {
 		panic(err)
@@ -101,11 +113,11 @@ func (s *System) Forge(rand io.Reader, st proof.Statement, w [32]byte, context [
 	drawWeights(sh.kernel, second, c.desk.weight)
 	a := c.desk.prove(sh.kernel, sh.circuit, c.u)
 	top := sh.circuit.topCoefficient(c.desk.bits, c.desk.weight)
-	p, q, r := elem{1}, elem{2}, elem{7}
+	p, q, r := elem{uint64(ForgersRoots[0])}, elem{uint64(ForgersRoots[1])}, elem{uint64(ForgersRoots[2])}
 	a[2] = a[2].add(top.mul(p.add(q).add(r)))
 	a[1] = a[1].add(top.mul(p.mul(q).add(q.mul(r)).add(r.mul(p))))
 	a[0] = a[0].add(top.mul(p.mul(q).mul(r)))
-	return c.finish(second, a).complete(nil)
+	return c.finish(second, a)
 }
 
 // topCoefficient is that of Delta^3, which is 0 if all sums hold.
