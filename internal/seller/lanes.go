@@ -57,6 +57,13 @@ func (q *lanes) enter(ctx context.Context, l *lane) (leave func(), err error) {
 	return nil, context.Cause(ctx)
 }
 
+// idle reports whether nobody works and nobody waits.
+func (q *lanes) idle(workers int) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.free == workers
+}
+
 // queue returns a ticket that is closed when its holder may work, or nil.
 func (q *lanes) queue(l *lane) chan struct{} {
 	q.mu.Lock()

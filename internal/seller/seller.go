@@ -135,6 +135,8 @@ type Seller struct {
 	guard    *guard
 	issuer   *issuer
 	provers  *lanes
+	workers  int  // of provers
+	own      lane // of what is made ahead
 	books    *books
 
 	strangers     *guest   // who shows no credential: all of them
@@ -197,7 +199,8 @@ func New(ctx context.Context, c Config) (*Seller, error) {
 	if s.issuer, err = newIssuer(keys, cmp.Or(c.Issue, IssueLimited), c.IssuePrice); err != nil {
 		return nil, err
 	}
-	s.provers = &lanes{free: runtime.GOMAXPROCS(0)}
+	s.workers = runtime.GOMAXPROCS(0)
+	s.provers = &lanes{free: s.workers}
 	if n := cmp.Or(c.StrangerBytes, strangersBytes) >> 10; n >= 0 {
 		s.strangerBytes = newClients(rate.Limit(float64(n)/3600), int(max(n, 1)))
 	}
@@ -268,6 +271,7 @@ func (s *Seller) Serve(ctx context.Context, public, operator net.Listener) error
 	}
 	wg.Go(func() { s.books.forget(ctx, s.till.Life) })
 	wg.Go(func() { s.guard.forget(ctx) })
+	wg.Go(func() { s.stock(ctx) })
 	serve := func(l net.Listener, h http.Handler) {
 		if l != nil {
 			wg.Go(func() { cancel(s.listen(ctx, l, h)) })
