@@ -105,8 +105,9 @@ type Config struct {
 	// TokenPrice is the most that a batch of anonymous credentials may cost; 0:
 	// no provider that sells them is bought from.
 	TokenPrice lightning.Msat
-	// Exposure bounds the unproved payments under way to one provider, which a
-	// cheat could keep. A single payment may always be under way. 0: the price of
+	// Exposure bounds the payments under way to one provider that are unproved,
+	// which a cheat could keep, or go to one that has sold no key in this run,
+	// which it could let hang. A single payment may always be under way. 0: the price of
 	// the title's dearest key.
 	Exposure lightning.Msat
 	// PayBeside allows to pay a provider that has sold a key in this run while
@@ -146,7 +147,7 @@ type Buyer struct {
 	closed  bool
 	titles  map[htlcdash.TitleID]*title
 	peers   map[string]*peer       // by URL
-	bans    map[string]string      // why, by URL
+	bans    map[string]string      // why, by URL, and by the key that signs
 	flights map[[32]byte]*flight   // by hash of the key that is bought
 	past    []*flight              // that were taken up, most of an earlier run
 	doubts  map[[32]byte][]*doubt  // by hash of the key
@@ -277,7 +278,11 @@ func (b *Buyer) AddTitle(ctx context.Context, id htlcdash.TitleID, dearest light
 		t.peers = append(t.peers, b.peer(p))
 	}
 	b.titles[id] = t
-	b.till.change(id, func(a *Account) { a.Risk = b.exposure(t) })
+	risk := lightning.Msat(0)
+	if b.c.Unproved {
+		risk = b.exposure(t)
+	}
+	b.till.change(id, func(a *Account) { a.Risk = risk })
 	if !b.closed {
 		b.work.Go(func() { b.recallLost(id) })
 		for _, p := range t.peers {
@@ -297,7 +302,7 @@ func (b *Buyer) peer(p *Provider) *peer {
 			if f.Provider == p.URL() && !f.over {
 				f.peer = known
 				known.underway++
-				known.exposed += f.risk()
+				known.exposed += f.risk
 			}
 		}
 		b.peers[p.URL()] = known
@@ -306,9 +311,6 @@ func (b *Buyer) peer(p *Provider) *peer {
 }
 
 func (b *Buyer) exposure(t *title) lightning.Msat {
-	if !b.c.Unproved {
-		return 0
-	}
 	if b.c.Exposure > 0 {
 		return b.c.Exposure
 	}
@@ -524,7 +526,7 @@ func (b *Buyer) accept(ctx context.Context, t *title, seg htlcdash.Segment, q *q
 		b.desk.put(seg, q)
 		return htlcdash.Key{}, err
 	}
-	f, mine, err := b.begin(ctx, seg, q, d)
+	f, mine, err := b.begin(ctx, seg, q, d, risk)
 	if !mine {
 		q.peer.proved(risk)
 		b.desk.put(seg, q)
@@ -535,9 +537,10 @@ func (b *Buyer) accept(ctx context.Context, t *title, seg htlcdash.Segment, q *q
 	return f.wait(ctx)
 }
 
-// risk is what the provider could keep of the payment for q.
+// risk is what counts as exposure of the payment for q: all of it, unless it is
+// proved and its provider has settled payments in this run.
 func (q *quote) risk() lightning.Msat {
-	if how, _ := q.proved(); how != "" {
+	if how, _ := q.proved(); how != "" && q.peer.isProven() {
 		return 0
 	}
 	return q.inv.Amount

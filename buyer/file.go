@@ -177,7 +177,7 @@ func (j *fileJob) run(ctx context.Context) error {
 			return err
 		}
 		// The next window is fetched while this one is paid for.
-		next := j.fetch(ctx, j.plan(len(offers), j.wider()))
+		next := j.fetch(ctx, j.plan(len(offers), j.after(len(offers))))
 		good, err := j.buy(ctx, offers)
 		if err != nil || good < len(offers) {
 			next.drop()
@@ -186,15 +186,13 @@ func (j *fileJob) run(ctx context.Context) error {
 		if err != nil && (good == 0 && fruitless+1 >= maxFruitless || !errors.Is(err, lightning.ErrFailed)) {
 			return err
 		}
+		fruitless++
 		if good > 0 {
 			fruitless = 0
-		} else {
-			fruitless++
 		}
+		j.window = max(1, j.window/2)
 		if good == len(offers) {
-			j.window = j.wider()
-		} else {
-			j.window = max(1, j.window/2)
+			j.window = j.after(good)
 		}
 		ahead = next
 	}
@@ -202,7 +200,10 @@ func (j *fileJob) run(ctx context.Context) error {
 	return nil
 }
 
-func (j *fileJob) wider() int { return min(2*j.window, j.o.Window) }
+// after is the window that follows one of n chunks that were all good: as many
+// as came, not as were asked for, or one who sends little would be trusted with
+// much.
+func (j *fileJob) after(n int) int { return min(2*n, j.o.Window) }
 
 func (j *fileJob) tell() {
 	j.o.Progress(FileProgress{
@@ -397,7 +398,7 @@ func (j *fileJob) pay(ctx context.Context, o chunkOffer) (*flight, error) {
 	if err := j.peer.expose(ctx, o.Price, limit, j.b.c.Patience); err != nil {
 		return nil, err
 	}
-	f, mine, err := j.b.begin(ctx, seg, q, nil)
+	f, mine, err := j.b.begin(ctx, seg, q, nil, o.Price)
 	if !mine {
 		j.peer.proved(o.Price)
 	}

@@ -323,6 +323,42 @@ func TestFileFromACheat(t *testing.T) {
 	}
 }
 
+// A cheat that moves is known by its key.
+func TestCheatAtAnotherAddress(t *testing.T) {
+	w := newWorld(t, 0)
+	s := w.stand(t, "stand", 8)
+	s.spoil = garbageFrom(0)
+	v := w.visit(t, s, nil)
+	wantErr(t, v.buy(t, nil), buyer.ErrCheated)
+	moved := w.stand(t, "stand again", 8)
+	moved.till = exchange.NewTill(moved.node, s.till.Secret, 0)
+	moved.useKeys(t, 1)
+	v.s = moved
+	wantErr(t, v.buy(t, nil), buyer.ErrNoOffer)
+	v.wantSpent(t, w, 1, 1)
+}
+
+// One who sends a single chunk at a time, whatever is asked, earns no wide
+// window by it.
+func TestFileFromAMeasuredCheat(t *testing.T) {
+	w := newWorld(t, 0)
+	s := w.stand(t, "stand", 40)
+	v := w.visit(t, s, nil)
+	sent := 0
+	s.answer = func(w io.Writer, b []byte) error {
+		if sent++; sent <= 10 {
+			b = b[:min(len(b), htlcdash.LeafSize+900)] // one, and the head of another
+		}
+		_, err := w.Write(b)
+		return err
+	}
+	s.spoil = garbageFrom(10)
+	wantErr(t, v.buy(t, nil), buyer.ErrCheated)
+	if lost := v.account().Lost; lost == 0 || lost > 2*chunkPrice {
+		t.Errorf("lost %v, a window of one that sent single chunks is worth %v", lost, 2*chunkPrice)
+	}
+}
+
 // What is not as it was asked for is not paid.
 func TestFileOffersThatAreRefused(t *testing.T) {
 	var old *exchange.Chunk

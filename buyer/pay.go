@@ -32,16 +32,9 @@ type flight struct {
 	key    htlcdash.Key
 	err    error
 
-	peer *peer // whose exposure it counts in, nil: none's; guarded by Buyer.mu
-	over bool  // it counts in no exposure any more; guarded by Buyer.mu
-}
-
-// risk is what the provider could keep.
-func (f *flight) risk() lightning.Msat {
-	if f.Proof != "" {
-		return 0
-	}
-	return f.Amount
+	risk lightning.Msat // of its amount, what counts as exposure
+	peer *peer          // whose exposure it counts in, nil: none's; guarded by Buyer.mu
+	over bool           // it counts in no exposure any more; guarded by Buyer.mu
 }
 
 func (f *flight) seal() htlcdash.Seal { return htlcdash.Seal{Sealed: f.Sealed, KeyHash: f.KeyHash} }
@@ -81,11 +74,11 @@ func (b *Buyer) flight(seg htlcdash.Segment) *flight {
 // begin reserves the money for q and starts its payment. If one for the same
 // key is under way it returns that, and q is not used. What lacks only fees
 // that are reserved for others waits until those are free.
-func (b *Buyer) begin(ctx context.Context, seg htlcdash.Segment, q *quote, d *download) (f *flight, mine bool, err error) {
+func (b *Buyer) begin(ctx context.Context, seg htlcdash.Segment, q *quote, d *download, risk lightning.Msat) (f *flight, mine bool, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, b.c.Patience, ErrBudget)
 	defer cancel()
 	for {
-		f, mine, err = b.tryBegin(seg, q, d)
+		f, mine, err = b.tryBegin(seg, q, d, risk)
 		tied, ok := errors.AsType[tiedError](err)
 		if !ok {
 			return f, mine, err
@@ -98,7 +91,7 @@ func (b *Buyer) begin(ctx context.Context, seg htlcdash.Segment, q *quote, d *do
 	}
 }
 
-func (b *Buyer) tryBegin(seg htlcdash.Segment, q *quote, d *download) (f *flight, mine bool, err error) {
+func (b *Buyer) tryBegin(seg htlcdash.Segment, q *quote, d *download, risk lightning.Msat) (f *flight, mine bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if f, ok := b.flights[seg.KeyHash]; ok {
@@ -115,7 +108,7 @@ func (b *Buyer) tryBegin(seg htlcdash.Segment, q *quote, d *download) (f *flight
 			Counter: q.Counter, Expires: q.Expires, Signer: q.signer, Signature: q.Signature,
 			Promise: q.promise, Parcel: q.parcel,
 		},
-		inv: q.inv, offer: q.took, began: time.Now(), peer: q.peer,
+		inv: q.inv, offer: q.took, began: time.Now(), peer: q.peer, risk: risk,
 	}
 	f.Proof, f.proving = q.proved()
 	if f.hold, err = b.till.reserve(seg.Title, f.Amount, b.c.Fee.of(f.Amount)); err != nil {
@@ -136,7 +129,7 @@ func (b *Buyer) tryBegin(seg htlcdash.Segment, q *quote, d *download) (f *flight
 // takeUp asks for the outcome of a payment that was ordered before, by an
 // earlier run or so that it seemed to have failed. It needs b.mu.
 func (b *Buyer) takeUp(p ledger.Purchase) {
-	f := &flight{Purchase: p, began: p.Created, hold: b.till.restore(p.Title, p.Amount, p.MaxFee)}
+	f := &flight{Purchase: p, began: p.Created, risk: p.Amount, hold: b.till.restore(p.Title, p.Amount, p.MaxFee)}
 	b.past = append(b.past, f)
 	b.launch(f, func() { b.watch(f, time.Now()) })
 }
@@ -308,21 +301,29 @@ func (b *Buyer) open(f *flight, out lightning.Payment) (htlcdash.Key, error) {
 	return key, err
 }
 
-// ban keeps a provider from being paid again, in this run and all later ones.
+// ban keeps a provider from being paid again, in this run and all later ones,
+// at this address and at any that signs with its key.
 // Not so the node that took the money: it may be an honest provider's, whose
 // invoice the cheat passed on.
 func (b *Buyer) ban(f *flight, cause error) {
-	why := cause.Error()
+	why, names := cause.Error(), []string{f.Provider}
+	if f.Signer != (htlcdash.ProviderID{}) {
+		names = append(names, f.Signer.String())
+	}
 	b.mu.Lock()
-	b.bans[f.Provider] = why
+	for _, name := range names {
+		b.bans[name] = why
+	}
 	p := b.peers[f.Provider]
 	b.mu.Unlock()
 	if p != nil {
 		p.ban(why)
 	}
 	b.c.Log.Error("provider banned", "provider", f.Provider, "node", f.Payee, "lost", f.Amount, "hash", f.Hash)
-	if err := b.c.Ledger.Ban(context.WithoutCancel(b.alive), f.Provider, why); err != nil {
-		b.c.Log.Error("ban not booked", "provider", f.Provider, "err", err)
+	for _, name := range names {
+		if err := b.c.Ledger.Ban(context.WithoutCancel(b.alive), name, why); err != nil {
+			b.c.Log.Error("ban not booked", "provider", name, "err", err)
+		}
 	}
 }
 
@@ -384,7 +385,7 @@ func (b *Buyer) free(f *flight, out lightning.Payment, key htlcdash.Key) {
 	f.over = true
 	b.mu.Unlock()
 	if p != nil {
-		p.proved(f.risk())
+		p.proved(f.risk)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"htlcdash"
 	"htlcdash/buyer"
+	"htlcdash/internal/credential"
 	"htlcdash/internal/exchange"
 	"htlcdash/internal/ledger"
 	"htlcdash/internal/proof"
@@ -90,6 +91,7 @@ func TestUnprovedIsRefused(t *testing.T) {
 		{"a proof of garbage", func(_ *world, s *shop) {
 			s.lie = func(_ *exchange.ProofRequest, o *exchange.Offer) { o.Salt = htlcdash.Salt{1} }
 		}},
+		{"a proof of another provider", func(w *world, s *shop) { s.prover = w.proving(t, "behind") }},
 		{"another signature", func(_ *world, s *shop) {
 			s.forge = func(o *exchange.Offer) { o.Signature[5] ^= 1 }
 		}},
@@ -185,6 +187,24 @@ func TestCredentialThatIsRefused(t *testing.T) {
 	s.useKeys(t, 2)
 	w.buy(t, b, 1)
 	w.wantBooks(t, c, b, 2*price)
+}
+
+// A provider that shows one viewer another key than before could know it by its
+// credentials. It gets no more requests.
+func TestKeyOfOnesOwn(t *testing.T) {
+	w := newWorld(t, 2)
+	c, s := w.careful(t), w.proving(t, "shop")
+	s.expires = time.Now().Add(time.Hour).Unix()
+	b := w.open(t, c, s)
+	w.buy(t, b, 0)
+	b.Close()
+	must(t, c.Ledger.Close())
+	s.useKeys(t, 2) // under the same expiry
+	c = w.careful(t)
+	b = w.open(t, c, s)
+	_, err := b.Segment(t.Context(), w.segs[1])
+	wantErr(t, err, credential.ErrIssuer)
+	w.wantBooks(t, c, b, price)
 }
 
 func TestCredentialsForMoney(t *testing.T) {

@@ -141,7 +141,7 @@ func (b *Buyer) info(ctx context.Context, p *peer) (ProviderInfo, error) {
 	info, asked := p.purse.info, p.purse.asked
 	p.purse.mu.Unlock()
 	if time.Since(asked) < infoLife {
-		return info, nil
+		return info, b.judgeKey(p, info.Key)
 	}
 	info, err := p.Info(ctx)
 	if err != nil {
@@ -150,10 +150,45 @@ func (b *Buyer) info(ctx context.Context, p *peer) (ProviderInfo, error) {
 	if info.Key == (htlcdash.ProviderID{}) || len(info.Credentials.Keys) == 0 {
 		return info, fmt.Errorf("%s names no key to sign offers, or none for credentials: %w", p, htlcdash.ErrFormat)
 	}
+	if err := errors.Join(b.sameKeys(ctx, p, info), b.judgeKey(p, info.Key)); err != nil {
+		return info, err
+	}
 	p.purse.mu.Lock()
 	defer p.purse.mu.Unlock()
 	p.purse.info, p.purse.asked = info, time.Now()
 	return info, nil
+}
+
+// judgeKey refuses a provider that signs with the key of one that has cheated,
+// at whatever address.
+func (b *Buyer) judgeKey(p *peer, key htlcdash.ProviderID) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if why, banned := b.bans[key.String()]; banned {
+		return fmt.Errorf("%s signs with the key of a banned provider: %s: %w", p, why, ErrNoOffer)
+	}
+	return nil
+}
+
+// sameKeys holds the keys that p shows for credentials against those that it
+// showed before: who gets a key of its own is known by it. A provider with a
+// new secret has a new key for its offers, too, and is another one.
+func (b *Buyer) sameKeys(ctx context.Context, p *peer, info ProviderInfo) error {
+	for _, k := range info.Credentials.Keys {
+		name := fmt.Sprintf("issuer/%s/%s/%d", p.URL(), info.Key, k.Expires)
+		shown := htlcdash.Root(k.Key).String()
+		known, err := b.c.Ledger.Setting(ctx, name)
+		switch {
+		case errors.Is(err, htlcdash.ErrNotFound):
+			err = b.c.Ledger.Set(ctx, name, shown)
+		case err == nil && known != shown:
+			err = fmt.Errorf("%s: another key for the same time, by which it could tell you from others: %w", p, credential.ErrIssuer)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // credential takes one out of the books that one of p's keys made. If there is
@@ -293,7 +328,7 @@ func (b *Buyer) buyTokens(ctx context.Context, p *peer, t *title, order *tokenOr
 	if err := p.expose(ctx, o.Price, b.c.TokenPrice, b.c.Patience); err != nil {
 		return lightning.Preimage{}, err
 	}
-	f, mine, err := b.begin(ctx, seg, q, nil)
+	f, mine, err := b.begin(ctx, seg, q, nil, o.Price)
 	if !mine {
 		p.proved(o.Price)
 	}

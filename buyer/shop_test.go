@@ -2,6 +2,7 @@ package buyer_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -117,6 +118,8 @@ type shop struct {
 	keys     credential.IssuerKey
 	till     exchange.Till
 	tokens   atomic.Int64 // batches given out
+	expires  int64        // of the keys; 0: always another time
+	prover   *shop        // whose proofs it passes on; nil: its own
 	silent   atomic.Bool  // gives out no credentials that were paid for
 	saw      func(title htlcdash.TitleID, token string)
 	paid     func(lightning.Hash) bool                              // whether it tells a key again; nil: as its node says
@@ -159,7 +162,7 @@ func (s *shop) info(w http.ResponseWriter, _ *http.Request) {
 		"version": 1, "node": s.node.ID(), "key": s.till.Key.ID(), "proofs": names, "max_batch": exchange.MaxBatch,
 		"credentials": map[string]any{
 			"issue": "free", "max_batch": 32, "life_s": 3600, "price_msat": s.price,
-			"keys": []any{map[string]any{"key": s.keys.Public(), "expires": time.Now().Add(time.Hour).Unix()}},
+			"keys": []any{map[string]any{"key": s.keys.Public(), "expires": cmp.Or(s.expires, time.Now().Add(time.Hour).UnixNano())}},
 		},
 	})
 }
@@ -233,7 +236,11 @@ func (s *shop) prove(w http.ResponseWriter, r *http.Request) {
 		if s.lie != nil {
 			s.lie(&req, &o)
 		}
-		pf, err := exchange.Salted{}.Prove(sys, s.till.Key.ID(), seg, o, key, req.Nonce)
+		prover := s.till.Key.ID()
+		if s.prover != nil {
+			prover = s.prover.till.Key.ID()
+		}
+		pf, err := exchange.Salted{}.Prove(sys, prover, seg, o, key, req.Nonce)
 		if err != nil { // a liar sends something
 			pf = bytes.Repeat([]byte{7}, sys.Length(proof.Link))
 		}

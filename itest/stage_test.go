@@ -75,7 +75,7 @@ var titles = sync.OnceValues(func() (string, error) {
 	dir := filepath.Join(workshop, "titles")
 	out, err := exec.Command(programFile, "publish", filmFile, "--titles-folder", dir, "--name", filmName,
 		"--key", filepath.Join(workshop, "publisher.key"), "--segment-seconds", "2",
-		"--per-megabyte", "10 sat", "--floor", "1 sat", ).CombinedOutput()
+		"--per-megabyte", "10 sat", "--floor", "1 sat").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("publish: %w\n%s", err, out)
 	}

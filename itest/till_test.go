@@ -4,12 +4,16 @@ package itest
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"htlcdash/buyer"
 	"htlcdash/internal/devnet"
 	"htlcdash/internal/ledger"
 	"htlcdash/internal/title/titletest"
@@ -19,7 +23,7 @@ import (
 )
 
 // tillFlags are what a node beside which a till stands is run with.
-var tillFlags = []string{"--requireinterceptor", "--store-final-htlc-resolutions"}
+var tillFlags = []string{"--" + lnd.TillOptions[0], "--" + lnd.TillOptions[1]}
 
 // A keeper is a till whose seller keeps preimages, for tests that draw them.
 // What a till cannot do, its node does.
@@ -152,13 +156,14 @@ func TestTillSuite(t *testing.T) {
 // A tillTable is a provider with a till, and buyers one and two hops away.
 type tillTable struct {
 	*crashTable
+	all  *testing.T     // outlives the rows, as programs do
 	had  lightning.Msat // what the provider's node had before the first sale
 	sold int
 }
 
-func (c *tillTable) serve(t *testing.T, env ...string) {
-	t.Helper()
-	c.provider = c.serveWith(t, c.provider.url[len("http://"):], env, "--till", "interceptor")
+func (c *tillTable) serve(env ...string) {
+	c.all.Helper()
+	c.provider = c.serveWith(c.all, c.provider.url[len("http://"):], env, "--till", "interceptor")
 }
 
 // TestTillCrashes kills -9 the seller's program and its node at each step of a
@@ -180,10 +185,13 @@ func TestTillCrashes(t *testing.T) {
 			{From: "router", To: "provider", Capacity: 10 * million, Push: million},
 		},
 	})
-	s.selling = s.bake(t, "provider", lnd.TillRights)
-	c := &tillTable{crashTable: &crashTable{stage: s, title: title, provider: &process{url: "http://" + freeAddress(t)}, pids: map[string]int{}}}
+	s.selling = filepath.Join(s.dir, "sell.macaroon")
+	s.command(t, append([]string{"wallet", "bake", "sell", "--till", "--serve-macaroon", s.selling}, s.owner("provider")...)...)
+	s.examined(t, "provider", "ok")
+	s.examined(t, "viewer", "fail") // its lnd knows nothing of tills
+	c := &tillTable{all: t, crashTable: &crashTable{stage: s, title: title, provider: &process{url: "http://" + freeAddress(t)}, pids: map[string]int{}}}
 	c.had = c.has(t)
-	c.serve(t)
+	c.serve()
 	for _, viewer := range []string{"viewer", "remote"} {
 		c.viewer, c.buying = viewer, s.bake(t, viewer, lnd.BuyingRights)
 		t.Run(viewer+" without a crash", func(t *testing.T) { c.row(t, func(string) {}, func(*testing.T) {}) })
@@ -193,25 +201,25 @@ func TestTillCrashes(t *testing.T) {
 				if at == "intent" {
 					once.Do(c.provider.kill)
 				}
-			}, func(t *testing.T) { c.serve(t) })
+			}, func(*testing.T) { c.serve() })
 		})
 		for _, step := range []string{"offered", "claimed", "settled", "final"} {
 			t.Run(viewer+", seller at "+step, func(t *testing.T) {
 				c.provider.stop()
-				c.serve(t, "HTLCDASH_CRASH_AT="+step)
+				c.serve("HTLCDASH_CRASH_AT=" + step)
 				c.row(t, func(string) {}, func(t *testing.T) {
 					c.dead(t)
-					c.serve(t)
+					c.serve()
 				})
 			})
 			t.Run(viewer+", seller at "+step+" and its node", func(t *testing.T) {
 				c.provider.stop()
-				c.serve(t, "HTLCDASH_CRASH_AT="+step)
+				c.serve("HTLCDASH_CRASH_AT=" + step)
 				c.row(t, func(string) {}, func(t *testing.T) {
 					c.dead(t)
 					c.killNode(t, "provider")
 					c.restartNode(t, "provider")
-					c.serve(t)
+					c.serve()
 				})
 			})
 		}
@@ -223,6 +231,50 @@ func TestTillCrashes(t *testing.T) {
 				}
 			}, func(t *testing.T) { c.restartNode(t, "provider") })
 		})
+	}
+}
+
+// owner are the flags of who may do all with a node.
+func (s *stage) owner(name string) []string {
+	node := s.network.Node(name)
+	return []string{"--node-address", node.REST, "--node-tls-cert", node.CertFile, "--node-macaroon", node.MacaroonFile}
+}
+
+// examined asserts what the doctor says of a node for a till.
+func (s *stage) examined(t *testing.T, name, grade string) {
+	t.Helper()
+	selling := s.network.Node(name).MacaroonFile
+	if name == "provider" {
+		selling = s.selling
+	}
+	out, _ := s.try(t, append([]string{
+		"doctor", "serve", "--json", "--serve-till", "interceptor", "--serve-macaroon", selling, "--titles-folder", s.titles,
+		"--serve-ledger", filepath.Join(s.dir, "provider.db"), "--serve-secret", filepath.Join(s.dir, "provider.secret"),
+		"--serve-listen", freeAddress(t), "--serve-page", "",
+	}, s.owner(name)...)...)
+	var findings []struct{ Check, Grade, Detail, Next string }
+	if err := json.Unmarshal([]byte(out), &findings); err != nil {
+		t.Fatalf("the doctor said %q: %v", out, err)
+	}
+	lines := 0
+	for _, f := range findings {
+		if f.Check == "till" {
+			lines++
+			if f.Grade != grade {
+				t.Errorf("%s: %+v", name, f)
+			}
+			for _, option := range lnd.TillOptions {
+				if strings.Contains(f.Next, option+"=true") {
+					lines++
+				}
+			}
+		}
+		if f.Check == "selling macaroon" && name == "provider" && f.Grade != "ok" {
+			t.Errorf("%+v", f)
+		}
+	}
+	if want := map[string]int{"ok": 1, "fail": 4}[grade]; lines != want {
+		t.Errorf("%s: of the till the doctor says %+v", name, findings)
 	}
 }
 
@@ -244,6 +296,10 @@ func (c *tillTable) row(t *testing.T, hook func(string), revive func(*testing.T)
 	ask := func(ctx context.Context) ([]byte, error) { return b.Segment(ctx, seg) }
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	_, err := ask(ctx)
+	for errors.Is(err, buyer.ErrNoOffer) && ctx.Err() == nil { // the till is not open yet
+		time.Sleep(50 * time.Millisecond)
+		_, err = ask(ctx)
+	}
 	cancel()
 	t.Logf("during the crash: %v", err)
 	if err != nil && !known(err) {

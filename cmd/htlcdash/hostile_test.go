@@ -438,6 +438,7 @@ func (h *hostile) serve(t *testing.T, s *street, a attack) (tried, knocked *atom
 	t.Cleanup(func() { books.Close() })
 	shop, err := seller.New(t.Context(), seller.Config{
 		Titles: []string{h.title.Dir}, Payee: h.node, Node: h.node.ID(), Books: books, Secret: hostileSecret, Issue: seller.IssueFree, Proofs: h.proofs,
+		Prepaid: func(string) bool { return true },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -685,4 +686,54 @@ func TestExportHoldsNoFormulas(t *testing.T) {
 	if want := "a,b,c,d\n\"'=HYPERLINK(\"\"http://evil.example\"\")\",'@x,-5,film\n"; out.String() != want {
 		t.Errorf("got %q, want %q", out.String(), want)
 	}
+}
+
+// A client that pays first can lose the price: that is what "prepaid" means. The
+// bytes are not what was signed, but nothing that it holds says so to others.
+func TestPrepaidTrusts(t *testing.T) {
+	film := titletest.Make(t, titletest.Options{})
+	s, h := besiege(t, film, film)
+	garbage := bytes.Repeat([]byte{7}, 1000)
+	h.serve(t, s, func(_ *hostile, w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(r.Header.Get("Authorization"), "L402 ") {
+			return false
+		}
+		_, _ = w.Write(garbage)
+		return true
+	})
+	shop, _, _ := strings.Cut(s.shop, ",")
+	ask := func(authorization string) *http.Response {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, shop+"/t/title/v0/1.m4s", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", authorization)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { resp.Body.Close() })
+		return resp
+	}
+	resp := ask("")
+	challenge := resp.Header.Get("WWW-Authenticate")
+	param := func(name string) string {
+		_, rest, _ := strings.Cut(challenge, name+`="`)
+		value, _, _ := strings.Cut(rest, `"`)
+		return value
+	}
+	inv, err := lightning.DecodeInvoice(param("invoice"))
+	if err != nil || resp.StatusCode != http.StatusPaymentRequired {
+		t.Fatalf("status %d, %v", resp.StatusCode, err)
+	}
+	paid, err := s.viewer.Pay(t.Context(), inv, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	preimage := paid.Preimage.Reveal()
+	b, err := io.ReadAll(ask(fmt.Sprintf("L402 %s:%x", param("token"), preimage)).Body)
+	if err != nil || !bytes.Equal(b, garbage) || htlcdash.RootOf(b) == film.Segments(t, "v0")[0].Plain {
+		t.Errorf("got %d bytes, %v", len(b), err)
+	}
+	s.wantTaken(t, h.node, tick)
 }

@@ -64,6 +64,7 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 	if err != nil {
 		return usageError{err}
 	}
+	stockUp(proofs, c.ProofsAhead)
 	secret, _, err := secretFile(c.Secret)
 	if err != nil {
 		return fmt.Errorf("provider's secret: %w", err)

@@ -2,10 +2,14 @@
 // baseline in the same run, and says whether the promise holds:
 //
 //	start    payment adds little to the start of a film, and no stalls
+//	purchase a proof before each payment costs little, beside paying on trust
 //	sales    a provider sells about as fast as its node can be paid
+//	till     a till beside the node takes payments as fast as the node itself
+//	chunks   what it costs to pay for one segment by hundreds of HTLCs at once
 //	bytes    sealed bytes are served about as fast as by nginx
 //	publish  sealing costs what its ciphers and hashes cost
 //	proofs   a proof that a key opens its segment takes milliseconds
+//	crowd    strangers and the greedy cost little, and do not delay who pays
 //	memory   neither side's memory grows with films or viewers
 //
 // It needs a checkout: it runs the program itself, the private network, a
@@ -54,12 +58,16 @@ func All() []Measurement {
 		{"start", "start-up, stalls and quality with and without payment", start, map[string]string{
 			"ffmpeg": "ffmpeg", "nginx": "nginx-light", "chromium": "chromium", "node": "nodejs",
 		}, true},
+		{"purchase", "what one purchase adds to its segment", purchase, map[string]string{"ffmpeg": "ffmpeg"}, true},
 		{"sales", "segments sold a second", sales, nil, true},
+		{"till", "payments a second that a till beside the node takes", tills, nil, true},
+		{"chunks", "one segment as hundreds of payments at once", chunks, nil, true},
 		{"bytes", "sealed bytes served a second", serveBytes, map[string]string{"nginx": "nginx-light", "wrk": "wrk"}, true},
 		{"publish", "sealing, and a film from file to title", publishing, map[string]string{
 			"ffmpeg": "ffmpeg", "openssl": "openssl",
 		}, false},
 		{"proofs", "proofs that a preimage opens a segment", proofs, nil, false},
+		{"crowd", "a viewer amid strangers and greedy ones", crowdAt, nil, true},
 		{"memory", "memory of both sides", memory, map[string]string{
 			"ffmpeg": "ffmpeg", "chromium": "chromium", "node": "nodejs",
 		}, true},

@@ -1,6 +1,9 @@
 package bench
 
-import "context"
+import (
+	"context"
+	"io"
+)
 
 // What tests see of the inside.
 var (
@@ -8,6 +11,8 @@ var (
 	Round  = round
 	Figure = figure
 	CPUOf  = cpuOf
+
+	Quantile = quantile
 )
 
 // Flow is flow over numbers.
@@ -35,3 +40,31 @@ func Proofs(ctx context.Context, dir string) (*Report, error) {
 	s := &stage{Config: Config{Rounds: 1, Progress: func(string) {}}, dir: dir}
 	return r, s.proveInTurns(ctx, r)
 }
+
+// PurchaseRows makes the rows of purchases from samples.
+func PurchaseRows(r *Report) {
+	all := []string{nothingAhead, offerAhead, proofAhead}
+	purchaseRows(r, []method{{name: "prepaid", aheads: all[:2]}, {name: "vole-80", aheads: all}, {name: "vole-128", aheads: all[1:2]}})
+}
+
+// A Wire counts what its client sends and gets.
+type Wire struct{ w *wire }
+
+// NewWire counts from zero.
+func NewWire() Wire { return Wire{newWire()} }
+
+// Get fetches url.
+func (w Wire) Get(url string) ([]byte, error) {
+	resp, err := w.w.client.Get(url)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	return io.ReadAll(resp.Body)
+}
+
+// All is what went over the line.
+func (w Wire) All() int64 { return w.w.all.Load() }
+
+// Body is what the bodies of a path took.
+func (w Wire) Body(path string) int64 { return w.w.body(path) }

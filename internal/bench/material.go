@@ -26,9 +26,10 @@ const filmName = "film"
 // publisherKey signs what is sold to nobody.
 func publisherKey() (htlcdash.PublisherKey, error) { return htlcdash.NewPublisherKey([32]byte{31: 1}) }
 
-// film is a folder of titles that holds the film, published once.
+// film is a folder of titles that holds the film, published once, in groups as
+// they come.
 func (s *stage) film(ctx context.Context) (titles string, err error) {
-	titles = filepath.Join(s.Folder, "titles")
+	titles = filepath.Join(s.Folder, "titles-grouped")
 	out := filepath.Join(titles, filmName)
 	if _, err := title.OpenDir(out); err == nil {
 		return titles, nil
@@ -37,16 +38,16 @@ func (s *stage) film(ctx context.Context) (titles string, err error) {
 		return "", err
 	}
 	s.Progress("publishing the film, once")
-	_, err = s.publish(ctx, s.Film, out, nil)
+	_, err = s.publish(ctx, s.Film, out, publish.Grouping{Auto: true}, nil)
 	return titles, err
 }
 
-func (s *stage) publish(ctx context.Context, source, out string, progress func(publish.Progress)) (*publish.Result, error) {
+func (s *stage) publish(ctx context.Context, source, out string, group publish.Grouping, progress func(publish.Progress)) (*publish.Result, error) {
 	key, err := publisherKey()
 	if err != nil {
 		return nil, err
 	}
-	return publish.Run(ctx, publish.Options{Source: source, Out: out, Key: key, Price: prices, SegmentSeconds: 2, Force: true}, progress)
+	return publish.Run(ctx, publish.Options{Source: source, Out: out, Key: key, Price: prices, Group: group, SegmentSeconds: 2, Force: true}, progress)
 }
 
 // plain lays the film out as any web server has it: opened with the keys.
@@ -78,7 +79,7 @@ func (s *stage) plain(ctx context.Context, titles string) (dir string, err error
 			return "", err
 		}
 		for i, seg := range segs {
-			data, err := opened(ctx, sealed, keys, seg)
+			data, err := unsealed(ctx, sealed, keys, seg)
 			if err != nil {
 				return "", err
 			}
@@ -90,7 +91,7 @@ func (s *stage) plain(ctx context.Context, titles string) (dir string, err error
 	return dir, nil
 }
 
-func opened(ctx context.Context, dir string, keys *title.Keys, seg htlcdash.Segment) ([]byte, error) {
+func unsealed(ctx context.Context, dir string, keys *title.Keys, seg htlcdash.Segment) ([]byte, error) {
 	sealed, err := os.ReadFile(filepath.Join(dir, htlcdash.SealedPath(seg.Sealed)))
 	if err != nil {
 		return nil, err
@@ -177,16 +178,21 @@ func noise(id string, count, size int) rung {
 
 // made publishes a title of noise into a folder of titles of its own.
 func (s *stage) made(ctx context.Context, name string, rungs ...rung) (titles string, err error) {
+	return s.madeInto(ctx, name, name, rungs...)
+}
+
+// madeInto publishes a title of noise into a folder that may hold others.
+func (s *stage) madeInto(ctx context.Context, folderName, name string, rungs ...rung) (titles string, err error) {
 	source := filepath.Join(s.dir, name+".dash")
 	defer os.RemoveAll(source)
-	titles = filepath.Join(s.dir, name+".titles")
+	titles = filepath.Join(s.dir, folderName+".titles")
 	if err := os.MkdirAll(titles, 0o755); err != nil {
 		return "", err
 	}
 	if err := folder(source, rungs, nil); err != nil {
 		return "", err
 	}
-	_, err = s.publish(ctx, source, filepath.Join(titles, name), nil)
+	_, err = s.publish(ctx, source, filepath.Join(titles, name), publish.Grouping{}, nil)
 	return titles, err
 }
 
@@ -231,7 +237,7 @@ func (s *stage) long(ctx context.Context, titles string, count int) (folderOfTit
 		rungs[rep.ContentType] = append(rungs[rep.ContentType], rung{
 			id: rep.ID, bandwidth: rep.Bandwidth, shape: shape, count: count, head: head,
 			segment: func(i int) ([]byte, error) {
-				data, err := opened(ctx, short, keys, segs[i%len(segs)])
+				data, err := unsealed(ctx, short, keys, segs[i%len(segs)])
 				return append(data, freeBox(i/len(segs))...), err
 			},
 		})
@@ -241,7 +247,7 @@ func (s *stage) long(ctx context.Context, titles string, count int) (folderOfTit
 	if err := folder(source, rungs["video"], rungs["audio"]); err != nil {
 		return "", err
 	}
-	_, err = s.publish(ctx, source, out, nil)
+	_, err = s.publish(ctx, source, out, publish.Grouping{}, nil)
 	return folderOfTitles, err
 }
 

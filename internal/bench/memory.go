@@ -278,11 +278,15 @@ func introduce(ctx context.Context, url string, n int) (got []credential.Credent
 // at the pace of the film; some of them pay.
 func crowded(ctx context.Context, s *stage, r *Report, sold *process) (err error) {
 	s.Progress(fmt.Sprintf("%d viewers for %v", crowd, crowding))
-	c, err := s.customer(ctx, sold, filmName)
+	c, err := s.customer(ctx, sold, proved)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
+	film, err := c.open(ctx, filmName)
+	if err != nil {
+		return err
+	}
 	credentials, err := introduce(ctx, sold.url, crowd)
 	if err != nil {
 		return err
@@ -297,7 +301,7 @@ func crowded(ctx context.Context, s *stage, r *Report, sold *process) (err error
 	for i := range crowd {
 		group.Go(func() error {
 			return pace(each, time.Duration(i)*2*time.Second/crowd, func(n int) error {
-				pair := c.pair((37*i + n) % twoHours)
+				pair := film.pair((37*i + n) % twoHours)
 				if i < buyers {
 					for _, seg := range pair {
 						if err := c.buy(each, seg); err != nil {
@@ -308,7 +312,7 @@ func crowded(ctx context.Context, s *stage, r *Report, sold *process) (err error
 					return nil
 				}
 				asked.Add(2)
-				return askFor(each, sold.url, credentials[i], c.title, pair)
+				return askFor(each, sold.url, credentials[i], film.Title, pair)
 			})
 		})
 	}
@@ -342,13 +346,13 @@ func pace(ctx context.Context, first time.Duration, do func(n int) error) error 
 }
 
 // pair is a segment of some picture and one of some sound.
-func (c *customer) pair(index int) (pair []htlcdash.Segment) {
+func (o opened) pair(index int) (pair []htlcdash.Segment) {
 	reps := map[string][]string{}
-	for _, rep := range c.title.Manifest.Representations() {
+	for _, rep := range o.Manifest.Representations() {
 		reps[rep.ContentType] = append(reps[rep.ContentType], rep.ID)
 	}
 	for _, kind := range names(reps) {
-		pair = append(pair, c.segments[reps[kind][rand.IntN(len(reps[kind]))]][index])
+		pair = append(pair, o.segments[reps[kind][rand.IntN(len(reps[kind]))]][index])
 	}
 	return pair
 }

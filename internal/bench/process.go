@@ -159,6 +159,31 @@ func cpuOf(pid int) (float64, error) {
 	return total, nil
 }
 
+// busy is the processor time of p's threads, without its children's. It is finer
+// than cpu where the kernel counts it.
+func (p *process) busy() (time.Duration, error) {
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.cmd.Process.Pid))
+	if err != nil || len(tasks) == 0 {
+		seconds, err := p.cpu()
+		return time.Duration(seconds * float64(time.Second)), err
+	}
+	var sum int64
+	for _, t := range tasks {
+		b, _ := os.ReadFile(t) // a thread may have ended
+		ran, _, _ := strings.Cut(string(b), " ")
+		n, _ := strconv.ParseInt(ran, 10, 64)
+		sum += n
+	}
+	return time.Duration(sum), nil
+}
+
+// selfBusy is the processor time of this process.
+func selfBusy() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // fails for no argument of ours
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
 // lookPath finds a program also where an administrator's lie.
 func lookPath(program string) (string, error) {
 	if file, err := exec.LookPath(program); err == nil {

@@ -48,8 +48,8 @@ func TestProofsBesideZKBoo(t *testing.T) {
 			t.Errorf("%s: baseline %v, want one of %v", row.What, row.Baseline, want)
 		}
 	}
-	if beside != 3 {
-		t.Errorf("%d rows have a baseline, want those of the one system of 128 bits with a preimage: %+v", beside, r.Rows)
+	if beside != 6 {
+		t.Errorf("%d rows have a baseline, want those of the two systems of 128 bits with a preimage: %+v", beside, r.Rows)
 	}
 }
 

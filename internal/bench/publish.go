@@ -98,7 +98,7 @@ func (s *stage) publishFolder(ctx context.Context, r *Report) error {
 		s.Progress("publishing a ready folder of 256 MiB")
 		out := filepath.Join(s.dir, "ready-title")
 		began := time.Now()
-		if _, err := s.publish(ctx, source, out, nil); err != nil {
+		if _, err := s.publish(ctx, source, out, publish.Grouping{}, nil); err != nil {
 			return err
 		}
 		r.sample("publish folder", folderBytes/1e6/time.Since(began).Seconds())
@@ -121,7 +121,7 @@ func (s *stage) publishFilm(ctx context.Context, r *Report) error {
 	}
 	s.Progress("publishing the film")
 	start := time.Now()
-	result, err := s.publish(ctx, s.Film, filepath.Join(s.dir, "film-title"), func(p publish.Progress) {
+	result, err := s.publish(ctx, s.Film, filepath.Join(s.dir, "film-title"), publish.Grouping{Auto: true}, func(p publish.Progress) {
 		step, _, _ := strings.Cut(p.Text, " ")
 		mu.Lock()
 		defer mu.Unlock()

@@ -11,73 +11,142 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"htlcdash"
-	"htlcdash/buyer"
-	"htlcdash/internal/ledger"
 	"htlcdash/internal/proof"
-	"htlcdash/internal/proof/vole"
-	"htlcdash/internal/title"
 	"htlcdash/lightning"
-	"htlcdash/lightning/lnd"
-	"htlcdash/source"
-	"htlcdash/source/web"
 )
 
-// sales sells small segments of a made-up title, and has the same two nodes
-// pay each other plainly, in turns.
+// viewersFlight is how many payments of one viewer are under way at most. What is
+// sold beyond is sold to more viewers: titles, each with a credential of its own.
+const viewersFlight = 10
+
+// provedAhead is for how many segments proofs are asked ahead, beside payments
+// under way: as offers, they are ready when a payment may begin.
+const provedAhead = 5
+
+// A level is a number of payments in flight, and how many sales to measure it by.
+type level struct{ inFlight, count int }
+
+// sales sells small segments of made-up titles, proved and unproved, and has the
+// same two nodes pay each other plainly, in turns.
 func sales(ctx context.Context, s *stage, r *Report) (err error) {
-	loads := []struct{ inFlight, count int }{{1, 40}, {10, 200}, {50, 500}, {200, 1000}}
+	levels := []level{{1, 40}, {10, 200}, {50, 500}, {200, 1000}}
 	r.Rounds = s.rounds(3)
-	total := 0
-	for _, l := range loads {
-		total += r.Rounds * l.count
-	}
-	s.Progress(fmt.Sprintf("publishing a title of %d segments", total))
-	titles, err := s.made(ctx, "tiny", noise("v", total, 8_000))
+	titles, err := s.tiny(ctx, levels, r.Rounds)
 	if err != nil {
 		return err
 	}
-	sold, err := s.serve(ctx, titles)
+	sold, err := s.serve(ctx, filepath.Dir(titles[0]))
 	if err != nil {
 		return err
 	}
-	c, err := s.customer(ctx, sold, "tiny")
-	if err != nil {
-		return err
+	var shoppers []*shopper
+	for _, proofs := range [][]proof.System{proved, unproved} {
+		b, err := s.shopper(ctx, sold, proofs, titles)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, b.close()) }()
+		shoppers = append(shoppers, b)
 	}
-	defer func() { err = errors.Join(err, c.close()) }()
-	segs := c.segments["v"]
 	for round := range r.Rounds {
-		for _, l := range loads {
+		for _, l := range levels {
 			s.Progress(fmt.Sprintf("round %d of %d: %d in flight", round+1, r.Rounds, l.inFlight))
-			mine := segs[:l.count]
-			segs = segs[l.count:]
-			turns := []func() error{
-				func() error {
-					v, err := flow(ctx, mine, l.inFlight, c.prepare, c.buy)
-					r.sample(fmt.Sprintf("sales, %d in flight", l.inFlight), v)
-					return err
+			turns := []func() (string, float64, error){
+				func() (string, float64, error) {
+					v, err := shoppers[0].shop(ctx, l)
+					return "proved", v, err
 				},
-				func() error {
+				func() (string, float64, error) {
+					v, err := shoppers[1].shop(ctx, l)
+					return "unproved", v, err
+				},
+				func() (string, float64, error) {
 					v, err := flow(ctx, make([]struct{}, l.count), l.inFlight, s.invoices, s.pay)
-					r.sample(fmt.Sprintf("raw, %d in flight", l.inFlight), v)
-					return err
+					return "raw", v, err
 				},
 			}
-			if round%2 == 1 {
-				slices.Reverse(turns)
-			}
-			for _, turn := range turns {
-				if err := errors.Join(s.quiet(ctx), turn()); err != nil {
+			for i := range turns { // each goes first now and then
+				if err := s.quiet(ctx); err != nil {
 					return err
 				}
+				name, v, err := turns[(i+round)%len(turns)]()
+				if err != nil {
+					return fmt.Errorf("%s, %d in flight: %w", name, l.inFlight, err)
+				}
+				r.sample(fmt.Sprintf("%s, %d in flight", name, l.inFlight), v)
 			}
 		}
 	}
-	for _, l := range loads {
+	for _, l := range levels {
 		of := fmt.Sprintf(", %d in flight", l.inFlight)
-		r.beside("segments sold"+of, "/s", "sales"+of, "raw"+of, "raw payments", 0.9)
+		r.beside("segments sold"+of+", proved by "+proved[0].Name(), "/s", "proved"+of, "raw"+of, "raw payments", 0.9)
+		r.beside("  unproved", "/s", "unproved"+of, "raw"+of, "raw payments", 0.9)
 	}
 	return nil
+}
+
+// viewers is for how many titles l is sold.
+func (l level) viewers() int { return max(1, l.inFlight/viewersFlight) }
+
+// tiny publishes a title for each viewer, with as many segments as will be
+// bought of it, and returns their folders, which lie in one.
+func (s *stage) tiny(ctx context.Context, levels []level, rounds int) (folders []string, err error) {
+	var counts []int // of segments, by title
+	for _, l := range levels {
+		n := l.viewers()
+		counts = append(counts, make([]int, max(0, n-len(counts)))...)
+		for i := range n {
+			counts[i] += rounds * ((l.count + n - 1) / n)
+		}
+	}
+	s.Progress(fmt.Sprintf("publishing %d titles", len(counts)))
+	for i, n := range counts {
+		name := fmt.Sprintf("tiny%02d", i)
+		titles, err := s.madeInto(ctx, "tiny", name, noise(name, n, 8_000))
+		if err != nil {
+			return nil, err
+		}
+		folders = append(folders, filepath.Join(titles, name))
+	}
+	return folders, nil
+}
+
+// A shopper is a customer who takes segments of many titles by turns, each once.
+type shopper struct {
+	*customer
+	left [][]htlcdash.Segment // of each title
+}
+
+func (s *stage) shopper(ctx context.Context, sold *process, proofs []proof.System, titles []string) (*shopper, error) {
+	c, err := s.customer(ctx, sold, proofs)
+	if err != nil {
+		return nil, err
+	}
+	b := &shopper{customer: c}
+	for _, folder := range titles {
+		t, err := c.open(ctx, filepath.Base(folder))
+		if err != nil {
+			return nil, errors.Join(err, c.close())
+		}
+		b.left = append(b.left, t.segments[filepath.Base(folder)])
+	}
+	return b, nil
+}
+
+// shop buys what l asks for, and returns how much was bought a second.
+func (b *shopper) shop(ctx context.Context, l level) (float64, error) {
+	var segs []htlcdash.Segment
+	for i := range l.count {
+		t := &b.left[i%l.viewers()]
+		segs, *t = append(segs, (*t)[0]), (*t)[1:]
+	}
+	paying := make(chan struct{}, l.inFlight)
+	return flow(ctx, segs, l.inFlight+min(l.inFlight, provedAhead), b.prepare, func(ctx context.Context, seg htlcdash.Segment) error {
+		_ = b.buyer.Ready(ctx, seg) // what fails is asked for again
+		paying <- struct{}{}
+		defer func() { <-paying }()
+		return b.buy(ctx, seg)
+	})
 }
 
 // batch is how many segments are prepared, and invoices made, in one go: what
@@ -138,76 +207,5 @@ func (s *stage) invoices(ctx context.Context, list []struct{}) ([]lightning.Invo
 
 func (s *stage) pay(ctx context.Context, inv lightning.Invoice) error {
 	_, err := s.nodes[viewer].Pay(ctx, inv, 2*lightning.Sat)
-	return err
-}
-
-// A customer buys in this process what a provider sells, without a player.
-type customer struct {
-	buyer    *buyer.Buyer
-	title    *title.Title
-	segments map[string][]htlcdash.Segment
-	books    *ledger.Ledger
-	node     *lnd.Node
-}
-
-const enough = 1_000_000 * lightning.Sat
-
-// customer opens the title of a name and gives no thought to money.
-func (s *stage) customer(ctx context.Context, sold *process, name string) (_ *customer, err error) {
-	macaroon, err := s.macaroon(ctx, viewer, lnd.BuyingRights)
-	if err != nil {
-		return nil, err
-	}
-	at := s.network.Node(viewer)
-	c := &customer{segments: map[string][]htlcdash.Segment{}}
-	if c.node, err = lnd.New(lnd.Config{Addr: at.REST, TLSCertFile: at.CertFile, MacaroonFile: macaroon}); err != nil {
-		return nil, err
-	}
-	if c.books, err = ledger.Open(filepath.Join(s.dir, "customer.db")); err != nil {
-		return nil, err
-	}
-	bytes, err := web.New(sold.url, nil)
-	if err != nil {
-		return nil, err
-	}
-	library, err := source.NewLibrary(source.Options{Memory: 64 << 20}, bytes)
-	if err != nil {
-		return nil, err
-	}
-	c.buyer, err = buyer.New(buyer.Config{
-		Ledger: c.books, Payer: c.node, Sealed: library,
-		Limits: buyer.Limits{Segment: enough, Title: enough, Day: enough}, Fee: buyer.Fee{Floor: 2 * lightning.Sat},
-		Proofs: []proof.System{vole.Bits80},
-	})
-	if err != nil {
-		return nil, err
-	}
-	p, err := buyer.NewProvider(sold.url, nil)
-	if err != nil {
-		return nil, err
-	}
-	if c.title, err = title.Open(ctx, p.Fetch(name)); err != nil {
-		return nil, err
-	}
-	for _, rep := range c.title.Manifest.Representations() {
-		if c.segments[rep.ID], err = c.title.Segments(ctx, rep.ID); err != nil {
-			return nil, err
-		}
-	}
-	return c, c.buyer.AddTitle(ctx, c.title.ID, c.title.Dearest(), []*buyer.Provider{p})
-}
-
-func (c *customer) close() error {
-	c.buyer.Close()
-	return errors.Join(c.books.Close(), c.node.Close())
-}
-
-func (c *customer) prepare(ctx context.Context, segs []htlcdash.Segment) ([]htlcdash.Segment, error) {
-	c.buyer.Prepare(ctx, segs)
-	return segs, nil
-}
-
-func (c *customer) buy(ctx context.Context, seg htlcdash.Segment) error {
-	_, err := c.buyer.Segment(ctx, seg)
 	return err
 }

@@ -116,7 +116,7 @@ func (s *stage) macaroon(ctx context.Context, node string, rights []lnd.Right) (
 
 // serve starts a provider of the titles in a folder, which does not mind many
 // requests from one address.
-func (s *stage) serve(ctx context.Context, titles string) (*process, error) {
+func (s *stage) serve(ctx context.Context, titles string, flags ...string) (*process, error) {
 	address, err := freeAddress()
 	if err != nil {
 		return nil, err
@@ -126,11 +126,12 @@ func (s *stage) serve(ctx context.Context, titles string) (*process, error) {
 		return nil, err
 	}
 	node := s.network.Node(provider)
-	return s.launch(ctx, "provider", "http://"+address, "/v1/provider", s.Program,
+	return s.launch(ctx, "provider", "http://"+address, "/v1/provider", s.Program, append([]string{
 		"serve", "--listen", address, "--page", "", "--titles-folder", titles,
 		"--node-address", node.REST, "--node-tls-cert", node.CertFile, "--macaroon", macaroon,
 		"--ledger", filepath.Join(s.dir, "provider.db"), "--secret", filepath.Join(s.dir, "provider.secret"),
-		"--offer-rate", "1000000", "--max-open-offers", "1000000", "--log-level", "warn")
+		"--offer-rate", "1000000", "--max-open-offers", "1000000", "--invoice-rate", "1000000", "--credentials", "free", "--log-level", "warn",
+	}, flags...)...)
 }
 
 // proxy starts a viewer's proxy over a node, with fresh books and an empty

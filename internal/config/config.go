@@ -80,6 +80,7 @@ type Serve struct {
 	MaxOpenOffers int            `default:"20000" help:"Offers that can be paid at one time, of all together."`
 
 	Proofs           []string       `default:"vole-80,vole-128,zkb-128" help:"Ways in which offers are proved before they are paid. Viewers refuse unproved ones, unless told otherwise."`
+	ProofsAhead      int            `default:"32" help:"Proofs of the first kind that are half made ahead of need, while the machine is idle: half a MiB of memory each."`
 	Credentials      string         `default:"limited" enum:"free,limited,sold" help:"How anonymous credentials are given out: free, limited (few for one address) or sold."`
 	CredentialPrice  lightning.Msat `default:"0"       help:"Price of a batch of 32 credentials, where they are sold."`
 	CredentialLife   time.Duration  `default:"1h"      help:"How long a credential serves from when it is first shown."`

@@ -11,7 +11,8 @@
 //	                                   <- preimage; key = preimage xor salt
 //
 // That is [Salted], the scheme of our own viewers: with a proof nothing is at
-// risk, without one the price of one payment. [Prepaid] is for foreign clients:
+// risk, without one the price of one payment. [Keyed] sells content that no
+// publisher has sealed, by chunks. [Prepaid] is for foreign clients:
 // L402 and the HTTP scheme "Payment", both of which pay first and trust the
 // provider to deliver.
 //

@@ -198,7 +198,7 @@ func (Keyed) Sell(ctx context.Context, t Till, buyer Keyer, cut Cut, index int, 
 	}
 	counter := now.UnixNano() / int64(t.Life/2)
 	key := lightning.NewPreimage(buyer.ChunkKey(chunkMaster(t.Secret, cut, nonce, price), cut.File.Root, uint64(index), counter).Reveal())
-	inv, err := t.Payee.Invoice(ctx, key, lightning.Terms{Amount: price, Expiry: t.Life, Memo: Memo})
+	inv, err := t.Payee.Invoice(ctx, key, lightning.Terms{Amount: price, Expiry: t.Life, Memo: Memo, Note: keyedNote(key)})
 	if err != nil {
 		return ChunkSale{}, fmt.Errorf("invoice: %w", err)
 	}

@@ -18,6 +18,7 @@ const (
 	noteSalted  = 1 // || Q || salt
 	notePrepaid = 2 // || Q || id
 	noteTokens  = 3 // || SHA-256 of the request || epoch
+	noteKeyed   = 4 // || preimage: only the buyer's credential leads to it
 )
 
 const (
@@ -43,6 +44,12 @@ func tokensNote(digest [32]byte, epoch int64) []byte {
 	return binary.BigEndian.AppendUint64(append([]byte{noteTokens}, digest[:]...), uint64(epoch))
 }
 
+// keyedNote holds a secret. Payees seal notes.
+func keyedNote(key lightning.Preimage) []byte {
+	b := key.Reveal()
+	return append([]byte{noteKeyed}, b[:]...)
+}
+
 // Preimage derives the preimage of an invoice from the note of its terms. key
 // returns the content key of the segment with a sealed root. The error matches
 // [ErrNote], or is key's.
@@ -62,6 +69,8 @@ func (s Secret) Preimage(note []byte, key func(htlcdash.Root) (htlcdash.Key, err
 		return lightning.NewPreimage(s.mac(domainPrepaid, named[:], rest)), nil
 	case note[0] == noteTokens && len(rest) == 8:
 		return s.tokenPreimage(named, int64(binary.BigEndian.Uint64(rest))), nil
+	case note[0] == noteKeyed && len(rest) == 0:
+		return lightning.NewPreimage(named), nil
 	}
 	return lightning.Preimage{}, ErrNote
 }

@@ -293,7 +293,9 @@ func FuzzParse(f *testing.F) {
 	f.Add(keyed(f, 5, garbage).Encode())
 	f.Add(keyed(f, 5, nil).Encode())
 	f.Add(salted(f, true).Encode())
-	f.Add(sealed(f, true).Encode())
+	small := sealed(f, true)
+	small.MPD, small.Bytes = []byte("<MPD/>"), nil // the MPD's own parser has a fuzz target of its own
+	f.Add(small.Encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := fraud.Parse(b)
 		if err != nil {

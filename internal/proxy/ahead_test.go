@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -197,9 +198,15 @@ func TestOurPageStartsOnOnePayment(t *testing.T) {
 		synctest.Wait()
 		want(t, "laid out", fmt.Sprint(h.take()), "[a0/0 v1/0]") // v1 has 720 kbit/s
 		want(t, "to start with", h.state(t).Start, []string{"v1", "a0"})
-		h.get("/t/film/v1/1.m4s")
-		h.get("/t/film/a0/1.m4s")
+		var player sync.WaitGroup
+		player.Go(func() { h.get("/t/film/v1/1.m4s") })
+		player.Go(func() { h.get("/t/film/a0/1.m4s") })
+		synctest.Wait()
+		want(t, "beside the start", fmt.Sprint(h.take()), "[]")
+		player.Wait()
 		want(t, "waited for one payment", time.Since(began), time.Second)
+		synctest.Wait()
+		want(t, "after the start", fmt.Sprint(h.take()), "[a0/1 v1/1]")
 	}, slow)
 	bubble(t, title, func(t *testing.T, h *house) {
 		h.get("/t/film/manifest.mpd?all=1&t=7.5")

@@ -39,6 +39,7 @@ type film struct {
 	lanes   map[laneKey]*lane
 	ahead   map[piece]lightning.Msat // started before a player asked, and not asked for since
 	started map[string]int           // by Representation: the segment that was laid out for the start
+	opening []*item                  // that were laid out last
 	offered map[string]int           // by Representation: up to here offers were asked for
 	owned   map[string][]bool        // by Representation: whose key was bought, ever
 	from    time.Duration            // where the player that loaded the MPD last begins
@@ -118,10 +119,12 @@ func (f *film) ask(ctx context.Context, p piece, said dash.CMCD) ([]byte, error)
 	f.mu.Unlock()
 
 	item := f.fetch(p)
-	f.prepare(offers)
-	for _, a := range plan {
-		f.fetch(a)
-	}
+	f.afterStart(func() {
+		f.prepare(offers)
+		for _, a := range plan {
+			f.fetch(a)
+		}
+	})
 	data, err := item.wait(ctx)
 	if err == nil {
 		f.settle()
@@ -165,7 +168,7 @@ func (f *film) warmUp() {
 		return
 	}
 	f.proxy.run(f.readPrices)
-	f.prepareStart(0)
+	f.readyStart(0)
 }
 
 // load books that a player loads the MPD to play from a time on. Where the
@@ -178,39 +181,67 @@ func (f *film) load(at time.Duration, buy bool) {
 	f.tally.begin()
 	f.mu.Unlock()
 	f.warmUp()
+	var later []piece
 	if !buy || f.proxy.cautious {
-		f.prepareStart(at)
+		for _, p := range f.readyStart(at) {
+			later = append(later, f.comingAfter(p)...)
+		}
+		f.prepare(later)
 		return
 	}
-	var offers []piece
-	for _, rep := range f.start() {
-		if first := indexAt(rep, at); first >= 0 {
-			offers = append(offers, f.layOut(piece{rep, first})...)
-		}
+	var opening []*item
+	for _, p := range f.startPieces(at) {
+		opening, later = append(opening, f.layOut(p)), append(later, f.comingAfter(p)...)
 	}
-	f.prepare(offers)
+	f.mu.Lock()
+	f.opening = opening
+	f.mu.Unlock()
+	f.afterStart(func() { f.prepare(later) })
 }
 
-// prepareStart does what costs nothing for what a player will ask for first:
-// of those segments all but the payment, then offers for those after them, which
-// take the provider's node much longer.
-func (f *film) prepareStart(at time.Duration) {
-	var first, later []piece
+// afterStart calls do once the segments that were laid out for the start are
+// here, or take too long: what comes later must not hold them up, at the node
+// above all. It does not wait.
+func (f *film) afterStart(do func()) {
+	f.mu.Lock()
+	opening := slices.DeleteFunc(slices.Clone(f.opening), (*item).isDone)
+	f.opening = opening
+	f.mu.Unlock()
+	if len(opening) == 0 {
+		do()
+		return
+	}
+	f.proxy.run(func() {
+		ctx, cancel := context.WithTimeout(f.proxy.ctx, f.proxy.hold)
+		defer cancel()
+		for _, i := range opening {
+			_, _ = i.wait(ctx)
+		}
+		do()
+	})
+}
+
+// startPieces are what a player that starts at a time should ask for first.
+func (f *film) startPieces(at time.Duration) (pieces []piece) {
 	for _, rep := range f.start() {
 		if i := indexAt(rep, at); i >= 0 {
-			p := piece{rep, i}
-			f.mu.Lock()
-			first, later = append(first, p), append(later, f.coming(rep, i+1)...)
-			f.mu.Unlock()
-			f.proxy.run(func() { f.download(p) })
+			pieces = append(pieces, piece{rep, i})
 		}
 	}
-	if f.paid {
-		f.proxy.run(func() {
-			f.stock.ready(f.proxy.ctx, first)
-			f.stock.prepare(f.proxy.ctx, later)
-		})
+	return pieces
+}
+
+// readyStart does what costs nothing for what a player will ask for first: all
+// but the payment.
+func (f *film) readyStart(at time.Duration) []piece {
+	pieces := f.startPieces(at)
+	for _, p := range pieces {
+		f.proxy.run(func() { f.download(p) })
 	}
+	if f.paid {
+		f.proxy.run(func() { f.stock.ready(f.proxy.ctx, pieces) })
+	}
+	return pieces
 }
 
 // prepare has offers for pieces asked for, in as few requests as can be.
@@ -220,18 +251,22 @@ func (f *film) prepare(pieces []piece) {
 	}
 }
 
-// layOut buys a segment that a player will ask for first, and returns those
-// after it for which offers are to be asked.
-func (f *film) layOut(p piece) (offers []piece) {
+// layOut buys a segment that a player will ask for first.
+func (f *film) layOut(p piece) *item {
 	f.mu.Lock()
 	f.started[p.rep.ID] = p.index
 	if !f.proxy.shelf.has(f.place(p)) {
 		f.ahead[p] = f.price(p)
 	}
-	offers = f.coming(p.rep, p.index+1)
 	f.mu.Unlock()
-	f.fetch(p)
-	return offers
+	return f.fetch(p)
+}
+
+// comingAfter is coming for what follows p.
+func (f *film) comingAfter(p piece) []piece {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.coming(p.rep, p.index+1)
 }
 
 // indexAt returns the segment of rep that plays at a time, -1 if none does.

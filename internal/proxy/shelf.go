@@ -85,6 +85,16 @@ func (i *item) wait(ctx context.Context) ([]byte, error) {
 	}
 }
 
+// isDone reports whether nobody has to wait for i any more.
+func (i *item) isDone() bool {
+	select {
+	case <-i.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // has reports whether p is on the shelf or on its way there.
 func (s *shelf) has(p place) bool {
 	s.mu.Lock()

@@ -18,7 +18,7 @@ import (
 // unlimited lifts what protects a provider from strangers.
 func unlimited(c *seller.Config) {
 	c.OfferRate, c.OfferBurst, c.MaxOpenOffers, c.StrangerBytes = 1e9, 1e9, 1e9, -1
-	c.Rations.OpenOffers = 1e9
+	c.Rations.OpenOffers, c.Rations.Answers = 1e9, 1e9
 	c.Log = nil
 }
 

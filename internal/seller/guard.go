@@ -50,6 +50,7 @@ const (
 	introductionRate  = 5       // new credentials a second for one address
 	introductionBurst = 40
 	introductionsAll  = 1000 // new credentials a second for all addresses
+	forgery           = 3    // new credentials that a forged one counts for besides
 )
 
 // What rations of answers come back: in a second, and with each payment.
@@ -58,19 +59,16 @@ const (
 	answersPaid = 64
 )
 
-// alwaysOpen is how many open offers a guest may have while there is room for
-// any: enough to play.
-const alwaysOpen = 4
-
 // maxNonces is how many proof requests of a guest are remembered, so that who
 // overhears one cannot use up what its sender has left.
 const maxNonces = 256
 
 // Errors of the guard. What they mean for a client is in spec/04.
 var (
-	errStranger = errors.New("a credential is needed: get some at /v1/credentials")
-	errSpent    = errors.New("this credential has served its time: show another one")
-	errRation   = errors.New("pay for what you have first")
+	errStranger  = errors.New("a credential is needed: get some at /v1/credentials")
+	errMalformed = errors.New("malformed credential")
+	errSpent     = errors.New("this credential has served its time: show another one")
+	errRation    = errors.New("pay for what you have first")
 )
 
 // A guard knows who shows a credential, and what each has had. It lets nobody
@@ -168,7 +166,11 @@ func (g *guard) presented(r *http.Request) (credential.Presented, error) {
 func presented(r *http.Request) (credential.Presented, error) {
 	for _, value := range r.Header.Values("Authorization") {
 		if scheme, _, _ := strings.Cut(value, " "); strings.EqualFold(scheme, credential.Scheme) {
-			return credential.ParseAuthorization(value)
+			p, err := credential.ParseAuthorization(value)
+			if err != nil {
+				err = fmt.Errorf("%w: %w", errMalformed, err)
+			}
+			return p, err
 		}
 	}
 	return credential.Presented{}, errStranger
@@ -186,6 +188,7 @@ func (g *guard) introduce(r *http.Request, body []byte, p credential.Presented, 
 	now := time.Now()
 	shared, err := g.keys.Admit(p, r.Method, r.URL.Path, body, now)
 	if err != nil {
+		g.meet.fine(from, forgery)
 		return nil, err
 	}
 	first, _, err := g.books.Redeem(r.Context(), p.KeyID, p.Nonce, now)
@@ -227,24 +230,23 @@ func (v *guest) offered(n int) {
 	v.offers += n
 }
 
-// full reports whether v has as many open offers as it may have where there is
-// room for so many more of all together.
-func (v *guest) full(room int) bool {
+// full reports whether v has as many open offers as it may have while a part
+// of the room for all together is free.
+//
+// Who has not paid yet may have half as many at most, and fewer by the square
+// of that part: n who take all they can, up to r each, leave 1/(1+nr/2R) of the
+// room R, so that who comes later can begin to play, and who has paid can go
+// on. A share in proportion to what is free (a dynamic threshold: Choudhury and
+// Hahne, IEEE/ACM Trans. Networking 6, 1998) would leave only 0.8^n or the
+// like, since offers are held for minutes.
+func (v *guest) full(free float64) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.offers >= v.share(room)
-}
-
-// share is how many offers v may have open where there is room for so many
-// more. It shrinks as the room does (a dynamic threshold: Choudhury and Hahne,
-// IEEE/ACM Trans. Networking 6, 1998): n who pay nothing and take all they can
-// leave room for 4 of each 4+n, and who has paid may have all of that. The
-// caller holds mu.
-func (v *guest) share(room int) int {
+	most := float64(v.rations.OpenOffers)
 	if !v.payer {
-		room /= 4
+		most *= free * free / 2
 	}
-	return min(v.rations.OpenOffers, max(room, alwaysOpen))
+	return float64(v.offers)+1 > most
 }
 
 // proved counts n proofs that are about to be made. Those that are not made

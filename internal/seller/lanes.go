@@ -18,6 +18,7 @@ const maxWaiting = 16
 // do each other.
 type lanes struct {
 	most int // that wait in a lane; 0: maxWaiting
+	kept int // workers that serve only who has paid
 
 	mu   sync.Mutex
 	free int        // workers
@@ -56,6 +57,13 @@ func (q *lanes) enter(ctx context.Context, l *lane) (leave func(), err error) {
 	return nil, context.Cause(ctx)
 }
 
+// idle reports whether nobody works and nobody waits.
+func (q *lanes) idle(workers int) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.free == workers
+}
+
 // queue returns a ticket that is closed when its holder may work, or nil.
 func (q *lanes) queue(l *lane) chan struct{} {
 	q.mu.Lock()
@@ -64,7 +72,7 @@ func (q *lanes) queue(l *lane) chan struct{} {
 		return nil
 	}
 	ticket := make(chan struct{})
-	if q.free > 0 {
+	if q.free > q.kept || q.free > 0 && l.paid.Load() {
 		q.free--
 		close(ticket)
 		return ticket
@@ -80,9 +88,10 @@ func (q *lanes) queue(l *lane) chan struct{} {
 func (q *lanes) leave() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for len(q.turn[0])+len(q.turn[1]) > 0 {
+	q.free++
+	for len(q.turn[0]) > 0 || len(q.turn[1]) > 0 && q.free > q.kept {
 		q.next = 1 - q.next
-		if len(q.turn[q.next]) == 0 {
+		if len(q.turn[q.next]) == 0 || q.next == 1 && q.free <= q.kept {
 			continue
 		}
 		l := q.turn[q.next][0]
@@ -95,10 +104,10 @@ func (q *lanes) leave() {
 		if len(l.waiting) > 0 {
 			q.line(l)
 		}
+		q.free--
 		close(ticket)
 		return
 	}
-	q.free++
 }
 
 // line puts l last among its like.

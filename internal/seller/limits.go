@@ -58,6 +58,15 @@ func (c *clients) allow(addr netip.Addr, n int) (wait time.Duration, ok bool) {
 	return 0, true
 }
 
+// fine takes n tokens more from addr, which may have to wait for them later.
+func (c *clients) fine(addr netip.Addr, n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	c.bucket(netip.PrefixFrom(addr, addr.BitLen()), 1).ReserveN(now, n)
+	c.bucket(network(addr), networkShare).ReserveN(now, n)
+}
+
 // bucket is that of a network with so many times the limits of an address. The
 // caller holds mu.
 func (c *clients) bucket(of netip.Prefix, times int) *rate.Limiter {

@@ -84,7 +84,7 @@ func status(err error) problem {
 
 // isCredentialError reports whether a client should show another credential.
 func isCredentialError(err error) bool {
-	for _, e := range []error{errStranger, errSpent, credential.ErrKey, credential.ErrForged, credential.ErrStale, exchange.ErrForged, exchange.ErrMalformed} {
+	for _, e := range []error{errStranger, errMalformed, errSpent, credential.ErrKey, credential.ErrForged, credential.ErrStale, exchange.ErrForged, exchange.ErrMalformed} {
 		if errors.Is(err, e) {
 			return true
 		}

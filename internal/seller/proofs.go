@@ -2,6 +2,7 @@ package seller
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -74,6 +75,47 @@ func (s *Seller) serveProofs(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	return nil
+}
+
+// An ahead makes, ahead of need, what of its proofs hangs on no statement, see
+// vole.Stock.
+type ahead interface {
+	Add(rand io.Reader) (more bool, err error)
+}
+
+// aheadPause is how often idle processors are looked for.
+const aheadPause = 100 * time.Millisecond
+
+// stock makes parts of proofs ahead while no guest wants anything.
+func (s *Seller) stock(ctx context.Context) {
+	tick := time.NewTicker(aheadPause)
+	defer tick.Stop()
+	for {
+		for _, sys := range s.config.Proofs {
+			if a, ok := sys.(ahead); ok {
+				s.fill(ctx, a)
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *Seller) fill(ctx context.Context, a ahead) {
+	for s.provers.idle(s.workers) {
+		leave, err := s.provers.enter(ctx, &s.own)
+		if err != nil {
+			return
+		}
+		more, err := a.Add(rand.Reader)
+		leave()
+		if err != nil || !more {
+			return
+		}
+	}
 }
 
 // prove makes one proof, in turn with those of other guests.

@@ -46,7 +46,7 @@ type counter struct {
 func (r *register) counter(owner *guest) counter { return counter{r, owner} }
 
 func newRegister(node exchange.Invoicer, limit, calls int) *register {
-	return &register{node: node, limit: limit, calls: &lanes{free: calls, most: limit}, open: map[lightning.Hash]openOffer{}}
+	return &register{node: node, limit: limit, calls: &lanes{free: calls, kept: calls - calls/4, most: limit}, open: map[lightning.Hash]openOffer{}}
 }
 
 // Invoice returns the open invoice of p, or asks the node for one. The error
@@ -109,14 +109,21 @@ func (r *register) room(owner *guest) error {
 // fits looks for room for one more invoice, also among those that expired. The
 // caller holds mu.
 func (r *register) fits(owner *guest) error {
-	free := func() int { return r.limit - len(r.open) - r.pending }
-	if free() <= 0 || owner.full(free()) {
+	err := r.tight(owner)
+	if err != nil {
 		r.sweep()
+		err = r.tight(owner)
 	}
+	return err
+}
+
+// tight is fits for what is in memory.
+func (r *register) tight(owner *guest) error {
+	free := r.limit - len(r.open) - r.pending
 	switch {
-	case free() <= 0:
+	case free <= 0:
 		return fmt.Errorf("%d: %w", r.limit, errBusy)
-	case owner.full(free()):
+	case owner.full(float64(free) / float64(r.limit)):
 		return fmt.Errorf("as many as one credential may have now: %w", errBusy)
 	}
 	return nil

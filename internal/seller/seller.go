@@ -55,9 +55,9 @@ const (
 	defaultInvoiceRate  = 1.0  // invoices of 402s a second for one address
 	defaultInvoiceBurst = 30
 	defaultOpenOffers   = 20_000
-	strangersOffers     = 2_000   // of those, for who shows no credential
+	strangersOffers     = 4_000   // twice as many of those as who shows no credential gets at most
 	strangersBytes      = 4 << 30 // sealed bytes for one address at once, and in an hour
-	nodeCalls           = 64      // invoices that the node makes at once
+	nodeCalls           = 64      // invoices that the node makes at once, a quarter of them for who has not paid yet
 	nodeTimeout         = 15 * time.Second
 	shutdownTimeout     = 10 * time.Second
 )
@@ -135,6 +135,8 @@ type Seller struct {
 	guard    *guard
 	issuer   *issuer
 	provers  *lanes
+	workers  int  // of provers
+	own      lane // of what is made ahead
 	books    *books
 
 	strangers     *guest   // who shows no credential: all of them
@@ -163,6 +165,9 @@ func New(ctx context.Context, c Config) (*Seller, error) {
 	shelf, err := load(ctx, c.Titles, c.Prepaid, nil)
 	if err != nil {
 		return nil, err
+	}
+	if c.Files != "" {
+		c.Log.Info("hashing files", "folder", c.Files)
 	}
 	files, err := loadFiles(ctx, c.Files, c.FilePrice, nil)
 	if err != nil {
@@ -194,7 +199,8 @@ func New(ctx context.Context, c Config) (*Seller, error) {
 	if s.issuer, err = newIssuer(keys, cmp.Or(c.Issue, IssueLimited), c.IssuePrice); err != nil {
 		return nil, err
 	}
-	s.provers = &lanes{free: runtime.GOMAXPROCS(0)}
+	s.workers = runtime.GOMAXPROCS(0)
+	s.provers = &lanes{free: s.workers}
 	if n := cmp.Or(c.StrangerBytes, strangersBytes) >> 10; n >= 0 {
 		s.strangerBytes = newClients(rate.Limit(float64(n)/3600), int(max(n, 1)))
 	}
@@ -265,6 +271,7 @@ func (s *Seller) Serve(ctx context.Context, public, operator net.Listener) error
 	}
 	wg.Go(func() { s.books.forget(ctx, s.till.Life) })
 	wg.Go(func() { s.guard.forget(ctx) })
+	wg.Go(func() { s.stock(ctx) })
 	serve := func(l net.Listener, h http.Handler) {
 		if l != nil {
 			wg.Go(func() { cancel(s.listen(ctx, l, h)) })

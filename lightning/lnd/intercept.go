@@ -64,9 +64,6 @@ func (t *Till) Run(ctx context.Context, preimage Deriver) error {
 
 // session serves one connection to the node.
 func (t *Till) session(ctx context.Context, preimage Deriver) error {
-	if err := t.look(ctx); err != nil {
-		return err
-	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return t.intercept(ctx, preimage) })
 	group.Go(func() error { return t.events(ctx) })
@@ -76,7 +73,7 @@ func (t *Till) session(ctx context.Context, preimage Deriver) error {
 		for {
 			select {
 			case <-tick.C:
-				if err := t.look(ctx); err != nil {
+				if _, err := t.look(ctx); err != nil {
 					return err
 				}
 			case <-ctx.Done():
@@ -85,15 +82,6 @@ func (t *Till) session(ctx context.Context, preimage Deriver) error {
 		}
 	})
 	return group.Wait()
-}
-
-// look asks how high the chain is.
-func (t *Till) look(ctx context.Context) error {
-	info, err := t.node.Info(ctx)
-	if err == nil {
-		t.height.Store(info.BlockHeight)
-	}
-	return err
 }
 
 // circuit is routerrpc.CircuitKey.
@@ -158,6 +146,13 @@ func (t *Till) intercept(ctx context.Context, preimage Deriver) error {
 		return err
 	}
 	defer conn.CloseNow()
+	// lnd says nothing when it has begun. By the time of another answer it has,
+	// or has said why not.
+	if _, err := t.look(ctx); err != nil {
+		return err
+	}
+	t.serving.Store(true)
+	defer t.serving.Store(false)
 	ctx, cancel := context.WithCancelCause(ctx)
 	var judging sync.WaitGroup
 	defer judging.Wait()

@@ -42,6 +42,9 @@ const (
 	leastLock = 30
 )
 
+// TillOptions are the switches of lnd that must be on for a [Till].
+var TillOptions = []string{"requireinterceptor", "store-final-htlc-resolutions"}
+
 // A Journal keeps the claims of a till. Its methods are called by one till, but
 // perhaps at once.
 type Journal interface {
@@ -65,9 +68,10 @@ type Journal interface {
 // kept nowhere: the seller derives it again, from the note that the invoice
 // carries, sealed, and that the payment brings back.
 //
-// lnd must run with --requireinterceptor, so that a payment survives our death
-// and its own and is offered again, and with --store-final-htlc-resolutions, so
-// that it can be asked later what became of one. Before a payment is taken its
+// lnd must run with both [TillOptions]: with requireinterceptor, so that a payment
+// survives our death and its own and is offered again, and with
+// store-final-htlc-resolutions, so that it can be asked later what became of one.
+// Before a payment is taken its
 // claim is in the journal, and it is income when the node says that it is final:
 // so none is lost and none counted twice, whoever dies when.
 //
@@ -85,6 +89,7 @@ type Till struct {
 	id      lightning.NodeID
 	network lightning.Network
 	height  atomic.Uint32 // of the chain, not older than heightAge while it runs
+	serving atomic.Bool   // the node would ask us about payments
 
 	mu     sync.Mutex
 	open   map[lightning.HTLC]lightning.Claim // guarded by mu: outcome not known
@@ -96,35 +101,49 @@ var _ lightning.Payee = (*Till)(nil)
 // NewTill makes a till of a node. Whoever has the secret can read its notes, but
 // not take money; another secret makes invoices that are open worthless.
 func NewTill(ctx context.Context, n *Node, secret [32]byte, j Journal) (*Till, error) {
-	info, err := n.Info(ctx)
+	t := &Till{node: n, secret: &secret, journal: j, open: make(map[lightning.HTLC]lightning.Claim), booked: make(chan struct{})}
+	info, err := t.look(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("till: %w", err)
 	}
-	if !info.KeepsFinal {
-		return nil, errors.New("till: lnd forgets what became of HTLCs: add store-final-htlc-resolutions=true to lnd.conf")
-	}
+	t.id, t.network = info.ID, info.Network
 	claims, err := j.Claims(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("till: %w", err)
 	}
-	t := &Till{
-		node: n, secret: &secret, journal: j, id: info.ID, network: info.Network,
-		open: make(map[lightning.HTLC]lightning.Claim), booked: make(chan struct{}),
-	}
-	t.height.Store(info.BlockHeight)
 	for _, c := range claims {
 		t.open[c.HTLC] = c
 	}
 	return t, nil
 }
 
+// errForgets says what lnd must be told.
+var errForgets = errors.New("lnd forgets what became of HTLCs: add store-final-htlc-resolutions=true to lnd.conf and restart it")
+
+// look asks how high the chain is, and whether the node still remembers.
+func (t *Till) look(ctx context.Context) (Info, error) {
+	info, err := t.node.Info(ctx)
+	if err == nil && !info.KeepsFinal {
+		err = errForgets
+	}
+	if err == nil {
+		t.height.Store(info.BlockHeight)
+	}
+	return info, err
+}
+
 // Invoice makes an invoice for the hash of p, without asking the node. It does
 // not remember it: asking again makes another, and only one of them is taken.
-// t.Note must lead to p again, while [Till.Run] runs.
+// The terms' note must lead to p again. The error matches
+// [lightning.ErrUnavailable] while no [Till.Run] has the node's ear, for then
+// nobody could pay.
 func (t *Till) Invoice(_ context.Context, p lightning.Preimage, terms lightning.Terms) (lightning.Invoice, error) {
 	h := p.Hash()
 	if terms.Amount <= 0 || len(terms.Note) > lightning.MaxNote {
 		return lightning.Invoice{}, fmt.Errorf("invoice %v: over %v, with a note of %d bytes", h, terms.Amount, len(terms.Note))
+	}
+	if !t.serving.Load() {
+		return lightning.Invoice{}, fmt.Errorf("invoice %v: %w: the till is shut", h, lightning.ErrUnavailable)
 	}
 	if terms.Expiry == 0 {
 		terms.Expiry = time.Hour
