@@ -11,7 +11,7 @@ import (
 
 // allProofs are the ways of proof that this program knows.
 func allProofs() []proof.System {
-	return []proof.System{vole.Bits80, vole.Bits128, zkb.Bits80(), zkb.Bits128()}
+	return []proof.System{vole.Bits80, vole.Bits80Small, vole.Bits128, zkb.Bits80(), zkb.Bits128()}
 }
 
 // proofSystems returns the ways of proof with names, in their order.

@@ -26,7 +26,7 @@ import (
 
 // proofSystems are measured, each for both kinds of statements.
 func proofSystems() []proof.System {
-	return []proof.System{vole.Bits80, vole.Bits128, zkb.Bits80(), zkb.Bits128()}
+	return []proof.System{vole.Bits80, vole.Bits80Small, vole.Bits128, zkb.Bits80(), zkb.Bits128()}
 }
 
 // proofs has all systems prove and verify in turns, and the programs of ZKBoo

@@ -26,7 +26,7 @@ type Grouping struct {
 
 // ProofSize is about what the proof for one key takes, in bytes, at 80 bits
 // (internal/proof).
-const ProofSize = 34_000
+const ProofSize = 30_500
 
 // autoShare is how many times larger than a proof a group should be.
 const autoShare = 10
