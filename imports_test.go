@@ -24,7 +24,7 @@ var mayEnter = map[string][]string{
 	"source/dir":               {".", "source"},
 	"source/web":               {".", "source"},
 	"source/sourcetest":        {".", "source"},
-	"buyer":                    {".", "lightning", "internal/fraud", "internal/credential", "internal/exchange", "internal/join", "internal/ledger", "internal/proof"},
+	"buyer":                    {".", "lightning", "internal/fraud", "internal/credential", "internal/exchange", "internal/join", "internal/ledger", "internal/proof", "internal/proof/systems"},
 	"internal/config":          {"lightning"},
 	"internal/porter":          {},
 	"internal/dash":            {".", "lightning"},
@@ -36,6 +36,7 @@ var mayEnter = map[string][]string{
 	"internal/fraud":           {".", "lightning", "internal/dash", "internal/exchange"},
 	"internal/join":            {},
 	"internal/proof":           {},
+	"internal/proof/systems":   {"internal/proof", "internal/proof/vole", "internal/proof/zkb"},
 	"internal/proof/vole":      {"internal/proof"},
 	"internal/proof/zkb":       {"internal/proof"},
 	"internal/ledger":          {".", "lightning", "internal/lock"},
@@ -45,14 +46,14 @@ var mayEnter = map[string][]string{
 	"internal/proxy":           {".", "lightning", "source", "buyer", "internal/dash", "internal/title", "internal/web"},
 	"internal/web":             {},
 	"internal/devnet":          {"lightning"},
-	"internal/bench":           {".", "lightning", "lightning/lnd", "source", "source/web", "buyer", "internal/credential", "internal/dash", "internal/devnet", "internal/exchange", "internal/ledger", "internal/proof", "internal/proof/vole", "internal/proof/zkb", "internal/publish", "internal/title"},
+	"internal/bench":           {".", "lightning", "lightning/lnd", "source", "source/web", "buyer", "internal/credential", "internal/dash", "internal/devnet", "internal/exchange", "internal/ledger", "internal/proof", "internal/proof/vole", "internal/proof/systems", "internal/publish", "internal/title"},
 	"cmd/htlcdash":             {"*"},
 	"itest":                    {"*"},
 }
 
 // pure lists the rooms that take bytes and give bytes: no network, no files,
 // no logs. That they read no clock is TestPureRoomsReadNoClock.
-var pure = []string{".", "lightning", "internal/credential", "internal/fraud", "internal/onion", "internal/proof", "internal/proof/vole", "internal/proof/zkb"}
+var pure = []string{".", "lightning", "internal/credential", "internal/fraud", "internal/onion", "internal/proof", "internal/proof/systems", "internal/proof/vole", "internal/proof/zkb"}
 
 // keptOut lists the packages of others that a room must do without.
 var keptOut = map[string][]string{

@@ -38,6 +38,7 @@ import (
 	"htlcdash/internal/join"
 	"htlcdash/internal/ledger"
 	"htlcdash/internal/proof"
+	"htlcdash/internal/proof/systems"
 	"htlcdash/lightning"
 )
 
@@ -97,8 +98,9 @@ type Config struct {
 
 	Limits Limits // zero: nothing is bought
 	Fee    Fee
-	// Proofs are the ways of proof that are believed, the preferred first.
-	Proofs []proof.System
+	// Proofs are the ways of proof that are believed, by their names in spec/05,
+	// the preferred first, such as "vole-80".
+	Proofs []string
 	// Unproved allows to buy from providers that prove nothing in these ways.
 	// Each can then take what Exposure allows, once.
 	Unproved bool
@@ -134,14 +136,15 @@ type Config struct {
 
 // A Buyer buys segments. All methods may be called at once.
 type Buyer struct {
-	c     Config
-	till  *till
-	desk  *desk
-	news  *news
-	jobs  join.Group[htlcdash.Segment, []byte]
-	alive context.Context // ends with Close; kept because payments outlive their callers
-	close context.CancelFunc
-	work  sync.WaitGroup // of goroutines that pay or watch; grows under mu only
+	c      Config
+	till   *till
+	desk   *desk
+	proofs []proof.System // of Config.Proofs
+	news   *news
+	jobs   join.Group[htlcdash.Segment, []byte]
+	alive  context.Context // ends with Close; kept because payments outlive their callers
+	close  context.CancelFunc
+	work   sync.WaitGroup // of goroutines that pay or watch; grows under mu only
 
 	mu      sync.Mutex
 	closed  bool
@@ -179,8 +182,12 @@ func New(c Config) (*Buyer, error) {
 	if c.Grace == 0 {
 		c.Grace = 10 * time.Second
 	}
+	proofs, err := systems.Named(c.Proofs)
+	if err != nil {
+		return nil, fmt.Errorf("buyer: %w", err)
+	}
 	b := &Buyer{
-		c: c, desk: newDesk(), news: newNews(),
+		c: c, proofs: proofs, desk: newDesk(), news: newNews(),
 		titles: make(map[htlcdash.TitleID]*title), peers: make(map[string]*peer), flights: make(map[[32]byte]*flight),
 		doubts: make(map[[32]byte][]*doubt), files: make(map[htlcdash.Root]bool),
 	}

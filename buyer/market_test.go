@@ -59,7 +59,7 @@ func TestMarket(t *testing.T) {
 	b, err := buyer.New(buyer.Config{
 		Ledger: own, Payer: viewer, Sealed: sealed,
 		Limits: buyer.Limits{Segment: buyer.NoLimit, Title: 100 * lightning.Sat, Day: buyer.NoLimit},
-		Proofs: []proof.System{vole.Bits80},
+		Proofs: []string{"vole-80"},
 	})
 	must(t, err)
 	defer b.Close()

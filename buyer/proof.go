@@ -107,7 +107,7 @@ func (b *Buyer) demand(ctx context.Context, t *title, seg htlcdash.Segment, q *q
 
 // system is the first of ours that a provider speaks.
 func (b *Buyer) system(info ProviderInfo) proof.System {
-	for _, sys := range b.c.Proofs {
+	for _, sys := range b.proofs {
 		if slices.Contains(info.Proofs, sys.Name()) {
 			return sys
 		}

@@ -23,7 +23,7 @@ import (
 // careful is a viewer who buys what is proved and nothing else.
 func (w *world) careful(t testing.TB) buyer.Config {
 	c := w.config(t)
-	c.Unproved, c.Proofs = false, []proof.System{vole.Bits80}
+	c.Unproved, c.Proofs = false, []string{"vole-80"}
 	return c
 }
 

@@ -21,8 +21,6 @@ import (
 	"htlcdash"
 	"htlcdash/buyer"
 	"htlcdash/internal/ledger"
-	"htlcdash/internal/proof"
-	"htlcdash/internal/proof/vole"
 	"htlcdash/internal/title/titletest"
 	"htlcdash/lightning"
 	"htlcdash/lightning/lnd"
@@ -248,7 +246,7 @@ func (c *crashTable) buyer(t *testing.T, file string, hook func(string)) (b *buy
 		t.Fatal(err)
 	}
 	b, err = buyer.New(buyer.Config{
-		Ledger: books, Payer: payer, Sealed: sealed, Step: hook, Proofs: []proof.System{vole.Bits80},
+		Ledger: books, Payer: payer, Sealed: sealed, Step: hook, Proofs: []string{"vole-80"},
 		Limits: buyer.Limits{Segment: buyer.NoLimit, Title: buyer.NoLimit, Day: buyer.NoLimit},
 	})
 	if err != nil {

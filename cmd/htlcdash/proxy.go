@@ -16,6 +16,7 @@ import (
 	"htlcdash/internal/config"
 	"htlcdash/internal/ledger"
 	"htlcdash/internal/porter"
+	"htlcdash/internal/proof/systems"
 	"htlcdash/internal/proxy"
 	"htlcdash/lightning"
 	"htlcdash/source"
@@ -75,8 +76,7 @@ func (c proxyCommand) play(ctx context.Context, door net.Listener, node wallet, 
 	if err != nil {
 		return usageError{err}
 	}
-	proofs, err := proofSystems(c.Proofs)
-	if err != nil {
+	if _, err := systems.Named(c.Proofs); err != nil {
 		return usageError{err}
 	}
 	sealed, err := source.NewLibrary(source.Options{
@@ -89,7 +89,7 @@ func (c proxyCommand) play(ctx context.Context, door net.Listener, node wallet, 
 		Ledger: books, Payer: node, Sealed: sealed,
 		Limits: buyer.Limits{Segment: c.BudgetSegment, Title: c.BudgetTitle, Day: c.BudgetDay},
 		Fee:    buyer.Fee{Floor: c.MaxFee, PPM: int64(c.MaxFeePercent * 10_000)},
-		Proofs: proofs, Unproved: c.Unproved, Exposure: c.Exposure, PayBeside: c.PayBeside, TokenPrice: c.TokenPrice,
+		Proofs: c.Proofs, Unproved: c.Unproved, Exposure: c.Exposure, PayBeside: c.PayBeside, TokenPrice: c.TokenPrice,
 		Complain: complaintsIn(c.Complaints), Signed: market.signed,
 		Log: log, Step: crashStep(),
 	})

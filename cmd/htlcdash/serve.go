@@ -19,6 +19,7 @@ import (
 	"htlcdash/internal/config"
 	"htlcdash/internal/exchange"
 	"htlcdash/internal/ledger"
+	"htlcdash/internal/proof/systems"
 	"htlcdash/internal/seller"
 	"htlcdash/internal/title"
 	"htlcdash/lightning"
@@ -60,7 +61,7 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 	if err != nil {
 		return usageError{err}
 	}
-	proofs, err := proofSystems(c.Proofs)
+	proofs, err := systems.Named(c.Proofs)
 	if err != nil {
 		return usageError{err}
 	}

@@ -14,7 +14,6 @@ import (
 	"htlcdash"
 	"htlcdash/buyer"
 	"htlcdash/internal/ledger"
-	"htlcdash/internal/proof"
 	"htlcdash/internal/proof/vole"
 	"htlcdash/internal/title"
 	"htlcdash/lightning"
@@ -37,12 +36,12 @@ const enough = 1_000_000 * lightning.Sat
 // proved is how viewers buy; unproved is without proofs, from the same
 // provider.
 var (
-	proved   = []proof.System{vole.Bits80}
-	unproved []proof.System
+	proved   = []string{vole.Bits80.Name()}
+	unproved []string
 )
 
 // customer gives no thought to money. Its books are new.
-func (s *stage) customer(ctx context.Context, sold *process, proofs []proof.System) (_ *customer, err error) {
+func (s *stage) customer(ctx context.Context, sold *process, proofs []string) (_ *customer, err error) {
 	macaroon, err := s.macaroon(ctx, viewer, lnd.BuyingRights)
 	if err != nil {
 		return nil, err

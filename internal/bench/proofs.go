@@ -20,16 +20,10 @@ import (
 	"time"
 
 	"htlcdash/internal/proof"
-	"htlcdash/internal/proof/vole"
-	"htlcdash/internal/proof/zkb"
+	"htlcdash/internal/proof/systems"
 )
 
-// proofSystems are measured, each for both kinds of statements.
-func proofSystems() []proof.System {
-	return []proof.System{vole.Bits80, vole.Bits80Small, vole.Bits128, zkb.Bits80(), zkb.Bits128()}
-}
-
-// proofs has all systems prove and verify in turns, and the programs of ZKBoo
+// proofs has all systems prove and verify both kinds of statements in turns, and the programs of ZKBoo
 // where there are any. A figure is the best of all turns: it is the processor's
 // time, which others that use the machine can only make worse.
 func proofs(ctx context.Context, s *stage, r *Report) error {
@@ -40,7 +34,7 @@ func proofs(ctx context.Context, s *stage, r *Report) error {
 }
 
 func (s *stage) proveInTurns(ctx context.Context, r *Report) error {
-	jobs := proofJobs(proofSystems())
+	jobs := proofJobs(systems.All())
 	peers, err := zkbooPeers(ctx, os.Getenv(zkbooVariable))
 	if err != nil {
 		return err

@@ -36,7 +36,7 @@ const (
 // A method is a way to buy one segment.
 type method struct {
 	name   string
-	proofs []proof.System
+	proofs []string
 	aheads []string
 	shop   buyingClient
 	close  func() error
@@ -112,8 +112,8 @@ func (s *stage) methods(ctx context.Context, sold *process, name string) ([]meth
 	all := []string{nothingAhead, offerAhead, proofAhead}
 	methods := []method{
 		{name: "prepaid", aheads: all[:2]},
-		{name: vole.Bits80.Name(), proofs: []proof.System{vole.Bits80}, aheads: all},
-		{name: vole.Bits128.Name(), proofs: []proof.System{vole.Bits128}, aheads: all[1:2]},
+		{name: vole.Bits80.Name(), proofs: []string{vole.Bits80.Name()}, aheads: all},
+		{name: vole.Bits128.Name(), proofs: []string{vole.Bits128.Name()}, aheads: all[1:2]},
 		{name: "unproved", aheads: all[:2]},
 	}
 	var t opened

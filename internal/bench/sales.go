@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"htlcdash"
-	"htlcdash/internal/proof"
 	"htlcdash/lightning"
 )
 
@@ -40,7 +39,7 @@ func sales(ctx context.Context, s *stage, r *Report) (err error) {
 		return err
 	}
 	var shoppers []*shopper
-	for _, proofs := range [][]proof.System{proved, unproved} {
+	for _, proofs := range [][]string{proved, unproved} {
 		b, err := s.shopper(ctx, sold, proofs, titles)
 		if err != nil {
 			return err
@@ -79,7 +78,7 @@ func sales(ctx context.Context, s *stage, r *Report) (err error) {
 	}
 	for _, l := range levels {
 		of := fmt.Sprintf(", %d in flight", l.inFlight)
-		r.beside("segments sold"+of+", proved by "+proved[0].Name(), "/s", "proved"+of, "raw"+of, "raw payments", 0.9)
+		r.beside("segments sold"+of+", proved by "+proved[0], "/s", "proved"+of, "raw"+of, "raw payments", 0.9)
 		r.beside("  unproved", "/s", "unproved"+of, "raw"+of, "raw payments", 0.9)
 	}
 	return nil
@@ -117,7 +116,7 @@ type shopper struct {
 	left [][]htlcdash.Segment // of each title
 }
 
-func (s *stage) shopper(ctx context.Context, sold *process, proofs []proof.System, titles []string) (*shopper, error) {
+func (s *stage) shopper(ctx context.Context, sold *process, proofs []string, titles []string) (*shopper, error) {
 	c, err := s.customer(ctx, sold, proofs)
 	if err != nil {
 		return nil, err
