@@ -84,12 +84,14 @@ func (n *Node) Lookup(ctx context.Context, h lightning.Hash) (lightning.Payment,
 
 // after calls f with the lock held, d from now.
 func (w *Network) after(d time.Duration, f func()) {
-	w.moving.Go(func() {
+	w.moving.begin()
+	go func() {
+		defer w.moving.end()
 		time.Sleep(d)
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		f()
-	})
+	}()
 }
 
 // start finds a route and puts the money into HTLCs.

@@ -39,7 +39,41 @@ type Network struct {
 	opened   int            // channels ever opened, to name them
 	stalled  map[lightning.Hash]*payment
 	parked   []func() // what waits for a node to come up
-	moving   sync.WaitGroup
+	moving   motion
+}
+
+// A motion counts what moves. Unlike a WaitGroup it lets things begin to move
+// while somebody waits for the others.
+type motion struct {
+	mu     sync.Mutex
+	count  int
+	silent chan struct{} // closed when nothing moves any more; nil while nothing does
+}
+
+func (m *motion) begin() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.count++; m.count == 1 {
+		m.silent = make(chan struct{})
+	}
+}
+
+func (m *motion) end() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.count--; m.count == 0 {
+		close(m.silent)
+		m.silent = nil
+	}
+}
+
+func (m *motion) wait() {
+	m.mu.Lock()
+	silent := m.silent
+	m.mu.Unlock()
+	if silent != nil {
+		<-silent
+	}
 }
 
 // New returns a network without nodes.
@@ -94,7 +128,7 @@ func (w *Network) open(a, b *Node, left, right lightning.Msat, private bool) lig
 
 // Wait returns when no payment moves. Held, stalled and parked ones do not
 // move.
-func (w *Network) Wait() { w.moving.Wait() }
+func (w *Network) Wait() { w.moving.wait() }
 
 // Check counts all money: each channel's sides and HTLCs make up its capacity,
 // and channels and wallets together hold what was given out.
