@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -95,6 +96,11 @@ type Till struct {
 	open   map[lightning.HTLC]lightning.Claim // guarded by mu: outcome not known
 	booked chan struct{}                      // guarded by mu: closed, and replaced, when receipts have come
 }
+
+func (*Till) String() string { return "till" }
+
+// LogValue keeps t's secret out of logs.
+func (t *Till) LogValue() slog.Value { return slog.StringValue(t.String()) }
 
 var _ lightning.Payee = (*Till)(nil)
 
