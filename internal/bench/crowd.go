@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -154,9 +155,7 @@ func send(ctx context.Context, client *http.Client, url string, k knock) (status
 	if err != nil {
 		return 0, err
 	}
-	for name, values := range k.header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, k.header)
 	resp, err := client.Do(req)
 	if err != nil {
 		return 0, err

@@ -145,7 +145,7 @@ func cpuOf(pid int) (float64, error) {
 	if err != nil {
 		return total, nil // a kernel without this list: only nginx has children
 	}
-	for _, c := range strings.Fields(string(children)) {
+	for c := range strings.FieldsSeq(string(children)) {
 		child, err := strconv.Atoi(c)
 		if err != nil {
 			return 0, err
