@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -274,11 +275,9 @@ func (f *fair) nag(t *testing.T, i int, n nuisance) {
 	}
 	resp, b := f.ask(t, i, n.method, n.path, authorization, n.body)
 	f.tell(n.name, resp.StatusCode)
-	for _, code := range n.answers {
-		if resp.StatusCode == code {
-			f.shown(resp)
-			return
-		}
+	if slices.Contains(n.answers, resp.StatusCode) {
+		f.shown(resp)
+		return
 	}
 	t.Errorf("%s: %d, want one of %v: %.200s", n.name, resp.StatusCode, n.answers, b)
 }
