@@ -5,10 +5,13 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"flag"
+	"io"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +20,7 @@ import (
 
 	"htlcdash"
 	"htlcdash/internal/exchange"
+	"htlcdash/internal/proof"
 	"htlcdash/lightning"
 )
 
@@ -30,7 +34,28 @@ type vectors struct {
 	Comment string        `json:"comment"`
 	Secret  string        `json:"provider_secret"`
 	Salted  saltedVector  `json:"salted"`
+	Proofs  proofsVector  `json:"proofs_and_keys"`
+	Tokens  tokensVector  `json:"token_sale"`
 	Prepaid prepaidVector `json:"prepaid"`
+}
+
+// proofsVector is about the offer of saltedVector: what its proof is bound to,
+// and how its key is asked for again.
+type proofsVector struct {
+	Request   exchange.ProofRequest `json:"proof_request"`
+	Statement string                `json:"statement"`
+	Context   string                `json:"context"`
+	Answer    string                `json:"answer_with_a_proof_of_3_bytes"`
+	Recall    exchange.KeyRequest   `json:"key_request"`
+	Told      exchange.KeyResponse  `json:"key_response"`
+}
+
+// tokensVector is a request for tokens that is paid for.
+type tokensVector struct {
+	Request       string          `json:"token_request"`
+	Now           int64           `json:"now"`
+	Offer         json.RawMessage `json:"offer"`
+	Authorization string          `json:"authorization"`
 }
 
 type saltedVector struct {
@@ -78,8 +103,10 @@ func TestVectorsAreCurrent(t *testing.T) {
 		Comment: "spec/05-exchange.md. Secrets and keys are hexadecimal, times Unix seconds. No node stands behind the invoices.",
 		Secret:  hex.EncodeToString(secret),
 		Salted:  saltedVectorOf(t, secret),
+		Tokens:  tokensVectorOf(t, secret),
 		Prepaid: prepaidVectorOf(t, secret),
 	}
+	v.Proofs = proofsVectorOf(t, v.Salted)
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
@@ -129,6 +156,81 @@ func saltedVectorOf(t *testing.T, secret []byte) saltedVector {
 		Key: hex.EncodeToString(a[:]), Salt: hex.EncodeToString(salt[:]), Preimage: hex.EncodeToString(p[:]),
 		Hash: offer.Hash, Request: req, Response: response,
 	}
+}
+
+func proofsVectorOf(t *testing.T, v saltedVector) proofsVector {
+	resp, err := exchange.ParseOfferResponse(v.Response, v.Request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := resp.Offers[0]
+	unhex := func(s string) []byte {
+		b, err := hex.DecodeString(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	nonce := exchange.Nonce{0x77}
+	context := slices.Concat([]byte("htlcdash/proof-context/v1"), v.Provider[:], v.Request.Title[:], o.Sealed[:], nonce[:])
+	statement := slices.Concat([]byte{2}, o.Hash[:], unhex(v.KeyHash), o.Salt[:])
+	seg := htlcdash.Segment{Title: v.Request.Title, Seal: htlcdash.Seal{Sealed: o.Sealed, KeyHash: [32]byte(unhex(v.KeyHash))}}
+	spy := &spySystem{}
+	if _, err := (exchange.Salted{}).Prove(spy, v.Provider, seg, o, htlcdash.NewKey([32]byte(unhex(v.Key))), nonce); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(spy.context, context) || !bytes.Equal(spy.statement, statement) {
+		t.Error("a proof is not bound to what spec/05 says")
+	}
+	var answer bytes.Buffer
+	if err := exchange.WriteProofs(&answer, [][]byte{{1, 2, 3}}); err != nil {
+		t.Fatal(err)
+	}
+	return proofsVector{
+		Request:   exchange.ProofRequest{Title: v.Request.Title, System: "vole-80", Nonce: nonce, Sales: []exchange.SaleID{o.ID()}},
+		Statement: hex.EncodeToString(statement), Context: hex.EncodeToString(context), Answer: hex.EncodeToString(answer.Bytes()),
+		Recall: exchange.KeyRequest{Title: v.Request.Title, Sales: []exchange.SaleID{o.ID()}},
+		Told:   exchange.KeyResponse{Preimages: []string{v.Preimage}},
+	}
+}
+
+// spySystem notes what it is to prove.
+type spySystem struct{ statement, context []byte }
+
+func (*spySystem) Name() string                                 { return "spy" }
+func (*spySystem) Length(proof.Kind) int                        { return 0 }
+func (*spySystem) Verify(proof.Statement, []byte, []byte) error { return proof.ErrRefused }
+
+func (s *spySystem) Prove(dst []byte, _ io.Reader, st proof.Statement, w [32]byte, context []byte) ([]byte, error) {
+	if !st.Holds(w) {
+		return nil, proof.ErrFalse
+	}
+	s.statement, s.context = st.Append(nil), context
+	return dst, nil
+}
+
+func tokensVectorOf(t *testing.T, secret []byte) tokensVector {
+	node := newPayee(start)
+	till := exchange.NewTill(node, exchange.NewSecret([32]byte(secret)), 0)
+	request := []byte("a token request of spec/08")
+	offer, err := till.SellTokens(t.Context(), request, 10*lightning.Sat, start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest, epoch := sha256.Sum256(request), binary.BigEndian.AppendUint64(nil, uint64(start.Unix()/300))
+	preimage := hmacOf(secret, []byte("htlcdash/token-sale/v1"), digest[:], epoch)
+	if sha256.Sum256(preimage) != offer.Hash {
+		t.Error("the preimage of a token sale is not what spec/04 says")
+	}
+	authorization := "Preimage " + hex.EncodeToString(preimage)
+	if err := till.TokensPaid(request, authorization, start.Add(time.Hour)); err != nil {
+		t.Error(err)
+	}
+	b, err := json.Marshal(offer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tokensVector{hex.EncodeToString(request), start.Unix(), b, authorization}
 }
 
 func prepaidVectorOf(t *testing.T, secret []byte) prepaidVector {
