@@ -96,21 +96,26 @@ func (g Grouping) most(rep *dash.Representation, lengths []int64) (count int, li
 		bytes += lengths[i]
 		length += s.Duration
 	}
-	count = htlcdash.MaxGroup
+	enough := n // segments for one key, of which a proof is a small part
 	switch {
 	case g.Length > 0:
 		limit = g.Length
 	case g.Auto:
 		limit = autoLimit(rep.ContentType)
 		want := autoShare * ProofSize * int64(n)
-		count = int(min(int64(count), (want+bytes-1)/bytes))
+		enough = int(min(int64(n), (want+bytes-1)/max(bytes, 1)))
 	default:
 		return 1, 0
 	}
+	most := htlcdash.MaxGroup
 	if length > 0 {
-		count = max(1, min(count, int(limit*time.Duration(n)/length)))
+		most = max(1, min(most, int(limit*time.Duration(n)/length)))
 	}
-	// Where the last group would be a small rest, all are a little smaller.
-	even := (n + count - 1) / count
-	return (n + even - 1) / even, limit
+	// All groups are as large as each other, and large enough if they may be.
+	groups := max(1, n/max(enough, 1))
+	if count = (n + groups - 1) / groups; count > most {
+		groups = (n + most - 1) / most
+		count = (n + groups - 1) / groups
+	}
+	return count, limit
 }
