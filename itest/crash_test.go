@@ -13,6 +13,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -117,7 +118,7 @@ func (c *crashTable) freezeAfterOffers(t *testing.T) *process {
 	var once sync.Once
 	front := httputil.NewSingleHostReverseProxy(target)
 	front.ModifyResponse = func(r *http.Response) error {
-		if r.Request.Method == http.MethodPost {
+		if strings.HasSuffix(r.Request.URL.Path, "/v1/offers") {
 			once.Do(func() { c.signal(t, "provider", syscall.SIGSTOP) })
 		}
 		return nil

@@ -248,7 +248,7 @@ func (s *stage) serveWith(t *testing.T, address string, env []string, flags ...s
 	t.Helper()
 	node := s.network.Node("provider")
 	p := s.launch(t, "provider", env, append([]string{
-		"serve", "--listen", address, "--page", "", "--titles-folder", s.titles,
+		"serve", "--credentials", "free", "--listen", address, "--page", "", "--titles-folder", s.titles,
 		"--node-address", node.REST, "--node-tls-cert", node.CertFile, "--macaroon", s.selling,
 		"--ledger", filepath.Join(s.dir, "provider.db"), "--secret", filepath.Join(s.dir, "provider.secret"),
 	}, flags...)...)
