@@ -477,6 +477,7 @@ func (b *Buyer) buyAnew(ctx context.Context, seg htlcdash.Segment, d *download) 
 		return htlcdash.Key{}, err
 	}
 	var errs []error
+	renewed := make(map[*peer]bool)
 	for tried := make(map[*peer]bool); ; {
 		if err := b.reconsiderAll(ctx, seg); err != nil {
 			return htlcdash.Key{}, err
@@ -492,6 +493,10 @@ func (b *Buyer) buyAnew(ctx context.Context, seg htlcdash.Segment, d *download) 
 		key, err := b.accept(ctx, t, seg, q, d, b.patience(t, tried))
 		if err == nil || !anotherMayHelp(err) {
 			return key, err
+		}
+		if errors.Is(err, errOldPass) && !renewed[q.peer] {
+			renewed[q.peer] = true // the next offer is under a new credential
+			delete(tried, q.peer)
 		}
 		errs = append(errs, err)
 	}

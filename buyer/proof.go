@@ -81,6 +81,10 @@ func (v *proving) wait(ctx context.Context) error {
 	}
 }
 
+// errOldPass means that an offer was made to a credential that has ended since:
+// another one is to be asked for.
+var errOldPass = fmt.Errorf("the offer was made to a credential that has served its time: %w", ErrUnproved)
+
 // demand sees to it that q is proved, or that the viewer buys from a provider
 // that proves nothing. The error matches [ErrUnproved] or is ctx's.
 func (b *Buyer) demand(ctx context.Context, t *title, seg htlcdash.Segment, q *quote, v *proving) error {
@@ -96,6 +100,9 @@ func (b *Buyer) demand(ctx context.Context, t *title, seg htlcdash.Segment, q *q
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	if errors.Is(err, errOldPass) {
+		return err // not the provider's doing
 	}
 	if !errors.Is(err, ErrUnproved) {
 		err = fmt.Errorf("%w: %w", ErrUnproved, err)
@@ -126,7 +133,7 @@ func (b *Buyer) fetchProof(ctx context.Context, t *title, seg htlcdash.Segment, 
 	defer cancel()
 	return b.withPass(ctx, q.peer, t, func(v *pass) error {
 		if v != q.pass {
-			return fmt.Errorf("the offer was made to a credential that has served its time: %w", ErrUnproved)
+			return errOldPass
 		}
 		nonce := exchange.NewNonce()
 		pf, err := q.peer.proof(ctx, v.credential, exchange.ProofRequest{

@@ -189,6 +189,19 @@ func TestCredentialThatIsRefused(t *testing.T) {
 	w.wantBooks(t, c, b, 2*price)
 }
 
+// An offer that was asked for ahead, under a credential that has ended since, is
+// asked for anew: it is not the provider's fault, and there is no other one.
+func TestCredentialEndsBeforeItsOffers(t *testing.T) {
+	w := newWorld(t, 2)
+	c, s := w.careful(t), w.proving(t, "shop")
+	b := w.open(t, c, s)
+	b.Prepare(t.Context(), w.segs)
+	w.buy(t, b, 0)
+	s.useKeys(t, 2)
+	w.buy(t, b, 1)
+	w.wantBooks(t, c, b, 2*price)
+}
+
 // A provider that shows one viewer another key than before could know it by its
 // credentials. It gets no more requests.
 func TestKeyOfOnesOwn(t *testing.T) {
