@@ -20,15 +20,18 @@ var mayEnter = map[string][]string{
 	"lightning/lnd":            {"lightning", "internal/lock", "internal/onion"},
 	"lightning/sim":            {"lightning"},
 	"lightning/nodetest":       {"lightning"},
+	"agent":                    {"lightning"},
+	"agent/replay":             {"agent", "lightning"},
+	"agent/market":             {"lightning"},
 	"source":                   {".", "internal/join"},
 	"source/dir":               {".", "source"},
 	"source/web":               {".", "source"},
 	"source/sourcetest":        {".", "source"},
-	"buyer":                    {".", "lightning", "internal/fraud", "internal/credential", "internal/exchange", "internal/join", "internal/ledger", "internal/proof", "internal/proof/systems"},
+	"buyer":                    {".", "lightning", "agent/market", "internal/fraud", "internal/credential", "internal/exchange", "internal/join", "internal/ledger", "internal/proof", "internal/proof/systems"},
 	"internal/config":          {"lightning"},
 	"internal/porter":          {},
 	"internal/dash":            {".", "lightning"},
-	"internal/title":           {".", "lightning", "internal/dash", "internal/join"},
+	"internal/title":           {".", "lightning", "agent", "internal/dash", "internal/join"},
 	"internal/title/titletest": {".", "lightning", "internal/publish", "internal/title"},
 	"internal/publish":         {".", "lightning", "internal/dash", "internal/title"},
 	"internal/exchange":        {".", "lightning", "internal/proof"},
@@ -43,7 +46,9 @@ var mayEnter = map[string][]string{
 	"internal/lock":            {},
 	"internal/onion":           {"lightning"},
 	"internal/seller":          {".", "lightning", "source", "source/dir", "internal/porter", "internal/credential", "internal/exchange", "internal/ledger", "internal/proof", "internal/title", "internal/web"},
-	"internal/proxy":           {".", "lightning", "source", "buyer", "internal/dash", "internal/title", "internal/web"},
+	"internal/proxy":           {".", "lightning", "agent", "source", "buyer", "internal/dash", "internal/title", "internal/web"},
+	"internal/player":          {".", "lightning", "agent", "internal/dash", "internal/title", "internal/remux"},
+	"internal/remux":           {"internal/dash"},
 	"internal/web":             {},
 	"internal/devnet":          {"lightning"},
 	"internal/bench":           {".", "lightning", "lightning/lnd", "source", "source/web", "buyer", "internal/credential", "internal/dash", "internal/devnet", "internal/exchange", "internal/ledger", "internal/proof", "internal/proof/vole", "internal/proof/systems", "internal/publish", "internal/title"},
@@ -53,7 +58,7 @@ var mayEnter = map[string][]string{
 
 // pure lists the rooms that take bytes and give bytes: no network, no files,
 // no logs. That they read no clock is TestPureRoomsReadNoClock.
-var pure = []string{".", "lightning", "internal/credential", "internal/fraud", "internal/onion", "internal/proof", "internal/proof/systems", "internal/proof/vole", "internal/proof/zkb"}
+var pure = []string{".", "lightning", "agent", "agent/market", "agent/replay", "internal/credential", "internal/fraud", "internal/onion", "internal/proof", "internal/proof/systems", "internal/proof/vole", "internal/proof/zkb"}
 
 // keptOut lists the packages of others that a room must do without.
 var keptOut = map[string][]string{
