@@ -19,8 +19,9 @@ const (
 type header struct {
 	id            uint32 // of the track
 	timescale     int64  // ticks of a second
-	shift         int64  // by the edit list: added to media times, in ticks
+	edit          int64  // by the edit list: added to media times, in ticks
 	language      uint16
+	matrix        []byte // 36 bytes: how it is turned
 	width, height uint32 // 16.16 pixels
 	entries       []entry
 	defaults      defaults
@@ -130,7 +131,8 @@ func (h *header) readTkhd(b []byte) error {
 	h.id = r.u32()
 	r.skip(4)
 	r.word(version)
-	r.skip(52)
+	r.skip(16)
+	h.matrix = r.take(36)
 	h.width, h.height = r.u32(), r.u32()
 	if r.short || version > 1 {
 		return broken("tkhd box is cut off")
@@ -151,11 +153,11 @@ func (h *header) readLanguage(mdhd []byte) {
 // readEdits reads the edit list (8.6.6): how much is empty at the begin, and
 // which media time plays then. Encoders put their delay there.
 func (h *header) readEdits(trak []byte, movieScale int64) error {
-	edts, err := child(trak, "edts", "elst")
+	elst, err := child(trak, "edts", "elst")
 	if err != nil {
 		return nil // there is none
 	}
-	r := reader{b: edts}
+	r := reader{b: elst}
 	version, _ := r.full()
 	n := r.u32()
 	for range min(n, 16) {
@@ -170,11 +172,11 @@ func (h *header) readEdits(trak []byte, movieScale int64) error {
 		case r.short || version > 1 || duration > maxTime || media > maxTime || media < -1:
 			return broken("edit list is cut off, or absurd")
 		case media < 0:
-			h.shift += rescale(int64(duration), movieScale, h.timescale)
+			h.edit += rescale(int64(duration), movieScale, h.timescale)
 			continue
 		}
-		h.shift -= media
-		break
+		h.edit -= media
+		return nil
 	}
 	return nil
 }

@@ -86,7 +86,9 @@ func (w *Writer) Segment(track int, id string, data []byte) error {
 	if err != nil {
 		return fmt.Errorf("segment of %q: %w", id, err)
 	}
-	t.add(r, samples)
+	if err := t.add(r, samples); err != nil {
+		return fmt.Errorf("segment of %q: %w", id, err)
+	}
 	return w.drain(maxLead)
 }
 
@@ -113,7 +115,7 @@ func (w *Writer) drain(lead time.Duration) error {
 			switch {
 			case len(t.queue) == 0:
 				waits = true
-			case first == nil || t.queue[0].start(t) < first.queue[0].start(first):
+			case first == nil || t.queue[0].start() < first.queue[0].start():
 				first = t
 			}
 		}

@@ -11,7 +11,8 @@ type fragment struct {
 	samples []sample
 }
 
-func (f fragment) start(t *track) time.Duration { return t.clock(f.samples[0].dts) }
+// start is when its first sample is decoded.
+func (f fragment) start() time.Duration { return f.track.duration(f.samples[0].dts - f.track.delay) }
 
 var be = binary.BigEndian
 
@@ -70,7 +71,7 @@ func (t *track) trak(b []byte) []byte {
 			volume = 0x1000000
 		}
 		b = words(b, 0, 0, t.id, 0, 0, 0, 0, 0, volume)
-		return words(words(b, unity...), t.width, t.height)
+		return words(append(b, t.look.matrix...), t.look.width, t.look.height)
 	})
 	if t.delay > 0 {
 		b = box(b, "edts", func(b []byte) []byte {
@@ -90,7 +91,7 @@ func (t *track) mdia(b []byte) []byte {
 		}
 	}
 	b = full(b, "mdhd", 0, 0, func(b []byte) []byte {
-		return words(b, 0, 0, uint32(t.timescale), 0, uint32(t.language)<<16)
+		return words(b, 0, 0, uint32(t.timescale), 0, uint32(t.look.language)<<16)
 	})
 	b = full(b, "hdlr", 0, 0, func(b []byte) []byte {
 		return append(words(append(words(b, 0), handler...), 0, 0, 0), 0)
