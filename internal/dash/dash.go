@@ -56,6 +56,7 @@ type Representation struct {
 	MimeType    string
 	Lang        string
 	Period      int   // from 0
+	Set         int   // its AdaptationSet within the Period, from 0
 	Bandwidth   int64 // bit/s
 	Width       int   // pixels, 0 if not told
 	Height      int
