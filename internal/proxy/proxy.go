@@ -61,6 +61,7 @@ type Config struct {
 	Hosts   []string // names besides loopback that this proxy is reached by, without port
 	Origins []string // of pages that may read, as in "https://example.org"
 
+	Wish       Wish // of the viewer, until another one is chosen for a title
 	Ahead      Ahead
 	NoEarlyBuy bool          //  do not buy a film's first segments when its MPD is loaded by our page
 	Hold       time.Duration // how long a player may wait; 0: 3.5 s; stock players give up at about 5 s
@@ -79,6 +80,8 @@ type Proxy struct {
 	ahead     Ahead
 	cautious  bool
 	hold      time.Duration
+	wish      Wish
+	began     time.Time
 	client    *http.Client
 	shelf     *shelf
 	gauge     gauge
@@ -111,6 +114,8 @@ func New(c Config) (*Proxy, error) {
 		ahead: c.Ahead.withDefaults(), cautious: c.NoEarlyBuy, client: c.Client,
 		scheme: cmp.Or(c.Scheme, "salted"),
 		hold:   cmp.Or(c.Hold, 3500*time.Millisecond),
+		wish:   c.Wish,
+		began:  time.Now(),
 		change: make(chan struct{}),
 	}
 	if p.log == nil {
@@ -171,6 +176,9 @@ func (p *Proxy) Close() error {
 	return nil
 }
 
+// clock is the time since the proxy began.
+func (p *Proxy) clock() time.Duration { return time.Since(p.began) }
+
 // run starts work that Close waits for. After Close it starts nothing and
 // reports false.
 func (p *Proxy) run(work func()) bool {
@@ -188,7 +196,10 @@ func (p *Proxy) Add(name string, t *title.Title) error {
 	if p.buyer == nil {
 		return errors.New("a sealed title needs a buyer")
 	}
-	f := newFilm(p, name, t.ID, t.Manifest, sealed{t, p.buyer}, true)
+	f, err := newFilm(p, name, t.ID, t.Manifest, sealed{t, p.buyer}, true)
+	if err != nil {
+		return err
+	}
 	if err := p.add(f); err != nil {
 		return err
 	}
@@ -209,7 +220,11 @@ func (p *Proxy) AddOpen(ctx context.Context, name, address string) error {
 	if err != nil {
 		return fmt.Errorf("title %s: %w", name, err)
 	}
-	return p.add(newFilm(p, name, htlcdash.IDOf(mpd), m, o, false))
+	f, err := newFilm(p, name, htlcdash.IDOf(mpd), m, o, false)
+	if err != nil {
+		return err
+	}
+	return p.add(f)
 }
 
 func (p *Proxy) add(f *film) error {
@@ -217,9 +232,6 @@ func (p *Proxy) add(f *film) error {
 	defer p.mu.Unlock()
 	if slices.ContainsFunc(p.films, func(g *film) bool { return g.id == f.id }) {
 		return fmt.Errorf("title %s is here already", f.id)
-	}
-	if len(f.video)+len(f.audio) == 0 {
-		return fmt.Errorf("title %s has neither picture nor sound: %w", f.name, htlcdash.ErrFormat)
 	}
 	p.films = append(p.films, f)
 	return nil
