@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"htlcdash"
 	"htlcdash/internal/dash"
@@ -188,6 +189,19 @@ func TestRepresentationTellsWhatItIs(t *testing.T) {
 	}
 }
 
+// Times in segments are those of the presentation, once Offset is added.
+func TestOffset(t *testing.T) {
+	period := func(start, offset string) string {
+		return `<Period start="` + start + `"><AdaptationSet mimeType="video/mp4"><SegmentTemplate timescale="90000" media="$Number$" duration="90000" presentationTimeOffset="` + offset + `"/>` + rep + `</Representation></AdaptationSet></Period>`
+	}
+	m := parse(t, head+period("PT0S", "0")+period("PT3S", "180000")+period("PT4S", "153000000090000")+`</MPD>`)
+	for i, want := range []time.Duration{0, time.Second, 4*time.Second - 1700000001*time.Second} {
+		if got := m.Representations()[i].Offset; got != want {
+			t.Errorf("Period %d: offset %v, want %v", i, got, want)
+		}
+	}
+}
+
 func TestContentType(t *testing.T) {
 	for attrs, want := range map[string]string{
 		`contentType="audio" mimeType="video/mp4"`:            "audio",
@@ -301,6 +315,7 @@ var rejected = []struct{ name, mpd, says string }{
 	{"absurd duration", strings.Replace(template(`media="$Number$" duration="1"`), "PT10S", "P11Y", 1), "10 years"},
 	{"periods without times", head + `<Period/><Period/></MPD>`, "Period 2 has no start"},
 	{"periods out of order", head + `<Period start="PT5S"/><Period start="PT4S"/></MPD>`, "Period 2 starts before"},
+	{"presentationTimeOffset of 147 years", video(rep + `<SegmentTemplate media="$Number$" duration="2" presentationTimeOffset="4635792000"/></Representation>`), "absurd"},
 	{"period behind the end", head + `<Period start="PT11S"/></MPD>`, "before the start"},
 }
 

@@ -38,6 +38,7 @@ import (
 
 	"htlcdash"
 	"htlcdash/buyer"
+	"htlcdash/internal/plain"
 	"htlcdash/internal/title"
 	"htlcdash/lightning"
 )
@@ -122,7 +123,7 @@ func New(c Config) (*Proxy, error) {
 		p.log = slog.New(slog.DiscardHandler)
 	}
 	if p.client == nil {
-		p.client = defaultClient()
+		p.client = plain.NewClient()
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.shelf = newShelf(cmp.Or(c.Memory, 32<<20), p.run)
@@ -140,24 +141,6 @@ func New(c Config) (*Proxy, error) {
 		p.run(p.follow)
 	}
 	return p, nil
-}
-
-// defaultClient reaches the web servers of open titles.
-func defaultClient() *http.Client {
-	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.MaxIdleConnsPerHost = 16
-	t.ResponseHeaderTimeout = 30 * time.Second
-	t.MaxResponseHeaderBytes = 64 << 10
-	return &http.Client{Transport: t, CheckRedirect: stayAtHome}
-}
-
-// stayAtHome keeps a server from making us knock at doors of our own network.
-// One of them is this proxy, which spends money for who knocks.
-func stayAtHome(r *http.Request, via []*http.Request) error {
-	if len(via) > 3 || r.URL.Host != via[0].URL.Host {
-		return http.ErrUseLastResponse
-	}
-	return nil
 }
 
 // Handler serves players and the page. Give its server a ReadHeaderTimeout; it
@@ -211,16 +194,11 @@ func (p *Proxy) Add(name string, t *title.Title) error {
 
 // AddOpen offers the plain title whose MPD is at address, on a web server.
 func (p *Proxy) AddOpen(ctx context.Context, name, address string) error {
-	base, err := url.Parse(address)
-	if err != nil || base.Scheme != "http" && base.Scheme != "https" {
-		return fmt.Errorf("title %s: %q is no address of an MPD", name, address)
-	}
-	o := open{base, p.client}
-	mpd, m, err := o.manifest(ctx)
+	t, err := plain.Open(ctx, address, p.client)
 	if err != nil {
 		return fmt.Errorf("title %s: %w", name, err)
 	}
-	f, err := newFilm(p, name, htlcdash.IDOf(mpd), m, o, false)
+	f, err := newFilm(p, name, htlcdash.IDOf(t.MPD), t.Manifest, open{t}, false)
 	if err != nil {
 		return err
 	}

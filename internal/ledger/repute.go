@@ -1,0 +1,123 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"htlcdash"
+)
+
+// A Ban says that a provider is not dealt with until a time.
+type Ban struct {
+	Provider string // its URL, or the key that it signs with
+	Reason   string
+	At       time.Time
+	Until    time.Time
+	Times    int // it was banned, this time included
+}
+
+// Ban books b in place of what stands for its provider. It is kept when it is
+// over, so that the next can be longer.
+func (l *Ledger) Ban(ctx context.Context, b Ban) error {
+	return l.change(ctx, func(w *writer) error {
+		return w.exec(`INSERT INTO bans (provider, reason, at, until, times) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE
+			SET reason = excluded.reason, at = excluded.at, until = excluded.until, times = excluded.times`,
+			b.Provider, b.Reason, b.At.UnixMilli(), b.Until.UnixMilli(), b.Times)
+	})
+}
+
+// Lift ends the ban of a provider, and those that were made with it: by the same
+// deed, of its address and its key. What is remembered of them is forgotten. It
+// returns whose bans have ended. If there is none that lasts the error matches
+// htlcdash.ErrNotFound.
+func (l *Ledger) Lift(ctx context.Context, provider string) (lifted []string, err error) {
+	now := time.Now()
+	bans, err := l.Bans(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range bans {
+		if b.Provider != provider || !now.Before(b.Until) {
+			continue
+		}
+		for _, other := range bans {
+			if other.At.Equal(b.At) && other.Reason == b.Reason {
+				lifted = append(lifted, other.Provider)
+			}
+		}
+	}
+	if lifted == nil {
+		return nil, fmt.Errorf("ban of %s: %w", provider, htlcdash.ErrNotFound)
+	}
+	return lifted, l.change(ctx, func(w *writer) error {
+		for _, name := range lifted {
+			err := errors.Join(
+				w.exec("UPDATE bans SET until = ? WHERE provider = ?", now.UnixMilli(), name),
+				w.exec("DELETE FROM reputation WHERE provider = ?", name))
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Bans returns all bans, also those that are over, the latest first.
+func (l *Ledger) Bans(ctx context.Context) ([]Ban, error) {
+	rows, err := l.read.QueryContext(ctx, "SELECT provider, reason, at, until, times FROM bans ORDER BY at DESC, provider")
+	if err != nil {
+		return nil, explain(l.path, err)
+	}
+	defer rows.Close()
+	var bans []Ban
+	for rows.Next() {
+		var b Ban
+		var at, until int64
+		if err := rows.Scan(&b.Provider, &b.Reason, &at, &until, &b.Times); err != nil {
+			return nil, explain(l.path, err)
+		}
+		b.At, b.Until = fromMilli(at), fromMilli(until)
+		bans = append(bans, b)
+	}
+	return bans, explain(l.path, rows.Err())
+}
+
+// maxReputation bounds what is kept of how providers fared, in rows. Whoever is
+// not heard of for longest is forgotten.
+const maxReputation = 1024
+
+// Remember keeps how providers fared, each by a name of the caller's, in place
+// of what stood there. What a record says is the caller's matter.
+func (l *Ledger) Remember(ctx context.Context, records map[string][]byte) error {
+	now := time.Now().UnixMilli()
+	return l.change(ctx, func(w *writer) error {
+		for name, record := range records {
+			err := w.exec("INSERT INTO reputation (provider, record, at) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET record = excluded.record, at = excluded.at", name, record, now)
+			if err != nil {
+				return err
+			}
+		}
+		return w.exec("DELETE FROM reputation WHERE provider IN (SELECT provider FROM reputation ORDER BY at DESC LIMIT -1 OFFSET ?)", maxReputation)
+	})
+}
+
+// Reputation returns what [Ledger.Remember] kept.
+func (l *Ledger) Reputation(ctx context.Context) (map[string][]byte, error) {
+	rows, err := l.read.QueryContext(ctx, "SELECT provider, record FROM reputation")
+	if err != nil {
+		return nil, explain(l.path, err)
+	}
+	defer rows.Close()
+	records := make(map[string][]byte)
+	for rows.Next() {
+		var name string
+		var record []byte
+		if err := rows.Scan(&name, &record); err != nil {
+			return nil, explain(l.path, err)
+		}
+		records[name] = record
+	}
+	return records, explain(l.path, rows.Err())
+}
