@@ -104,7 +104,8 @@ type State struct {
 	Most    time.Duration   // that a buffer may hold
 	Playing bool            // false until it has started
 	Left    lightning.Msat  // that may still be spent on the title
-	Past    []Download      // oldest first; the last hundred are enough
+	Past    []Download      // oldest first; the last few hundred are enough
+	Prior   float64         // bit/s: what an earlier session measured, 0 if nothing is known
 }
 
 // A Decision is what to do about the segment that is due.
