@@ -55,6 +55,8 @@ type Thought struct {
 	Latency float64
 	Outage  float64 // mean seconds
 	Hazard  float64 // outages per second
+	Dwell   float64
+	Rates   []float64
 	Options []Option
 	Choice  int
 }
@@ -73,6 +75,9 @@ func (a *Agent) Decide(s State) Decision {
 	return Decision{Rung: t.Options[t.Choice].Rung}
 }
 
+// Explain says why Decide decides.
+func (a *Agent) Explain(s State) Thought { return a.think(s, nil) }
+
 func (a *Agent) think(s State, going *Progress) Thought {
 	f := observe(s, a.floor)
 	rest := 0.0
@@ -85,7 +90,7 @@ func (a *Agent) think(s State, going *Progress) Thought {
 	h := foresights.Get().(*foresight)
 	defer foresights.Put(h)
 	a.prepare(h, s, f, main, price, toll)
-	t := Thought{Price: price, Toll: toll, Rate: f.rates[stateNow], Mean: f.mean, Latency: f.latency, Outage: f.dwell[stateShort] / shortOutage}
+	t := Thought{Price: price, Toll: toll, Rate: f.rates[stateNow], Mean: f.mean, Latency: f.latency, Outage: f.dwell[stateShort] / shortOutage, Hazard: (f.odds[stateShort] + f.odds[stateLong]) / f.dwell[stateNow], Dwell: f.dwell[stateNow], Rates: f.rates[1:]}
 	if s.Track == main {
 		t.Options = a.rungs(h, s, going)
 	} else {

@@ -62,6 +62,7 @@ type Config struct {
 	Hosts   []string // names besides loopback that this proxy is reached by, without port
 	Origins []string // of pages that may read, as in "https://example.org"
 
+	Wish       Wish // of the viewer, until another one is chosen for a title
 	Ahead      Ahead
 	NoEarlyBuy bool          //  do not buy a film's first segments when its MPD is loaded by our page
 	Hold       time.Duration // how long a player may wait; 0: 3.5 s; stock players give up at about 5 s
@@ -80,6 +81,8 @@ type Proxy struct {
 	ahead     Ahead
 	cautious  bool
 	hold      time.Duration
+	wish      Wish
+	began     time.Time
 	client    *http.Client
 	shelf     *shelf
 	gauge     gauge
@@ -112,6 +115,8 @@ func New(c Config) (*Proxy, error) {
 		ahead: c.Ahead.withDefaults(), cautious: c.NoEarlyBuy, client: c.Client,
 		scheme: cmp.Or(c.Scheme, "salted"),
 		hold:   cmp.Or(c.Hold, 3500*time.Millisecond),
+		wish:   c.Wish,
+		began:  time.Now(),
 		change: make(chan struct{}),
 	}
 	if p.log == nil {
@@ -154,6 +159,9 @@ func (p *Proxy) Close() error {
 	return nil
 }
 
+// clock is the time since the proxy began.
+func (p *Proxy) clock() time.Duration { return time.Since(p.began) }
+
 // run starts work that Close waits for. After Close it starts nothing and
 // reports false.
 func (p *Proxy) run(work func()) bool {
@@ -171,7 +179,10 @@ func (p *Proxy) Add(name string, t *title.Title) error {
 	if p.buyer == nil {
 		return errors.New("a sealed title needs a buyer")
 	}
-	f := newFilm(p, name, t.ID, t.Manifest, sealed{t, p.buyer}, true)
+	f, err := newFilm(p, name, t.ID, t.Manifest, sealed{t, p.buyer}, true)
+	if err != nil {
+		return err
+	}
 	if err := p.add(f); err != nil {
 		return err
 	}
@@ -187,7 +198,11 @@ func (p *Proxy) AddOpen(ctx context.Context, name, address string) error {
 	if err != nil {
 		return fmt.Errorf("title %s: %w", name, err)
 	}
-	return p.add(newFilm(p, name, htlcdash.IDOf(t.MPD), t.Manifest, open{t}, false))
+	f, err := newFilm(p, name, htlcdash.IDOf(t.MPD), t.Manifest, open{t}, false)
+	if err != nil {
+		return err
+	}
+	return p.add(f)
 }
 
 func (p *Proxy) add(f *film) error {
@@ -195,9 +210,6 @@ func (p *Proxy) add(f *film) error {
 	defer p.mu.Unlock()
 	if slices.ContainsFunc(p.films, func(g *film) bool { return g.id == f.id }) {
 		return fmt.Errorf("title %s is here already", f.id)
-	}
-	if len(f.video)+len(f.audio) == 0 {
-		return fmt.Errorf("title %s has neither picture nor sound: %w", f.name, htlcdash.ErrFormat)
 	}
 	p.films = append(p.films, f)
 	return nil

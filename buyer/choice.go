@@ -1,0 +1,261 @@
+package buyer
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"htlcdash"
+	"htlcdash/agent/market"
+	"htlcdash/internal/due"
+	"htlcdash/internal/exchange"
+	"htlcdash/lightning"
+)
+
+// NeededBy says until when what is asked for with ctx is of full value: the
+// segment is to be played then. As that draws near and a provider is late,
+// others are asked beside it. It ends nothing: for that there are deadlines of
+// contexts. Without it, and without a deadline, four seconds are assumed.
+func NeededBy(ctx context.Context, at time.Time) context.Context { return due.By(ctx, at) }
+
+// unsaid is how long we think that something may take, if nobody says.
+const unsaid = 4 * time.Second
+
+// needOf is the market's view of so many segments like seg.
+func needOf(ctx context.Context, seg htlcdash.Segment, count int) market.Need {
+	n := market.Need{Ceiling: seg.Price, Segments: count, Deadline: unsaid}
+	if at, ok := due.Of(ctx); ok {
+		n.Deadline = time.Until(at)
+	} else if at, ok := ctx.Deadline(); ok {
+		n.Deadline = time.Until(at)
+	}
+	return n
+}
+
+// A bidder is a peer that may sell something.
+type bidder struct {
+	*peer
+	market.Candidate
+	probation bool
+	costs     bool // credentials of it cost money, so it is not asked beside others
+}
+
+// bidders are the peers of t that may be paid, as candidates for seg: with what
+// they quoted, or else with what they asked for others.
+func (b *Buyer) bidders(t *title, seg htlcdash.Segment) (all []bidder) {
+	quoted := b.desk.asks(seg)
+	for _, p := range t.peers {
+		if !p.ok() {
+			continue
+		}
+		c := market.Candidate{ID: p.id(), Group: p.group}
+		if c.Price, c.Quoted = quoted[p]; !c.Quoted {
+			c.Price = p.estimate(seg.Price)
+		}
+		all = append(all, bidder{peer: p, Candidate: c})
+	}
+	return all
+}
+
+func candidatesOf(all []bidder) []market.Candidate {
+	cands := make([]market.Candidate, len(all))
+	for i, p := range all {
+		cands[i] = p.Candidate
+	}
+	return cands
+}
+
+// rank chooses: it orders the peers of t by what the market makes of them. Who
+// holds a payment and lets it hang comes last. While nothing is known of
+// anybody, the order is the viewer's.
+func (b *Buyer) rank(t *title, seg htlcdash.Segment, need market.Need) []bidder {
+	now := time.Now()
+	all := b.bidders(t, seg)
+	known := func(p bidder) bool { return b.market.Look(now, p.ID).Standing != market.Unknown }
+	if slices.ContainsFunc(all, known) {
+		ranked := make([]bidder, 0, len(all))
+		for _, c := range b.market.Rank(now, candidatesOf(all), need) {
+			p := all[c.Index]
+			p.probation = c.Probation
+			ranked = append(ranked, p)
+		}
+		all = ranked
+	}
+	slices.SortStableFunc(all, func(p, q bidder) int { return last(p.holds(now)) - last(q.holds(now)) })
+	t.favour.set(all)
+	return all
+}
+
+func last(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
+}
+
+// A favour is who sells a title at the moment: it is asked for offers ahead. All
+// versions of a title share it.
+type favour struct {
+	mu    sync.Mutex
+	first *peer // nil: nobody yet
+}
+
+// set takes the best of a ranking that is no newcomer on trial, or else the
+// best.
+func (f *favour) set(ranked []bidder) {
+	if len(ranked) == 0 {
+		return
+	}
+	first := max(0, slices.IndexFunc(ranked, func(p bidder) bool { return !p.probation }))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.first = ranked[first].peer
+}
+
+// get returns the favourite, or nil.
+func (f *favour) get() *peer {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.first
+}
+
+// favourite returns whom to ask for offers of t ahead, or nil where that is to be
+// chosen anew: nobody is, or it has just failed.
+func (b *Buyer) favourite(t *title, now time.Time) *peer {
+	p := t.favour.get()
+	if p == nil || !p.ok() || p.holds(now) {
+		return nil
+	}
+	if r, _ := b.market.Record(p.id()); now.Before(r.Benched) || now.Before(r.Banned) {
+		return nil
+	}
+	return p
+}
+
+// spares is for how many keys those are asked who are not the favourite: an
+// offer costs its provider an invoice.
+const spares = 4
+
+// survey asks others than the favourite for offers, when the market says that
+// their prices are to be learnt. It costs no money, holds up nobody, and what
+// comes is at hand when the favourite is late.
+func (b *Buyer) survey(t *title, segs []htlcdash.Segment) {
+	who := b.toAsk(t, segs[0])
+	segs = segs[:min(len(segs), spares)]
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return
+	}
+	for _, p := range who {
+		b.work.Go(func() {
+			mine := b.desk.wanted(segs, p)
+			defer b.desk.asked(mine, p)
+			if len(mine) > 0 {
+				_, _ = b.askPeer(b.alive, p, t, mine, true) // it is logged
+			}
+		})
+	}
+}
+
+// toAsk says whose prices are to be learnt now.
+func (b *Buyer) toAsk(t *title, seg htlcdash.Segment) (who []*peer) {
+	now, all := time.Now(), b.bidders(t, seg)
+	first := t.favour.get()
+	chosen, _ := b.market.AskAgain(now, candidatesOf(all))
+	for _, i := range chosen {
+		if p := all[i].peer; p != first && !p.holds(now) {
+			who = append(who, p)
+		}
+	}
+	return who
+}
+
+// observe tells the market how p did.
+func (b *Buyer) observe(p *peer, o market.Outcome) {
+	now := time.Now()
+	o.Group = p.group
+	b.market.Observe(now, p.id(), o)
+	if r, ok := b.market.Record(p.id()); ok && now.Before(r.Banned) && p.shun(r.Banned) {
+		b.c.Log.Warn("provider shunned", "provider", p.URL(), "until", r.Banned.Round(time.Second), "why", r.Reason)
+		b.keepReputation(context.WithoutCancel(b.alive))
+	}
+}
+
+// fault puts a failure down to p.
+func (b *Buyer) fault(p *peer, took time.Duration, err error) {
+	b.observe(p, market.Outcome{Kind: faultOf(err), Took: took, Reason: err.Error()})
+}
+
+// faultOf says what kind of failure an error of a provider is.
+func faultOf(err error) market.Kind {
+	for _, k := range []struct {
+		is   error
+		kind market.Kind
+	}{
+		{ErrPrice, market.Gouged},
+		{errLateProof, market.Silent},
+		{exchange.ErrExpired, market.Refused}, // or our clock is wrong
+		{ErrTerms, market.Garbled},            // in what it has signed, or proved
+		{htlcdash.ErrFormat, market.Silent},   // as of a web proxy in between
+		{exchange.ErrRefused, market.Refused},
+		{htlcdash.ErrNotFound, market.Refused},
+	} {
+		if errors.Is(err, k.is) {
+			return k.kind
+		}
+	}
+	return market.Silent
+}
+
+// A Standing is how a provider stands with a title, for people.
+type Standing struct {
+	Provider string              `json:"provider"` // its URL
+	Key      htlcdash.ProviderID `json:"key"`      // that signs its offers; zero: not known yet
+	// State is "favourite", who is asked first; "trusted"; "on probation", or
+	// "unknown", who must show what it can do; "resting" after a failure, and
+	// "hanging" while it lets a payment hang, when others are asked first;
+	// "shunned", who is asked only if nobody else sells; or "banned", who has
+	// cheated and is not asked.
+	State   string         `json:"state"`
+	Until   time.Time      `json:"until,omitzero"` // end of that
+	Why     string         `json:"why,omitempty"`
+	Factor  float64        `json:"factor"`     // what it asked last, times what the publisher asks; 0: not known
+	Latency time.Duration  `json:"latency_ns"` // median, of a key; 0: not known
+	Success float64        `json:"success"`    // share of keys that it is believed to deliver in time
+	Sold    int            `json:"sold"`       // keys, in this run, for all titles
+	Paid    lightning.Msat `json:"paid_msat"`  // for them
+}
+
+// Standing tells how the providers of a title stand, in the order in which they
+// were given. It is empty for a title that was not added.
+func (b *Buyer) Standing(id htlcdash.TitleID) []Standing {
+	t, err := b.title(id)
+	if err != nil {
+		return nil
+	}
+	now := time.Now()
+	first := b.favourite(t, now)
+	all := make([]Standing, 0, len(t.peers))
+	for _, p := range t.peers {
+		look := b.market.Look(now, p.id())
+		r, _ := b.market.Record(p.id())
+		s := p.standing(now)
+		s.Latency, s.Success = look.Latency, look.Success
+		switch {
+		case s.State != "":
+		case look.Standing == market.Banned:
+			s.State, s.Until, s.Why = "shunned", look.Until, look.Reason
+		case now.Before(r.Benched):
+			s.State, s.Until = "resting", r.Benched
+		case p == first:
+			s.State = "favourite"
+		default:
+			s.State = string(look.Standing)
+		}
+		all = append(all, s)
+	}
+	return all
+}

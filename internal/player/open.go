@@ -1,0 +1,44 @@
+package player
+
+import (
+	"context"
+
+	"htlcdash/agent"
+	"htlcdash/internal/dash"
+	"htlcdash/internal/plain"
+)
+
+// Open is the stock of a plain title: nothing is paid.
+type Open struct{ *plain.Title }
+
+var _ Stock = Open{}
+
+// Init fetches an initialization segment, or the head of an on-demand file.
+func (o Open) Init(ctx context.Context, rep *dash.Representation) ([]byte, error) {
+	if rep.Init.Path == "" {
+		return nil, nil
+	}
+	return o.Fetch(ctx, rep.Init, nil)
+}
+
+// Download fetches a segment.
+func (o Open) Download(ctx context.Context, rep *dash.Representation, index int, came func(n int)) ([]byte, error) {
+	return o.Fetch(ctx, rep.Segments[index].Resource, came)
+}
+
+// Open has nothing to do.
+func (Open) Open(_ context.Context, _ *dash.Representation, _ int, data []byte) ([]byte, error) {
+	return data, nil
+}
+
+// Ready has nothing to do.
+func (Open) Ready(context.Context, *dash.Representation, int) {}
+
+// Prepare has nothing to do.
+func (Open) Prepare(context.Context, *dash.Representation, []int) {}
+
+// Money is no concern.
+func (Open) Money() Money { return Money{Left: agent.NoLimit} }
+
+// Stop has nothing to do.
+func (Open) Stop() {}
