@@ -47,6 +47,8 @@ type Event struct {
 	Took    time.Duration  // until its bytes were here
 	Pay     time.Duration  // from then until its key was
 	Why     string         // of a retry, or of the end
+	// Thought is why the policy decided so, if it tells.
+	Thought *agent.Thought
 
 	// How things stand.
 	Position time.Duration   // of the picture
@@ -81,6 +83,8 @@ func (e Event) MarshalJSON() ([]byte, error) {
 		Price    lightning.Msat  `json:"price_msat"`
 		Took     float64         `json:"took_ms,omitempty"`
 		Pay      float64         `json:"pay_ms,omitempty"`
+		Lambda   float64         `json:"lambda_db_per_sat,omitempty"`
+		Forecast float64         `json:"forecast_bps,omitempty"`
 		Why      string          `json:"why,omitempty"`
 		Position float64         `json:"position_ms"`
 		Buffers  []float64       `json:"buffer_ms"`
@@ -100,6 +104,9 @@ func (e Event) MarshalJSON() ([]byte, error) {
 	}
 	if e.Kind != "" {
 		w.Track, w.Index, w.Rung = &e.Track, &e.Index, &e.Rung
+	}
+	if e.Thought != nil {
+		w.Lambda, w.Forecast = e.Thought.Price*float64(lightning.Sat), e.Thought.Rate
 	}
 	if e.Left != agent.NoLimit {
 		w.Left = &e.Left

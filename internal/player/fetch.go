@@ -35,8 +35,8 @@ func (r *run) fetch(ctx context.Context, p *parcel) error {
 	for fails := 1; ; fails++ {
 		r.noteSwitch(p)
 		err := r.download(ctx, p)
-		if err == nil || ctx.Err() != nil {
-			return errors.Join(ctx.Err(), err)
+		if err == nil || ctx.Err() != nil || errors.Is(err, ErrStopped) || errors.Is(err, ErrMoney) {
+			return err
 		}
 		if r.state.Now-began >= r.c.GiveUp {
 			return fmt.Errorf("segment %d of %s is not to be had: %w", p.segment, p.rep.ID, err)

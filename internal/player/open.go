@@ -2,6 +2,8 @@ package player
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"htlcdash/agent"
 	"htlcdash/internal/dash"
@@ -21,9 +23,13 @@ func (o Open) Init(ctx context.Context, rep *dash.Representation) ([]byte, error
 	return o.Fetch(ctx, rep.Init, nil)
 }
 
-// Download fetches a segment.
+// Download fetches a segment. The error matches [ErrStopped] if that is sold.
 func (o Open) Download(ctx context.Context, rep *dash.Representation, index int, came func(n int)) ([]byte, error) {
-	return o.Fetch(ctx, rep.Segments[index].Resource, came)
+	data, err := o.Fetch(ctx, rep.Segments[index].Resource, came)
+	if errors.Is(err, plain.ErrPaid) {
+		err = fmt.Errorf("%w: %w", ErrStopped, err)
+	}
+	return data, err
 }
 
 // Open has nothing to do.

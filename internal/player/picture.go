@@ -281,7 +281,7 @@ func (r *run) about(p *parcel, what What) Event {
 	g := rungs[p.rung]
 	return Event{
 		What: what, Kind: t.Kind, Track: p.track, Index: p.index, Rung: p.rung, Rungs: len(rungs), ID: g.ID, Height: g.Height,
-		Quality: g.Quality, Media: p.media, Bytes: p.bytes, Price: p.price, Took: p.took, Pay: p.pay,
+		Quality: g.Quality, Media: p.media, Bytes: p.bytes, Price: p.price, Took: p.took, Pay: p.pay, Thought: p.thought,
 	}
 }
 

@@ -75,16 +75,6 @@ type Money struct {
 	Routed bool
 }
 
-// A Menu is what is played: a title, and what stands behind its rungs.
-type Menu struct {
-	*agent.Title
-	// At returns what a rung of a segment is. rep is nil where a track is silent:
-	// nothing is fetched then.
-	At func(track, segment, rung int) (rep *dash.Representation, index int)
-	// Start is where in the presentation it begins.
-	Start time.Duration
-}
-
 // Config says what is played and how.
 type Config struct {
 	Menu   Menu         // required
@@ -151,7 +141,7 @@ type Sink interface {
 // When Play returns nothing of it runs any more, and each payment that it began
 // has ended, or has hung for longer than the stock waits for one.
 func Play(ctx context.Context, c Config) (Result, error) {
-	if c.Menu.Title == nil || c.Menu.At == nil || c.Stock == nil || c.Policy == nil {
+	if c.Menu.Title == nil || c.Stock == nil || c.Policy == nil {
 		return Result{}, errors.New("player: a menu, a stock and a policy are required")
 	}
 	if err := c.Menu.Check(); err != nil {
@@ -172,8 +162,20 @@ func (r *run) admit() error {
 	if r.c.Anyway || rest <= r.money.Left {
 		return nil
 	}
-	return fmt.Errorf("%w: even the cheapest way to the end costs %v, and %v may be spent", ErrMoney, rest, r.money.Left)
+	return &MoneyError{At: r.c.Menu.Start, Rest: rest, Left: r.money.Left}
 }
+
+// A MoneyError says what is missing. It matches [ErrMoney].
+type MoneyError struct {
+	At         time.Duration  // in the presentation: what plays from there on cannot be paid
+	Rest, Left lightning.Msat // what that costs at least, routes included, and what may be spent
+}
+
+func (e *MoneyError) Error() string {
+	return fmt.Sprintf("%v from %v on: that costs %v at least, and %v may be spent", ErrMoney, e.At.Round(time.Second), e.Rest, e.Left)
+}
+
+func (e *MoneyError) Unwrap() error { return ErrMoney }
 
 // whole is a price with what routes take on top.
 func whole(m lightning.Msat, share float64) lightning.Msat {

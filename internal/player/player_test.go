@@ -43,10 +43,10 @@ func newShop(menu player.Menu, link *replay.Link, budget lightning.Msat, pay tim
 }
 
 func (s *shop) rung(rep *dash.Representation, index int) agent.Rung {
-	for k, track := range s.menu.Tracks {
+	for _, track := range s.menu.Tracks {
 		for r := range track.Segments[index].Rungs {
-			if at, _ := s.menu.At(k, index, r); at.ID == rep.ID {
-				return track.Segments[index].Rungs[r]
+			if g := track.Segments[index].Rungs[r]; g.ID == rep.ID {
+				return g
 			}
 		}
 	}
@@ -164,9 +164,9 @@ func menuOf(title *agent.Title) player.Menu {
 			}
 		}
 	}
-	return player.Menu{Title: title, At: func(track, segment, rung int) (*dash.Representation, int) {
+	return player.MenuOf(title, func(track, segment, rung int) (*dash.Representation, int) {
 		return reps[title.Tracks[track].Segments[segment].Rungs[rung].ID], segment
-	}}
+	})
 }
 
 func link(t testing.TB, steps ...replay.Stretch) *replay.Link {

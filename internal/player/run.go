@@ -61,6 +61,7 @@ type parcel struct {
 	since              time.Duration // when for the first time
 	broke              bool          // for want of money
 	fresh              bool          // it is not on its way yet
+	thought            *agent.Thought
 }
 
 func newRun(c Config) *run {
@@ -226,6 +227,7 @@ func (r *run) decide(ctx context.Context, k int) (*parcel, error) {
 	wanted := 0
 	if seg.Rungs[0].ID != "" { // else it is a gap
 		d := r.c.Policy.Decide(r.state)
+		r.think(p)
 		if d.Rung < 0 || d.Rung >= len(seg.Rungs) {
 			return nil, fmt.Errorf("player: the policy wants rung %d of %d", d.Rung, len(seg.Rungs))
 		}
@@ -238,6 +240,19 @@ func (r *run) decide(ctx context.Context, k int) (*parcel, error) {
 		wanted = d.Rung
 	}
 	return p, r.choose(p, wanted)
+}
+
+// An explainer is a policy that says why.
+type explainer interface {
+	Explain(agent.State) agent.Thought
+}
+
+// think asks a policy why, if somebody wants to know.
+func (r *run) think(p *parcel) {
+	if why, ok := r.c.Policy.(explainer); ok && r.c.Event != nil {
+		thought := why.Explain(r.state)
+		p.thought = &thought
+	}
 }
 
 // choose settles on the best rung, no better than wanted, that leaves enough for
@@ -254,7 +269,7 @@ func (r *run) choose(p *parcel, wanted int) error {
 		}
 	}
 	if cost(p.rung) > r.state.Left {
-		return r.poor(cost(p.rung))
+		return r.poor(p)
 	}
 	r.assign(p, p.rung)
 	return nil
@@ -263,18 +278,27 @@ func (r *run) choose(p *parcel, wanted int) error {
 // assign says what is fetched for a segment.
 func (r *run) assign(p *parcel, rung int) {
 	p.rung = rung
-	p.rep, p.segment = r.c.Menu.At(p.track, p.index, rung)
+	at := r.c.Menu.pieces[p.track][p.index][rung]
+	p.rep, p.segment = at.rep, at.index
 }
 
-// poor is the end of the money.
-func (r *run) poor(price lightning.Msat) error {
-	rest := r.floor.Rest(r.state)
-	at := r.c.Menu.Start
-	for _, seg := range r.c.Menu.Tracks[r.state.Track].Segments[:r.state.Next[r.state.Track]] {
-		at += seg.Duration
+// poor is the end of the money: before a segment, or in front of what the rest
+// costs.
+func (r *run) poor(p *parcel) error {
+	e := &MoneyError{At: r.c.Menu.Start, Rest: r.floor.Rest(r.state), Left: r.money.Left}
+	segments := r.c.Menu.Tracks[p.track].Segments
+	for _, s := range segments[:p.index] {
+		e.At += s.Duration
 	}
-	return fmt.Errorf("%w to go on from %v: the next key costs %v and the rest %v at least, and %v may be spent",
-		ErrMoney, at.Round(time.Second), price, whole(rest, r.money.Share), r.money.Left)
+	if p.index < r.state.Next[p.track] { // it is not in the rest
+		least := segments[p.index].Rungs[0].Price
+		for _, g := range segments[p.index].Rungs {
+			least = min(least, g.Price)
+		}
+		e.Rest += least
+	}
+	e.Rest = whole(e.Rest, r.money.Share)
+	return e
 }
 
 // What routes take on top of a price is taken to be at least as much as this until
@@ -372,7 +396,7 @@ func (r *run) reconsider(ctx context.Context, p *parcel) error {
 	switch {
 	case p.broke:
 		if rung = cheaper(rungs, p.rung, r.state.Left); rung < 0 {
-			return r.poor(rungs[p.rung].Price)
+			return r.poor(p)
 		}
 	case p.fails > sameAgain:
 		rung = (p.rung + len(rungs) - 1) % len(rungs)
