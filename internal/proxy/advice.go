@@ -23,7 +23,7 @@ type adviser struct {
 	title  *agent.Title // of the ladder, with what keys still cost
 	starts [][]time.Duration
 	floor  *agent.Floor
-	policy agent.Policy // nil until the prices are known
+	policy *agent.Agent // nil until the prices are known
 	ready  [][]int      // by track and segment: the rung that was bought ahead; -1: none
 }
 
@@ -219,6 +219,7 @@ const bufferMost = 12 * time.Second
 type choice struct {
 	piece
 	start time.Duration
+	end   time.Duration
 	price lightning.Msat // that it adds
 }
 
@@ -260,7 +261,7 @@ func (w *walk) decide(track int) (rung int) {
 func (w *walk) take(track, rung int) choice {
 	i := w.Next[track]
 	s := w.title.Tracks[track].Segments[i]
-	c := choice{start: w.starts[track][i], price: w.title.Tracks[track].Cost(i, rung, w.Last[track])}
+	c := choice{start: w.starts[track][i], end: w.starts[track][i+1], price: w.title.Tracks[track].Cost(i, rung, w.Last[track])}
 	c.rep, c.index = w.ladder.At(track, i, rung)
 	w.Left -= c.price
 	w.Next[track], w.Last[track] = i+1, rung

@@ -41,7 +41,7 @@ type film struct {
 	ladder   *title.Ladder // what the agent may buy; of open titles nothing
 	starts   [][]time.Duration
 	known    bool         // the ladder has all prices
-	policy   agent.Policy // nil until then
+	policy   *agent.Agent // nil until then
 	wish     Wish
 	language string                        // of the sound that the ladder was made anew for
 	adviser  *adviser                      // nil: to be made anew
