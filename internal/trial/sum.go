@@ -53,6 +53,19 @@ func (a *Account) Rows(of func(Case) string) (rows []Row) {
 	return rows
 }
 
+// Pace is how long a policy took to decide on a segment, the work of the
+// simulator included, on average over all cases.
+func (a *Account) Pace(policy string) time.Duration {
+	p, n, took := slices.Index(a.Policies, policy), 0, time.Duration(0)
+	for _, c := range a.Cases {
+		if p >= 0 && !c.Poor {
+			n += c.Fetched
+			took += c.Plays[p].Took
+		}
+	}
+	return took / time.Duration(max(n, 1))
+}
+
 // All, ByGroup, ByBudget and ByTitle are what [Account.Rows] may sum up by.
 func All(Case) string        { return "" }
 func ByGroup(c Case) string  { return c.Group }
