@@ -31,6 +31,9 @@ type stock interface {
 	// ready does more for a few pieces: it has the offers proved, too. It returns
 	// when they are, or could not be.
 	ready(ctx context.Context, pieces []piece)
+	// ladder returns what the agent may buy, with sound in a language; nil for
+	// what is free.
+	ladder(ctx context.Context, language string) (*title.Ladder, error)
 	// download fetches the sealed bytes of a segment, and spends nothing.
 	download(ctx context.Context, rep *dash.Representation, index int) error
 }
@@ -68,6 +71,10 @@ func (s sealed) length(ctx context.Context, rep *dash.Representation, index int)
 
 func (s sealed) seals(ctx context.Context, rep *dash.Representation) ([]htlcdash.Segment, error) {
 	return s.title.Segments(ctx, rep.ID)
+}
+
+func (s sealed) ladder(ctx context.Context, language string) (*title.Ladder, error) {
+	return s.title.Ladder(ctx, language)
 }
 
 func (s sealed) prepare(ctx context.Context, pieces []piece) {
@@ -119,6 +126,7 @@ func (o open) length(_ context.Context, rep *dash.Representation, index int) (in
 }
 
 func (open) seals(context.Context, *dash.Representation) ([]htlcdash.Segment, error) { return nil, nil }
+func (open) ladder(context.Context, string) (*title.Ladder, error)                   { return nil, nil }
 func (open) prepare(context.Context, []piece)                                        {}
 func (open) ready(context.Context, []piece)                                          {}
 func (open) download(context.Context, *dash.Representation, int) error               { return nil }
