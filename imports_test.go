@@ -22,12 +22,13 @@ var mayEnter = map[string][]string{
 	"lightning/nodetest":       {"lightning"},
 	"agent":                    {"lightning"},
 	"agent/replay":             {"agent", "lightning"},
+	"agent/replay/titles":      {"agent"},
 	"agent/market":             {"lightning"},
-	"source":                   {".", "internal/join"},
+	"source":                   {".", "internal/due", "internal/join"},
 	"source/dir":               {".", "source"},
 	"source/web":               {".", "source"},
 	"source/sourcetest":        {".", "source"},
-	"buyer":                    {".", "lightning", "agent/market", "internal/fraud", "internal/credential", "internal/exchange", "internal/join", "internal/ledger", "internal/proof", "internal/proof/systems"},
+	"buyer":                    {".", "lightning", "agent/market", "internal/due", "internal/fraud", "internal/credential", "internal/exchange", "internal/join", "internal/ledger", "internal/proof", "internal/proof/systems"},
 	"internal/config":          {"lightning"},
 	"internal/porter":          {},
 	"internal/dash":            {".", "lightning"},
@@ -38,6 +39,7 @@ var mayEnter = map[string][]string{
 	"internal/credential":      {".", "lightning"},
 	"internal/fraud":           {".", "lightning", "internal/dash", "internal/exchange"},
 	"internal/join":            {},
+	"internal/due":             {},
 	"internal/proof":           {},
 	"internal/proof/systems":   {"internal/proof", "internal/proof/vole", "internal/proof/zkb"},
 	"internal/proof/vole":      {"internal/proof"},
@@ -50,6 +52,8 @@ var mayEnter = map[string][]string{
 	"internal/plain":           {".", "internal/dash"},
 	"internal/player":          {".", "lightning", "agent", "agent/replay", "buyer", "internal/dash", "internal/plain", "internal/title", "internal/remux"},
 	"internal/remux":           {"internal/dash"},
+	"internal/trial":           {"lightning", "agent", "agent/replay"},
+	"internal/chart":           {},
 	"internal/web":             {},
 	"internal/devnet":          {"lightning"},
 	"internal/bench":           {".", "lightning", "lightning/lnd", "source", "source/web", "buyer", "internal/credential", "internal/dash", "internal/devnet", "internal/exchange", "internal/ledger", "internal/proof", "internal/proof/vole", "internal/proof/systems", "internal/publish", "internal/title"},
@@ -59,7 +63,7 @@ var mayEnter = map[string][]string{
 
 // pure lists the rooms that take bytes and give bytes: no network, no files,
 // no logs. That they read no clock is TestPureRoomsReadNoClock.
-var pure = []string{".", "lightning", "agent", "agent/market", "agent/replay", "internal/credential", "internal/fraud", "internal/onion", "internal/proof", "internal/proof/systems", "internal/proof/vole", "internal/proof/zkb"}
+var pure = []string{".", "lightning", "agent", "agent/market", "agent/replay", "agent/replay/titles", "internal/credential", "internal/fraud", "internal/onion", "internal/proof", "internal/proof/systems", "internal/proof/vole", "internal/proof/zkb"}
 
 // keptOut lists the packages of others that a room must do without.
 var keptOut = map[string][]string{

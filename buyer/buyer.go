@@ -192,7 +192,7 @@ func New(c Config) (*Buyer, error) {
 	}
 	b := &Buyer{
 		c: c, proofs: proofs, desk: newDesk(), news: newNews(),
-		market: market.New(market.Config{}, mrand.NewPCG(mrand.Uint64(), mrand.Uint64())),
+		market: market.New(market.Config{Cheat: cheatBan}, mrand.NewPCG(mrand.Uint64(), mrand.Uint64())),
 		titles: make(map[htlcdash.TitleID]*title), peers: make(map[string]*peer), flights: make(map[[32]byte]*flight),
 		doubts: make(map[[32]byte][]*doubt), files: make(map[htlcdash.Root]bool),
 	}
@@ -291,7 +291,6 @@ func (b *Buyer) AddTitle(ctx context.Context, id htlcdash.TitleID, dearest light
 	if old := b.titles[id]; old != nil {
 		t.favour = old.favour
 	}
-	t.favour.hurry() // somebody may be new
 	for _, p := range providers {
 		t.peers = append(t.peers, b.peer(p))
 	}

@@ -68,42 +68,38 @@ func candidatesOf(all []bidder) []market.Candidate {
 }
 
 // rank chooses: it orders the peers of t by what the market makes of them. Who
-// has failed a moment ago, or holds a payment and lets it hang, comes last.
-// While nothing is known of anybody, the order is the viewer's.
+// holds a payment and lets it hang comes last. While nothing is known of
+// anybody, the order is the viewer's.
 func (b *Buyer) rank(t *title, seg htlcdash.Segment, need market.Need) []bidder {
 	now := time.Now()
 	all := b.bidders(t, seg)
 	known := func(p bidder) bool { return b.market.Look(now, p.ID).Standing != market.Unknown }
 	if slices.ContainsFunc(all, known) {
-		cands := candidatesOf(all)
 		ranked := make([]bidder, 0, len(all))
-		for _, c := range b.market.Rank(now, cands, need) {
+		for _, c := range b.market.Rank(now, candidatesOf(all), need) {
 			p := all[c.Index]
 			p.probation = c.Probation
 			ranked = append(ranked, p)
 		}
 		all = ranked
 	}
-	ready := make([]bidder, 0, len(all))
-	var last []bidder
-	for _, p := range all {
-		if p.rests(now) {
-			last = append(last, p)
-		} else {
-			ready = append(ready, p)
-		}
-	}
-	all = append(ready, last...)
+	slices.SortStableFunc(all, func(p, q bidder) int { return last(p.holds(now)) - last(q.holds(now)) })
 	t.favour.set(all)
 	return all
+}
+
+func last(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 // A favour is who sells a title at the moment: it is asked for offers ahead. All
 // versions of a title share it.
 type favour struct {
 	mu    sync.Mutex
-	first *peer     // nil: nobody yet
-	again time.Time // when the prices of others are to be learnt anew
+	first *peer // nil: nobody yet
 }
 
 // set takes the best of a ranking that is no newcomer on trial, or else the
@@ -112,30 +108,30 @@ func (f *favour) set(ranked []bidder) {
 	if len(ranked) == 0 {
 		return
 	}
-	first := ranked[0]
-	if i := slices.IndexFunc(ranked, func(p bidder) bool { return !p.probation }); i >= 0 && !ranked[i].rests(time.Now()) {
-		first = ranked[i]
-	}
+	first := max(0, slices.IndexFunc(ranked, func(p bidder) bool { return !p.probation }))
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.first = first.peer
+	f.first = ranked[first].peer
 }
 
-// get returns the favourite, if it can be asked now.
+// get returns the favourite, or nil.
 func (f *favour) get() *peer {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.first == nil || !f.first.ok() || f.first.rests(time.Now()) {
-		return nil
-	}
 	return f.first
 }
 
-// hurry has the market asked again at once.
-func (f *favour) hurry() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.again = time.Time{}
+// favourite returns whom to ask for offers of t ahead, or nil where that is to be
+// chosen anew: nobody is, or it has just failed.
+func (b *Buyer) favourite(t *title, now time.Time) *peer {
+	p := t.favour.get()
+	if p == nil || !p.ok() || p.holds(now) {
+		return nil
+	}
+	if r, _ := b.market.Record(p.id()); now.Before(r.Benched) || now.Before(r.Banned) {
+		return nil
+	}
+	return p
 }
 
 // spares is for how many keys those are asked who are not the favourite: an
@@ -167,39 +163,30 @@ func (b *Buyer) survey(t *title, segs []htlcdash.Segment) {
 // toAsk says whose prices are to be learnt now.
 func (b *Buyer) toAsk(t *title, seg htlcdash.Segment) (who []*peer) {
 	now, all := time.Now(), b.bidders(t, seg)
-	t.favour.mu.Lock()
-	defer t.favour.mu.Unlock()
-	if now.Before(t.favour.again) {
-		return nil
-	}
-	chosen, next := b.market.AskAgain(now, candidatesOf(all))
-	t.favour.again = next
+	first := t.favour.get()
+	chosen, _ := b.market.AskAgain(now, candidatesOf(all))
 	for _, i := range chosen {
-		if p := all[i].peer; p != t.favour.first && !p.rests(now) {
+		if p := all[i].peer; p != first && !p.holds(now) {
 			who = append(who, p)
 		}
 	}
 	return who
 }
 
-// observe tells the market how p did, and bans it where the market does.
+// observe tells the market how p did.
 func (b *Buyer) observe(p *peer, o market.Outcome) {
 	now := time.Now()
 	o.Group = p.group
 	b.market.Observe(now, p.id(), o)
-	if r, ok := b.market.Record(p.id()); ok && now.Before(r.Banned) && p.ok() {
-		b.ban(namesOf(p.URL(), p.purse.known().Key), r.Reason, r.Banned)
+	if r, ok := b.market.Record(p.id()); ok && now.Before(r.Banned) && p.shun(r.Banned) {
+		b.c.Log.Warn("provider shunned", "provider", p.URL(), "until", r.Banned.Round(time.Second), "why", r.Reason)
+		b.keepReputation(context.WithoutCancel(b.alive))
 	}
 }
 
 // fault puts a failure down to p.
-func (b *Buyer) fault(p *peer, t *title, o market.Outcome, err error) {
-	p.failed()
-	if t.favour != nil {
-		t.favour.hurry()
-	}
-	o.Reason = err.Error()
-	b.observe(p, o)
+func (b *Buyer) fault(p *peer, took time.Duration, err error) {
+	b.observe(p, market.Outcome{Kind: faultOf(err), Took: took, Reason: err.Error()})
 }
 
 // faultOf says what kind of failure an error of a provider is.
@@ -210,8 +197,9 @@ func faultOf(err error) market.Kind {
 	}{
 		{ErrPrice, market.Gouged},
 		{errLateProof, market.Silent},
-		{ErrTerms, market.Garbled},
-		{htlcdash.ErrFormat, market.Garbled},
+		{exchange.ErrExpired, market.Refused}, // or our clock is wrong
+		{ErrTerms, market.Garbled},            // in what it has signed, or proved
+		{htlcdash.ErrFormat, market.Silent},   // as of a web proxy in between
 		{exchange.ErrRefused, market.Refused},
 		{htlcdash.ErrNotFound, market.Refused},
 	} {
@@ -227,16 +215,18 @@ type Standing struct {
 	Provider string              `json:"provider"` // its URL
 	Key      htlcdash.ProviderID `json:"key"`      // that signs its offers; zero: not known yet
 	// State is "favourite", who is asked first; "trusted"; "on probation", or
-	// "unknown", who must show what it can do; "resting" after a failure;
-	// "hanging" while it lets a payment hang; or "banned".
+	// "unknown", who must show what it can do; "resting" after a failure, and
+	// "hanging" while it lets a payment hang, when others are asked first;
+	// "shunned", who is asked only if nobody else sells; or "banned", who has
+	// cheated and is not asked.
 	State   string         `json:"state"`
-	Until   time.Time      `json:"until,omitzero"` // end of a rest or a ban
-	Why     string         `json:"why,omitempty"`  // of a ban
-	Factor  float64        `json:"factor"`         // what it asked last, times what the publisher asks; 0: not known
-	Latency time.Duration  `json:"latency_ns"`     // median, of a key; 0: not known
-	Success float64        `json:"success"`        // share of keys that it is believed to deliver in time
-	Sold    int            `json:"sold"`           // keys, in this run, for all titles
-	Paid    lightning.Msat `json:"paid_msat"`      // for them
+	Until   time.Time      `json:"until,omitzero"` // end of that
+	Why     string         `json:"why,omitempty"`
+	Factor  float64        `json:"factor"`     // what it asked last, times what the publisher asks; 0: not known
+	Latency time.Duration  `json:"latency_ns"` // median, of a key; 0: not known
+	Success float64        `json:"success"`    // share of keys that it is believed to deliver in time
+	Sold    int            `json:"sold"`       // keys, in this run, for all titles
+	Paid    lightning.Msat `json:"paid_msat"`  // for them
 }
 
 // Standing tells how the providers of a title stand, in the order in which they
@@ -246,14 +236,20 @@ func (b *Buyer) Standing(id htlcdash.TitleID) []Standing {
 	if err != nil {
 		return nil
 	}
-	now, first := time.Now(), t.favour.get()
+	now := time.Now()
+	first := b.favourite(t, now)
 	all := make([]Standing, 0, len(t.peers))
 	for _, p := range t.peers {
 		look := b.market.Look(now, p.id())
+		r, _ := b.market.Record(p.id())
 		s := p.standing(now)
 		s.Latency, s.Success = look.Latency, look.Success
 		switch {
 		case s.State != "":
+		case look.Standing == market.Banned:
+			s.State, s.Until, s.Why = "shunned", look.Until, look.Reason
+		case now.Before(r.Benched):
+			s.State, s.Until = "resting", r.Benched
 		case p == first:
 			s.State = "favourite"
 		default:

@@ -279,7 +279,7 @@ func (j *fileJob) fetch(ctx context.Context, indices []int) *fetching {
 			return err
 		})
 		if f.err != nil && ctx.Err() == nil {
-			j.peer.failed()
+			j.b.fault(j.peer, 0, f.err)
 		}
 	}()
 	return f

@@ -53,7 +53,7 @@ func (b *Buyer) gather(ctx context.Context, t *title, segs []htlcdash.Segment) e
 			errs = append(errs, err)
 		}
 	}
-	if p := t.favour.get(); p != nil {
+	if p := b.favourite(t, time.Now()); p != nil {
 		ask(p)
 	}
 	if len(segs) > 0 {
@@ -112,7 +112,7 @@ func (b *Buyer) askPeer(ctx context.Context, p *peer, t *title, segs []htlcdash.
 	took := time.Since(begun)
 	if err != nil {
 		if ctx.Err() == nil && !errors.Is(err, errTokensCost) {
-			b.fault(p, t, market.Outcome{Kind: faultOf(err), Took: took}, err)
+			b.fault(p, took, err)
 			b.c.Log.Warn("no offers", "provider", p.URL(), "err", err)
 		}
 		return segs, err
@@ -134,21 +134,11 @@ func (b *Buyer) askPeer(ctx context.Context, p *peer, t *title, segs []htlcdash.
 		b.observe(p, said)
 	}
 	if err := errors.Join(errs...); err != nil {
-		b.refused(p, t, took, err)
+		b.fault(p, took, err)
+		b.c.Log.Warn("offers refused", "provider", p.URL(), "err", err)
 		return left, err
 	}
 	return nil, nil
-}
-
-// refused is for offers that are none, or none that may be paid.
-func (b *Buyer) refused(p *peer, t *title, took time.Duration, err error) {
-	kind := faultOf(err)
-	if kind == market.Refused {
-		b.observe(p, market.Outcome{Kind: kind, Took: took})
-	} else {
-		b.fault(p, t, market.Outcome{Kind: kind, Took: took}, err)
-	}
-	b.c.Log.Warn("offers refused", "provider", p.URL(), "err", err)
 }
 
 // check holds an offer against the seal and the bans.
@@ -166,7 +156,7 @@ func (b *Buyer) check(p *peer, o exchange.Offer, seg htlcdash.Segment) (*quote, 
 		return nil, fmt.Errorf("invoice for more than %v: %w", maxLife, exchange.ErrTerms)
 	}
 	if !q.usable(time.Now()) {
-		return nil, fmt.Errorf("expires within %v: %w", margin, exchange.ErrTerms)
+		return nil, fmt.Errorf("expires within %v: %w", margin, exchange.ErrExpired)
 	}
 	return q, nil
 }

@@ -322,11 +322,8 @@ func (b *Buyer) judge(f *flight, err error) {
 		if f.ceiling > 0 {
 			b.observe(p, market.Outcome{Kind: market.Delivered, Took: took, Price: f.Amount, Ceiling: f.ceiling})
 		}
-	default:
-		p.failed()
-		if f.ceiling > 0 && !errors.Is(err, ErrCheated) { // else it is convicted
-			b.observe(p, market.Outcome{Kind: market.Late, Took: took, Ceiling: f.ceiling})
-		}
+	case !errors.Is(err, ErrCheated): // else it is convicted
+		b.observe(p, market.Outcome{Kind: market.Silent, Took: took, Reason: err.Error()})
 	}
 }
 

@@ -23,14 +23,13 @@ type peer struct {
 	stall time.Duration // of payments, after which it gives way to others
 
 	mu       sync.Mutex
-	ban      ledger.Ban     // the last one
+	ban      ledger.Ban     // the last one for a cheat
+	shunned  time.Time      // end of the last ban by the market that was told of
 	underway int            // payments whose outcome is not known
 	exposed  lightning.Msat // of them: what it could keep, since nothing proves that they buy keys
 	moved    time.Time      // when underway last shrank, or began
 	freed    chan struct{}  // closed when underway shrinks, and replaced
 	proven   bool           // has sold a key in this run
-	failures int            // in a row
-	benched  time.Time      // until then it is asked last
 	asked    lightning.Msat // by it, for what cost ceiling at the publisher's price; the
 	ceiling  lightning.Msat // last time. 0: not known
 	sales    int            // keys bought in this run
@@ -141,24 +140,15 @@ func (p *peer) proved(risk lightning.Msat) {
 func (p *peer) sold(price lightning.Msat) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.proven, p.failures, p.benched = true, 0, time.Time{}
+	p.proven = true
 	p.sales, p.paid = p.sales+1, p.paid+price
 }
 
-// rests reports whether p is to be asked last: it has failed a moment ago, or
-// holds a payment and lets it hang.
-func (p *peer) rests(now time.Time) bool {
+// holds reports whether p holds a payment and lets it hang.
+func (p *peer) holds(now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return now.Before(p.benched) || p.hangs(now)
-}
-
-// failed sends p to the bench, twice as long each time, up to a minute.
-func (p *peer) failed() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.failures++
-	p.benched = time.Now().Add(min(time.Second<<min(p.failures, 6), time.Minute))
+	return p.hangs(now)
 }
 
 func (p *peer) banish(b ledger.Ban) {
@@ -167,7 +157,16 @@ func (p *peer) banish(b ledger.Ban) {
 	p.ban = b
 }
 
-// ok reports whether p is not banned.
+// shun notes a ban by the market, and reports whether it is new.
+func (p *peer) shun(until time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fresh := !p.shunned.Equal(until)
+	p.shunned = until
+	return fresh
+}
+
+// ok reports whether p may be paid: it has not cheated, or its ban is over.
 func (p *peer) ok() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -185,8 +184,6 @@ func (p *peer) standing(now time.Time) Standing {
 		s.State, s.Until, s.Why = "banned", p.ban.Until, p.ban.Reason
 	case p.hangs(now):
 		s.State = "hanging"
-	case now.Before(p.benched):
-		s.State, s.Until = "resting", p.benched
 	}
 	return s
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"htlcdash"
-	"htlcdash/agent/market"
 	"htlcdash/internal/credential"
 	"htlcdash/internal/exchange"
 	"htlcdash/internal/ledger"
@@ -74,7 +73,7 @@ func (b *Buyer) Ready(ctx context.Context, seg htlcdash.Segment) error {
 // quoted returns the quote for seg of who is likely to be paid for it, and
 // leaves it at the desk; nil: there is none.
 func (b *Buyer) quoted(ctx context.Context, t *title, seg htlcdash.Segment) (*quote, error) {
-	if p := t.favour.get(); p != nil {
+	if p := b.favourite(t, time.Now()); p != nil {
 		if q, err := b.desk.look(ctx, seg, p); q != nil || err != nil {
 			return q, err
 		}
@@ -125,7 +124,7 @@ func (b *Buyer) demand(ctx context.Context, t *title, seg htlcdash.Segment, q *q
 	if !errors.Is(err, ErrUnproved) {
 		err = fmt.Errorf("%w: %w", ErrUnproved, err)
 	}
-	b.fault(q.peer, t, market.Outcome{Kind: faultOf(err), Took: time.Since(begun)}, err)
+	b.fault(q.peer, time.Since(begun), err)
 	b.c.Log.Warn("not bought", "provider", q.peer.URL(), "err", err)
 	return err
 }

@@ -28,8 +28,8 @@ type race struct {
 	running map[*peer]runner
 	came    chan finish
 	errs    []error
-	latest  bidder // that was started
-	started time.Time
+	latest  *peer     // that was started
+	late    time.Time // when it is late
 }
 
 // A runner is a bidder that was asked.
@@ -89,7 +89,10 @@ func (r *race) start() bool {
 	run := runner{r.left[0], time.Now(), len(r.running) > 0}
 	r.left = r.left[1:]
 	r.running[run.peer] = run
-	r.latest, r.started = run.bidder, run.since
+	r.latest = run.peer
+	if len(r.left) > 0 {
+		r.late = run.since.Add(r.b.market.HedgeAfter(run.since, run.Candidate, r.left[0].Candidate, needOf(r.ctx, r.seg, 1)))
+	}
 	r.work.Go(func() {
 		q, err := r.b.bid(r.ctx, r.t, r.seg, run.peer, run.beside)
 		r.came <- finish{run, q, err}
@@ -103,9 +106,7 @@ func (r *race) help() (late <-chan time.Time, stop func() bool) {
 	if len(r.left) == 0 || r.left[0].costs || len(r.running) >= atOnce {
 		return nil, func() bool { return true }
 	}
-	need := needOf(r.ctx, r.seg, 1)
-	wait := r.b.market.HedgeAfter(r.started, r.latest.Candidate, r.left[0].Candidate, need)
-	timer := time.NewTimer(wait - time.Since(r.started))
+	timer := time.NewTimer(time.Until(r.late))
 	return timer.C, timer.Stop
 }
 

@@ -89,10 +89,10 @@ func (b *Buyer) restoreReputation(ctx context.Context) error {
 		return err
 	}
 	records := make([]market.Record, 0, len(kept))
-	for name, blob := range kept {
+	for _, k := range kept {
 		var r market.Record
-		if err := json.Unmarshal(blob, &r); err != nil || r.ID != name {
-			b.c.Log.Warn("reputation forgotten", "provider", name, "err", err)
+		if err := json.Unmarshal(k.Record, &r); err != nil || r.ID != k.Provider {
+			b.c.Log.Warn("reputation forgotten", "provider", k.Provider, "err", err)
 			continue
 		}
 		records = append(records, r)
@@ -122,19 +122,26 @@ func (b *Buyer) keepBooksOfReputation() {
 
 // keepReputation writes down what the market knows, if it is anything.
 func (b *Buyer) keepReputation(ctx context.Context) {
-	records := make(map[string][]byte)
-	for _, r := range b.market.Records() {
+	known := b.market.Records()
+	if len(known) == 0 {
+		return
+	}
+	urls := make(map[string]string)
+	b.mu.Lock()
+	for url, p := range b.peers {
+		urls[p.id()] = url
+	}
+	b.mu.Unlock()
+	all := make([]ledger.Reputation, 0, len(known))
+	for _, r := range known {
 		blob, err := json.Marshal(r)
 		if err != nil {
 			b.c.Log.Error("reputation not kept", "provider", r.ID, "err", err)
 			continue
 		}
-		records[r.ID] = blob
+		all = append(all, ledger.Reputation{Provider: r.ID, URL: urls[r.ID], Record: blob})
 	}
-	if len(records) == 0 {
-		return
-	}
-	if err := b.c.Ledger.Remember(ctx, records); err != nil {
+	if err := b.c.Ledger.Remember(ctx, all); err != nil {
 		b.c.Log.Error("reputation not kept", "err", err)
 	}
 }

@@ -305,28 +305,45 @@ func TestBans(t *testing.T) {
 	}
 }
 
-// What providers were is kept, for as many as were heard of last.
+// How providers fared is kept, for as many as were heard of last, until they
+// are forgiven.
 func TestReputation(t *testing.T) {
 	l, path := fresh(t)
 	ctx := t.Context()
-	must(t, l.Remember(ctx, map[string][]byte{"first": []byte("1")}))
+	one := func(name, url, record string) ledger.Reputation {
+		return ledger.Reputation{Provider: name, URL: url, Record: []byte(record)}
+	}
+	must(t, l.Remember(ctx, []ledger.Reputation{one("first", "https://first", "1")}))
 	time.Sleep(2 * time.Millisecond) // times in the books are whole milliseconds
-	crowd := map[string][]byte{}
+	var crowd []ledger.Reputation
 	for i := range 1023 {
-		crowd[fmt.Sprint(i)] = []byte("x")
+		crowd = append(crowd, one(fmt.Sprint(i), "https://crowd", "x"))
 	}
-	must(t, l.Remember(ctx, crowd), l.Remember(ctx, map[string][]byte{"0": []byte("y")}), l.Close())
+	must(t, l.Remember(ctx, crowd), l.Remember(ctx, []ledger.Reputation{one("0", "", "y")}), l.Close())
 	l = open(t, path)
-	got, err := l.Reputation(ctx)
-	must(t, err)
-	if len(got) != 1024 || string(got["first"]) != "1" || string(got["0"]) != "y" || string(got["1"]) != "x" {
-		t.Errorf("%d records, %q, %q, %q", len(got), got["first"], got["0"], got["1"])
+	look := func(name string) (record, url string, rows int) {
+		all, err := l.Reputation(ctx)
+		must(t, err)
+		for _, r := range all {
+			if r.Provider == name {
+				record, url = string(r.Record), r.URL
+			}
+		}
+		return record, url, len(all)
 	}
-	must(t, l.Remember(ctx, map[string][]byte{"last": []byte("z")}))
-	got, err = l.Reputation(ctx)
+	for _, c := range []struct{ name, record, url string }{{"first", "1", "https://first"}, {"0", "y", "https://crowd"}, {"1", "x", "https://crowd"}} {
+		if record, url, n := look(c.name); record != c.record || url != c.url || n != 1024 {
+			t.Errorf("%s: %q at %q, %d rows, want %q at %q, 1024 rows", c.name, record, url, n, c.record, c.url)
+		}
+	}
+	must(t, l.Remember(ctx, []ledger.Reputation{one("last", "https://last", "z")}))
+	if record, _, n := look("first"); record != "" || n != 1024 {
+		t.Errorf("%d rows, the oldest is %q", n, record)
+	}
+	names, err := l.Forgive(ctx, "https://last")
 	must(t, err)
-	if _, kept := got["first"]; len(got) != 1024 || kept || string(got["last"]) != "z" {
-		t.Errorf("%d records, the oldest is kept: %v", len(got), kept)
+	if record, _, n := look("last"); !slices.Equal(names, []string{"last"}) || record != "" || n != 1023 {
+		t.Errorf("forgave %q, %d rows, %q", names, n, record)
 	}
 }
 

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -29,9 +28,8 @@ func (l *Ledger) Ban(ctx context.Context, b Ban) error {
 }
 
 // Lift ends the ban of a provider, and those that were made with it: by the same
-// deed, of its address and its key. What is remembered of them is forgotten. It
-// returns whose bans have ended. If there is none that lasts the error matches
-// htlcdash.ErrNotFound.
+// deed, of its address and its key. It returns whose bans have ended. If there
+// is none that lasts the error matches htlcdash.ErrNotFound.
 func (l *Ledger) Lift(ctx context.Context, provider string) (lifted []string, err error) {
 	now := time.Now()
 	bans, err := l.Bans(ctx)
@@ -53,10 +51,7 @@ func (l *Ledger) Lift(ctx context.Context, provider string) (lifted []string, er
 	}
 	return lifted, l.change(ctx, func(w *writer) error {
 		for _, name := range lifted {
-			err := errors.Join(
-				w.exec("UPDATE bans SET until = ? WHERE provider = ?", now.UnixMilli(), name),
-				w.exec("DELETE FROM reputation WHERE provider = ?", name))
-			if err != nil {
+			if err := w.exec("UPDATE bans SET until = ? WHERE provider = ?", now.UnixMilli(), name); err != nil {
 				return err
 			}
 		}
@@ -84,17 +79,25 @@ func (l *Ledger) Bans(ctx context.Context) ([]Ban, error) {
 	return bans, explain(l.path, rows.Err())
 }
 
+// A Reputation is how a provider fared, as the caller writes it down.
+type Reputation struct {
+	Provider string // its name with the caller: the key that it signs with, or its URL
+	URL      string // where it was last; empty: as it stands in the books
+	Record   []byte
+}
+
 // maxReputation bounds what is kept of how providers fared, in rows. Whoever is
 // not heard of for longest is forgotten.
 const maxReputation = 1024
 
-// Remember keeps how providers fared, each by a name of the caller's, in place
-// of what stood there. What a record says is the caller's matter.
-func (l *Ledger) Remember(ctx context.Context, records map[string][]byte) error {
+// Remember keeps how providers fared, in place of what stood there.
+func (l *Ledger) Remember(ctx context.Context, all []Reputation) error {
 	now := time.Now().UnixMilli()
 	return l.change(ctx, func(w *writer) error {
-		for name, record := range records {
-			err := w.exec("INSERT INTO reputation (provider, record, at) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET record = excluded.record, at = excluded.at", name, record, now)
+		for _, r := range all {
+			err := w.exec(`INSERT INTO reputation (provider, url, record, at) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE
+				SET url = iif(excluded.url = '', url, excluded.url), record = excluded.record, at = excluded.at`,
+				r.Provider, r.URL, notNil(r.Record), now)
 			if err != nil {
 				return err
 			}
@@ -103,21 +106,42 @@ func (l *Ledger) Remember(ctx context.Context, records map[string][]byte) error 
 	})
 }
 
-// Reputation returns what [Ledger.Remember] kept.
-func (l *Ledger) Reputation(ctx context.Context) (map[string][]byte, error) {
-	rows, err := l.read.QueryContext(ctx, "SELECT provider, record FROM reputation")
+// Reputation returns what [Ledger.Remember] kept, the latest first.
+func (l *Ledger) Reputation(ctx context.Context) ([]Reputation, error) {
+	rows, err := l.read.QueryContext(ctx, "SELECT provider, url, record FROM reputation ORDER BY at DESC, provider")
 	if err != nil {
 		return nil, explain(l.path, err)
 	}
 	defer rows.Close()
-	records := make(map[string][]byte)
+	var all []Reputation
 	for rows.Next() {
-		var name string
-		var record []byte
-		if err := rows.Scan(&name, &record); err != nil {
+		var r Reputation
+		if err := rows.Scan(&r.Provider, &r.URL, &r.Record); err != nil {
 			return nil, explain(l.path, err)
 		}
-		records[name] = record
+		all = append(all, r)
 	}
-	return records, explain(l.path, rows.Err())
+	return all, explain(l.path, rows.Err())
+}
+
+// Forgive forgets how the provider of this name, or at this URL, fared, and
+// returns the names that were forgotten.
+func (l *Ledger) Forgive(ctx context.Context, provider string) (names []string, err error) {
+	all, err := l.Reputation(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range all {
+		if r.Provider == provider || r.URL == provider {
+			names = append(names, r.Provider)
+		}
+	}
+	return names, l.change(ctx, func(w *writer) error {
+		for _, name := range names {
+			if err := w.exec("DELETE FROM reputation WHERE provider = ?", name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }

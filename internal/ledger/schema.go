@@ -142,6 +142,7 @@ var migrations = []string{
 	UPDATE bans SET until = at + 31536000000;
 	CREATE TABLE reputation (
 		provider TEXT PRIMARY KEY,
+		url TEXT NOT NULL,
 		record BLOB NOT NULL,
 		at INTEGER NOT NULL
 	) STRICT, WITHOUT ROWID;
