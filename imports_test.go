@@ -22,6 +22,7 @@ var mayEnter = map[string][]string{
 	"lightning/nodetest":       {"lightning"},
 	"agent":                    {"lightning"},
 	"agent/replay":             {"agent", "lightning"},
+	"agent/replay/titles":      {"agent"},
 	"agent/market":             {"lightning"},
 	"source":                   {".", "internal/due", "internal/join"},
 	"source/dir":               {".", "source"},
@@ -47,9 +48,12 @@ var mayEnter = map[string][]string{
 	"internal/lock":            {},
 	"internal/onion":           {"lightning"},
 	"internal/seller":          {".", "lightning", "source", "source/dir", "internal/porter", "internal/credential", "internal/exchange", "internal/ledger", "internal/proof", "internal/title", "internal/web"},
-	"internal/proxy":           {".", "lightning", "agent", "source", "buyer", "internal/dash", "internal/title", "internal/web"},
-	"internal/player":          {".", "lightning", "agent", "internal/dash", "internal/title", "internal/remux"},
+	"internal/proxy":           {".", "lightning", "agent", "source", "buyer", "internal/dash", "internal/plain", "internal/title", "internal/web"},
+	"internal/plain":           {".", "internal/dash"},
+	"internal/player":          {".", "lightning", "agent", "agent/replay", "buyer", "internal/dash", "internal/plain", "internal/title", "internal/remux"},
 	"internal/remux":           {"internal/dash"},
+	"internal/trial":           {"lightning", "agent", "agent/replay"},
+	"internal/chart":           {},
 	"internal/web":             {},
 	"internal/devnet":          {"lightning"},
 	"internal/bench":           {".", "lightning", "lightning/lnd", "source", "source/web", "buyer", "internal/credential", "internal/dash", "internal/devnet", "internal/exchange", "internal/ledger", "internal/proof", "internal/proof/vole", "internal/proof/systems", "internal/publish", "internal/title"},
@@ -59,7 +63,7 @@ var mayEnter = map[string][]string{
 
 // pure lists the rooms that take bytes and give bytes: no network, no files,
 // no logs. That they read no clock is TestPureRoomsReadNoClock.
-var pure = []string{".", "lightning", "agent", "agent/market", "agent/replay", "internal/credential", "internal/fraud", "internal/onion", "internal/proof", "internal/proof/systems", "internal/proof/vole", "internal/proof/zkb"}
+var pure = []string{".", "lightning", "agent", "agent/market", "agent/replay", "agent/replay/titles", "internal/credential", "internal/fraud", "internal/onion", "internal/proof", "internal/proof/systems", "internal/proof/vole", "internal/proof/zkb"}
 
 // keptOut lists the packages of others that a room must do without.
 var keptOut = map[string][]string{
