@@ -51,6 +51,7 @@ var mayEnter = map[string][]string{
 	"internal/proxy":           {".", "lightning", "agent", "source", "buyer", "internal/dash", "internal/plain", "internal/title", "internal/web"},
 	"internal/plain":           {".", "internal/dash"},
 	"internal/player":          {".", "lightning", "agent", "agent/replay", "buyer", "internal/dash", "internal/plain", "internal/title", "internal/remux"},
+	"internal/player/view":     {"lightning", "agent", "internal/player"},
 	"internal/remux":           {"internal/dash"},
 	"internal/trial":           {"lightning", "agent", "agent/replay"},
 	"internal/chart":           {},
