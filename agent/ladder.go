@@ -3,26 +3,18 @@ package agent
 import (
 	"math"
 	"slices"
-
-	"htlcdash/lightning"
 )
 
-// maxWidth is how many rungs of a segment are thought about. A decision costs
-// the square of it.
-const maxWidth = 8
-
-// A ladder is a track in the form that a decision reads fast: of each segment
-// width options, ascending, the last one repeated where there are fewer.
+// A ladder is a track in the form that decisions read fast: for each segment
+// the same number of options, ascending by bandwidth. An option's place among
+// them is its position; where a segment has fewer, the last one is repeated.
 type ladder struct {
-	track    *Track
 	width    int
-	opts     []option // width for each segment
-	sums     []sums   // width for each segment and one more: over all segments before
-	seconds  []float64
-	begins   []float64 // seconds before each segment, and of all
-	top      float64   // bits of the best rungs
-	weight   float64   // of a decibel
-	switches float64   // of a weighted decibel of change
+	opts     []option  // width for each segment
+	sums     []sums    // width for each segment, of those before it, and for the end
+	seconds  []float64 // of each segment
+	begins   []float64 // of each segment, and the end
+	switches float64   // weight of a change
 }
 
 // An option is a rung that may be chosen.
@@ -30,18 +22,21 @@ type option struct {
 	rung    int
 	bits    float64
 	price   float64 // msat, of the key
-	stay    float64 // msat, for who has the rung of this position before
-	quality float64 // weighted
+	stay    float64 // msat, for one who had this position before
+	quality float64 // weighted decibel
 }
 
-// sums are totals of a position over all segments before.
+// sums are totals of a position over many segments.
 type sums struct {
 	bits, stay, gain float64 // gain: quality less the changes of it
 }
 
+// maxWidth is how many options are thought about. A decision costs the square
+// of it.
+const maxWidth = 8
+
 func newLadder(t *Track, p Preferences) *ladder {
-	l := &ladder{track: t, weight: p.Weights.Of(t.Kind)}
-	l.switches = p.Weights.Switch
+	l := &ladder{switches: p.Weights.Switch}
 	chosen := make([][]int, len(t.Segments))
 	for i, s := range t.Segments {
 		if i > 0 && sameRungs(s, t.Segments[i-1]) {
@@ -58,30 +53,32 @@ func newLadder(t *Track, p Preferences) *ladder {
 	for i, s := range t.Segments {
 		l.seconds = append(l.seconds, s.Duration.Seconds())
 		l.begins[i+1] = l.begins[i] + s.Duration.Seconds()
-		for p := range l.width {
-			r := chosen[i][min(p, len(chosen[i])-1)]
-			g := s.Rungs[r]
-			o := option{r, float64(g.Size) * 8, float64(g.Price), float64(g.Price), l.weight * g.Quality}
-			a := l.sums[i*l.width+p]
-			if i > 0 {
-				before := l.opts[(i-1)*l.width+p]
-				if before.rung == r && g.First < i {
-					o.stay = 0
-				}
-				a.gain -= l.switches * math.Abs(o.quality-before.quality)
-			}
-			a.bits, a.stay, a.gain = a.bits+o.bits, a.stay+o.stay, a.gain+o.quality
-			l.opts = append(l.opts, o)
-			l.sums[(i+1)*l.width+p] = a
+		for at := range l.width {
+			rung := chosen[i][min(at, len(chosen[i])-1)]
+			l.add(i, at, rung, s.Rungs[rung], p.Weights.Of(t.Kind))
 		}
-		l.top += l.opts[(i+1)*l.width-1].bits
 	}
 	return l
 }
 
-// sameRungs says that what is allowed of a segment is allowed of the other.
+// add appends an option, and adds it up.
+func (l *ladder) add(i, at, rung int, g Rung, weight float64) {
+	o := option{rung, float64(g.Size) * 8, float64(g.Price), float64(g.Price), weight * g.Quality}
+	sum := l.sums[i*l.width+at]
+	if i > 0 {
+		before := l.opts[(i-1)*l.width+at]
+		if before.rung == rung && g.First < i {
+			o.stay = 0
+		}
+		sum.gain -= l.switches * math.Abs(o.quality-before.quality)
+	}
+	l.opts = append(l.opts, o)
+	l.sums[(i+1)*l.width+at] = sums{sum.bits + o.bits, sum.stay + o.stay, sum.gain + o.quality}
+}
+
+// sameRungs says that what is allowed of one segment is allowed of the other.
 func sameRungs(a, b Segment) bool {
-	return slices.EqualFunc(a.Rungs, b.Rungs, func(x, y Rung) bool { return x.Height == y.Height })
+	return slices.EqualFunc(a.Rungs, b.Rungs, func(x, y Rung) bool { return x.Height == y.Height && x.Rate == y.Rate })
 }
 
 // thin keeps at most maxWidth rungs, evenly, the first and the last among them.
@@ -100,68 +97,103 @@ func thin(rungs []int) []int {
 // at returns the options of a segment.
 func (l *ladder) at(i int) []option { return l.opts[i*l.width : (i+1)*l.width] }
 
-// position is where a rung stands among the options of a segment, or of the
-// nearest one below it; -1 if there was none.
-func (l *ladder) position(i, rung int) int {
+// total is that of a position over the whole track.
+func (l *ladder) total(p int) sums { return l.sums[len(l.seconds)*l.width+p] }
+
+// rate is the mean rate of a position, in bit/s.
+func (l *ladder) rate(p int) float64 { return l.total(p).bits / l.begins[len(l.seconds)] }
+
+// position is where a rung of a segment stands, or the nearest one below it;
+// -1 if there is no such segment.
+func (l *ladder) position(i, rung int) (at int) {
 	if i < 0 || rung < 0 {
 		return -1
 	}
-	at := 0
-	for p, o := range l.at(i) {
-		if o.rung <= rung && o.rung != l.at(i)[at].rung {
+	opts := l.at(i)
+	for p, o := range opts {
+		if o.rung <= rung && o.rung > opts[at].rung {
 			at = p
 		}
 	}
 	return at
 }
 
+// enter is the gain and the price of a position of a segment for one who had
+// another one before it, or none.
+func (l *ladder) enter(i, p, last int) (gain, cost float64) {
+	o := l.at(i)[p]
+	if last < 0 {
+		return o.quality, o.price
+	}
+	cost = o.price
+	if last == p {
+		cost = o.stay
+	}
+	return o.quality - l.switches*math.Abs(o.quality-l.at(i - 1)[last].quality), cost
+}
+
+// ahead is what the best way over some segments gives, at prices of money and
+// of bits, by the position before them.
+func (l *ladder) ahead(from, to int, price, toll float64) (value [maxWidth]float64) {
+	for i := to - 1; i >= from; i-- {
+		var here [maxWidth]float64
+		for last := range l.width {
+			here[last] = math.Inf(-1)
+			for p, o := range l.at(i) {
+				gain, cost := l.enter(i, p, last)
+				here[last] = max(here[last], gain-price*cost-toll*o.bits+value[p])
+			}
+		}
+		value = here
+	}
+	return value
+}
+
 // A stage is one or more segments in a row that are played at one position.
 type stage struct {
 	from, to int // segments
 	seconds  float64
-	last     float64 // seconds of its last segment: what is in hand only at its end
+	last     float64 // seconds of one segment, which is of no use before it is here
 }
 
-// stages cuts what comes after a segment into pieces that grow with their
-// distance, until they cover some seconds.
+// Stages are single segments at first, and then grow.
+const (
+	maxStages = 14
+	singles   = 4
+	growth    = 1.4
+)
+
+// stages cuts what comes from a segment on into stages that cover some seconds.
 func (l *ladder) stages(out []stage, from int, seconds float64) []stage {
-	n := len(l.seconds)
-	size := 1.0
+	n, size := len(l.seconds), 1.0
 	for from < n && len(out) < maxStages && seconds > 0 {
 		to := min(from+int(size), n)
 		d := l.begins[to] - l.begins[from]
 		out = append(out, stage{from, to, d, d / float64(to-from)})
 		seconds -= d
 		from = to
-		if len(out) >= 4 {
-			size *= 1.4
+		if len(out) >= singles {
+			size *= growth
 		}
 	}
 	return out
 }
 
-// maxStages bounds the work of a decision.
-const maxStages = 14
-
-// price is what a position of a stage costs one who comes from the rung of
-// another one.
-func (l *ladder) price(st stage, p int, entered bool) float64 {
-	o := l.opts[st.from*l.width+p]
-	rest := l.sums[st.to*l.width+p].stay - l.sums[(st.from+1)*l.width+p].stay
-	if entered {
-		return o.price + rest
-	}
-	return o.stay + rest
-}
-
+// bits are those of a stage.
 func (l *ladder) bits(st stage, p int) float64 {
 	return l.sums[st.to*l.width+p].bits - l.sums[st.from*l.width+p].bits
 }
 
-// gain is the quality of a stage less the changes within it.
-func (l *ladder) gain(st stage, p int) float64 {
-	o := l.opts[st.from*l.width+p]
-	return o.quality + l.sums[st.to*l.width+p].gain - l.sums[(st.from+1)*l.width+p].gain
+// entries are what a stage gives less what it costs, by the position before it
+// and its own.
+func (l *ladder) entries(st stage, price float64) (out [maxWidth][maxWidth]float64) {
+	for p := range l.width {
+		inner, end := l.sums[(st.from+1)*l.width+p], l.sums[st.to*l.width+p]
+		rest := end.gain - inner.gain - price*(end.stay-inner.stay)
+		for last := range l.width {
+			gain, cost := l.enter(st.from, p, last)
+			out[last][p] = gain - price*cost + rest
+		}
+	}
+	return out
 }
-
-var _ lightning.Msat

@@ -1,100 +1,157 @@
 package agent
 
 import (
-	"math"
+	"time"
+
+	"htlcdash/lightning"
 )
 
-// An Agent is this project's own policy.
+// An Agent is this project's own policy. It is three parts:
+//
+//   - an outlook on the network, learnt from the downloads: how fast it is, how
+//     long that lasts, how often and for how long nothing comes;
+//   - a plan of the whole title that tells what an msat is worth, so that the
+//     rest of it spends what is left;
+//   - foresight over the next minutes: a dynamic program over buffer, network
+//     and rung that weighs quality, changes, waiting and money.
+//
+// All is solved anew for each decision, from the State alone, so an error of
+// the outlook or of the plan mends itself with the next segment.
 type Agent struct {
-	title   *Title
-	weights Weights
-	ladders []*ladder
-	plan    *plan
-	order   []int // tracks, the one that takes most bits first
-	thrift  float64
-	floor   float64 // bit/s
+	title  *Title
+	strict *book // by the preferences
+	loose  *book // without the bounds that cost money; the same if there are none
+	stall  float64
+	thrift float64
 }
 
-// New returns an Agent for a title that is not changed afterwards.
+// A book is a title by what is allowed of it.
+type book struct {
+	ladders []*ladder
+	plan    *plan
+	order   []int   // tracks, the one that takes most bits first
+	floor   float64 // bit/s of the lowest rungs
+}
+
+// New returns an Agent for a title that passes [Title.Check] and is not changed
+// afterwards, and for preferences that pass [Preferences.Validate]. For an hour
+// of film it takes some ten milliseconds.
 func New(t *Title, p Preferences) *Agent {
-	if p.Weights.Stall == 0 && p.Weights.Switch == 0 {
-		w := p.Weights.Quality
-		p.Weights = Standard
-		p.Weights.Quality = w
+	p.Weights = p.weights()
+	a := &Agent{title: t, stall: p.Weights.Stall, strict: newBook(t, p)}
+	a.loose = a.strict
+	if p.MinHeight > 0 || p.MinSound > 0 {
+		a.loose = newBook(t, p.loose())
 	}
-	a := &Agent{title: t, weights: p.Weights}
-	best, top, n := -1.0, 0.0, 0
-	for k := range t.Tracks {
-		l := newLadder(&t.Tracks[k], p)
-		a.ladders = append(a.ladders, l)
-		if l.top > best {
-			best = l.top
-			a.order = append([]int{k}, a.order...)
-		} else {
-			a.order = append(a.order, k)
-		}
-		for i := range l.seconds {
-			top += l.at(i)[l.width-1].price
-			n++
-		}
-		a.floor += l.sums[len(l.seconds)*l.width].bits / l.begins[len(l.seconds)]
+	if price := a.strict.dearest(); price > 0 {
+		a.thrift = p.Thrift / price
 	}
-	if top > 0 {
-		a.thrift = p.Thrift / (top / float64(n))
-	}
-	a.plan = newPlan(a.ladders)
 	return a
 }
 
-// A Thought is why something was decided.
+func newBook(t *Title, p Preferences) *book {
+	b := &book{}
+	most := 0.0
+	for k := range t.Tracks {
+		l := newLadder(&t.Tracks[k], p)
+		b.ladders = append(b.ladders, l)
+		if top := l.total(l.width - 1).bits; top > most || k == 0 {
+			most = top
+			b.order = append([]int{k}, b.order...)
+		} else {
+			b.order = append(b.order, k)
+		}
+		b.floor += l.rate(0)
+	}
+	b.plan = newPlan(b.ladders)
+	return b
+}
+
+// dearest is the mean price of a segment, of the track that costs most, at its
+// best.
+func (b *book) dearest() (price float64) {
+	for _, l := range b.ladders {
+		price = max(price, l.total(l.width-1).stay/float64(len(l.seconds)))
+	}
+	return price
+}
+
+// reaches says that the money carries the lowest rungs to the end.
+func (b *book) reaches(s State) bool {
+	least, _ := b.plan.need(s.Next, len(b.plan.prices)-1, 0)
+	return s.Left == NoLimit || least <= float64(s.Left)
+}
+
+// principal is the track, of those that go on, which takes most bits.
+func (b *book) principal(s State) int {
+	for _, k := range b.order {
+		if s.Next[k] < len(b.ladders[k].seconds) {
+			return k
+		}
+	}
+	return s.Track
+}
+
+// seconds is how much is left of the longest track.
+func (b *book) seconds(s State) (rest float64) {
+	for k, l := range b.ladders {
+		rest = max(rest, l.begins[len(l.seconds)]-l.begins[s.Next[k]])
+	}
+	return rest
+}
+
+// A Thought is why a decision is what it is.
 type Thought struct {
-	Price   float64 // utility that an msat is worth
-	Toll    float64 // utility that a bit is worth
-	Rate    float64 // bit/s that are expected now
-	Mean    float64 // bit/s that are expected in the long run
-	Latency float64
-	Outage  float64 // mean seconds
-	Hazard  float64 // outages per second
-	Dwell   float64
-	Rates   []float64
-	Options []Option
-	Choice  int
+	Price   float64       `json:"price"`   // what an msat is worth, in weighted decibel; 0: there is enough
+	Rate    float64       `json:"rate"`    // bit/s that are seen now
+	Mean    float64       `json:"mean"`    // bit/s that are expected in the long run, outages and all
+	Latency time.Duration `json:"latency"` // until the first byte
+	Every   time.Duration `json:"every"`   // mean time between outages that is reckoned with
+	Outage  time.Duration `json:"outage"`  // their mean length
+	Options []Option      `json:"options"` // the rungs that were weighed
+	Choice  int           `json:"choice"`  // index of the best of them
 }
 
-// An Option is a rung that was thought about.
+// An Option is a rung that was weighed.
 type Option struct {
-	Rung  int
-	Gain  float64
-	Value float64
-	Stall float64
+	Rung  int            `json:"rung"`
+	Gain  float64        `json:"gain"`  // its quality less the change to it, weighted decibel
+	Cost  lightning.Msat `json:"cost"`  // 0 if its key is here
+	Stall time.Duration  `json:"stall"` // that is expected while it is fetched
+	Value float64        `json:"value"` // all in all, what comes after it included; only differences mean something
 }
 
-// Decide implements [Policy].
+// Decide implements [Policy]. It takes a fraction of a millisecond.
 func (a *Agent) Decide(s State) Decision {
 	t := a.think(s, nil)
 	return Decision{Rung: t.Options[t.Choice].Rung}
 }
 
-// Explain says why Decide decides.
+// Explain says why Decide decides as it does.
 func (a *Agent) Explain(s State) Thought { return a.think(s, nil) }
 
+// think weighs the rungs of the segment that is due, one of which may be on its
+// way.
 func (a *Agent) think(s State, going *Progress) Thought {
-	f := observe(s, a.floor)
-	rest := 0.0
-	for k, l := range a.ladders {
-		rest = max(rest, l.begins[len(l.seconds)]-l.begins[s.Next[k]])
+	b := a.strict
+	if !b.reaches(s) {
+		b = a.loose
 	}
-	price, toll := a.plan.solve(s.Next, s.Left, f.mean*rest)
+	o := observe(s, b.floor)
+	price, toll := b.plan.solve(s.Next, s.Left, o.mean*b.seconds(s))
 	price = max(price, a.thrift)
-	main := a.principal(s)
-	h := foresights.Get().(*foresight)
-	defer foresights.Put(h)
-	a.prepare(h, s, f, main, price, toll)
-	t := Thought{Price: price, Toll: toll, Rate: f.rates[stateNow], Mean: f.mean, Latency: f.latency, Outage: f.dwell[stateShort] / shortOutage, Hazard: (f.odds[stateShort] + f.odds[stateLong]) / f.dwell[stateNow], Dwell: f.dwell[stateNow], Rates: f.rates[1:]}
+	main := b.principal(s)
+	f := foresights.Get().(*foresight)
+	defer foresights.Put(f)
+	f.look(b, s, o, main, a.stall, price, toll)
+	t := Thought{
+		Price: price, Rate: o.rates[stateNow], Mean: o.mean, Latency: seconds(o.latency),
+		Every: seconds(1 / o.hazard), Outage: seconds(o.outage),
+	}
 	if s.Track == main {
-		t.Options = a.rungs(h, s, going)
+		t.Options = f.weigh(s, going)
 	} else {
-		t.Options = a.besides(h, s, main, going)
+		t.Options = f.beside(b.ladders[s.Track], s, going)
 	}
 	for k, o := range t.Options {
 		if o.Value > t.Options[t.Choice].Value {
@@ -104,162 +161,47 @@ func (a *Agent) think(s State, going *Progress) Thought {
 	return t
 }
 
-// principal is the track, of those that go on, which takes most bits.
-func (a *Agent) principal(s State) int {
-	for _, k := range a.order {
-		if s.Next[k] < len(a.ladders[k].seconds) {
-			return k
-		}
-	}
-	return s.Track
+func seconds(s float64) time.Duration {
+	return time.Duration(min(s, 1e9) * float64(time.Second))
 }
 
-// prepare solves the foresight of a track.
-func (a *Agent) prepare(h *foresight, s State, f *outlook, k int, price, toll float64) {
-	l := a.ladders[k]
-	h.ladder, h.f, h.stall, h.price = l, f, a.weights.Stall, price
-	most := s.Most.Seconds()
-	h.stages = l.stages(h.room[:0], s.Next[k], max(3*most, 60))
-	h.slope = toll * f.mean
-	h.cap = max(most-h.stages[0].last, h.stages[0].last)
-	h.load, h.asks = 0, 0
-	for o, other := range a.ladders {
-		if o == k || s.Next[o] >= len(other.seconds) {
-			continue
-		}
-		p := max(other.position(s.Next[o]-1, s.Last[o]), 0)
-		n := len(other.seconds)
-		h.load += other.sums[n*other.width+p].bits / other.begins[n]
-		h.asks += float64(n) / other.begins[n]
+// held is what a track has in hand or will have when keys are here.
+func (s State) held(k int) float64 {
+	have := s.Buffer[k]
+	if k < len(s.Coming) {
+		have += s.Coming[k]
 	}
-	h.solve(h.stages[len(h.stages)-1].to == len(l.seconds))
+	return have.Seconds()
 }
 
-// rungs weighs the rungs of the principal track.
-func (a *Agent) rungs(h *foresight, s State, going *Progress) []Option {
-	l, i := h.ladder, s.Next[s.Track]
-	last := l.position(i-1, s.Last[s.Track])
-	belief := h.f.belief(l.seconds[i])
-	b := s.Buffer[s.Track].Seconds()
-	out := make([]Option, 0, l.width)
-	for p, o := range l.at(i) {
-		gain := l.worth(i, p, last, h.price)
-		bits, latency := o.bits, h.f.latency
-		if going != nil && going.Rung == o.rung {
-			bits, latency = max(bits-float64(going.Got)*8, 0), 0
-		}
-		value, stall := h.expect(&belief, p, bits, b, latency)
-		out = append(out, Option{Rung: o.rung, Gain: gain, Value: gain + value, Stall: stall})
-	}
-	return out
-}
+// Constants of when a download is given up.
+const (
+	patience  = 500 * time.Millisecond // before which nothing can be said of it
+	worthLess = 0.8                    // of what it leaves to fetch, so much must be spared
+	inTime    = 0.8                    // of the buffer, in which the rest may come
+	margin    = 0.5                    // decibel that the other rung must be better by
+)
 
-// worth is what a position of a segment gives, less its price, to one who
-// comes from another position, or from none.
-func (l *ladder) worth(i, p, last int, price float64) float64 {
-	o := l.at(i)[p]
-	if last < 0 {
-		return o.quality - price*o.price
-	}
-	cost := o.price
-	if last == p {
-		cost = o.stay
-	}
-	return o.quality - l.switches*math.Abs(o.quality-l.at(i - 1)[last].quality) - price*cost
-}
-
-// besides weighs the rungs of a track beside the principal one: time is worth
-// what it is worth to that one.
-func (a *Agent) besides(h *foresight, s State, main int, going *Progress) []Option {
-	l, i := a.ladders[s.Track], s.Next[s.Track]
-	last := l.position(i-1, s.Last[s.Track])
-	belief := h.f.belief(l.seconds[i])
-	lead := s.Buffer[main].Seconds()
-	own := s.Buffer[s.Track].Seconds()
-	const probe = 0.5
-	second := (a.best(h, s, main, lead) - a.best(h, s, main, max(lead-probe, 0))) / probe
-	if lead < probe {
-		second = h.stall
-	}
-	second = min(max(second, 0), h.stall)
-	future := l.ahead(i+1, min(i+8, len(l.seconds)), h.price, second/h.f.typical)
-	out := make([]Option, 0, l.width)
-	for p, o := range l.at(i) {
-		gain := l.worth(i, p, last, h.price)
-		bits, latency := o.bits, h.f.latency
-		if going != nil && going.Rung == o.rung {
-			bits, latency = max(bits-float64(going.Got)*8, 0), 0
-		}
-		option := Option{Rung: o.rung, Gain: gain}
-		cost := 0.0
-		for st, odds := range belief {
-			if odds > 0 {
-				t := latency + h.f.takes(st, bits)
-				wait := max(t-own, 0)
-				cost += odds * (h.stall*wait + second*(t-wait))
-				option.Stall += odds * wait
-			}
-		}
-		option.Value = gain - cost + future[p]
-		out = append(out, option)
-	}
-	return out
-}
-
-// best is the value of the principal track's best rung with b in hand.
-func (a *Agent) best(h *foresight, s State, main int, b float64) float64 {
-	l, i := h.ladder, s.Next[main]
-	last := l.position(i-1, s.Last[main])
-	belief := h.f.belief(l.seconds[i])
-	top := math.Inf(-1)
-	for p, o := range l.at(i) {
-		v, _ := h.expect(&belief, p, o.bits, b, h.f.latency)
-		top = max(top, v+l.worth(i, p, last, h.price))
-	}
-	return top
-}
-
-// ahead is what some segments give, at a price of money and one of bits, by
-// the position before them.
-func (l *ladder) ahead(from, to int, price, toll float64) (value [maxWidth]float64) {
-	for i := to - 1; i >= from; i-- {
-		var here [maxWidth]float64
-		for last := range l.width {
-			here[last] = math.Inf(-1)
-			for p, o := range l.at(i) {
-				here[last] = max(here[last], l.worth(i, p, last, price)-toll*o.bits+value[p])
-			}
-		}
-		value = here
-	}
-	return value
-}
-
-// Abandon implements [Abandoner].
+// Abandon implements [Abandoner]: a download is given up when it threatens to
+// let the picture stand still, and a lower rung is worth more than what is left
+// to fetch of it.
 func (a *Agent) Abandon(s State, p Progress) (rung int, ok bool) {
-	l, i := a.ladders[s.Track], s.Next[s.Track]
-	opts := l.at(i)
-	size := float64(a.title.Tracks[s.Track].Segments[i].Rungs[p.Rung].Size)
-	left := size*8 - float64(p.Got)*8
-	took := (s.Now - p.Since).Seconds()
-	// what is left is hardly more than another one, or is here in time
-	if left < 1.25*opts[0].bits || opts[0].rung >= p.Rung {
+	rungs := a.title.Tracks[s.Track].Segments[s.Next[s.Track]].Rungs
+	left := float64(rungs[p.Rung].Size - p.Got)
+	took := s.Now - p.Since
+	if p.Rung == 0 || took < patience || float64(rungs[0].Size) > left*worthLess {
 		return 0, false
 	}
-	rate := float64(p.Got) * 8 / max(took, 1e-3)
-	if took < 0.5 || left < rate*s.Buffer[s.Track].Seconds()*0.8 {
+	if rate := float64(p.Got) / took.Seconds(); left < rate*s.held(s.Track)*inTime {
 		return 0, false
 	}
-	s.Past = append(s.Past[:len(s.Past):len(s.Past)], Download{At: p.Since, Took: s.Now - p.Since, Size: p.Got})
+	s.Past = append(s.Past[:len(s.Past):len(s.Past)], Download{At: p.Since, Took: took, Size: p.Got})
 	t := a.think(s, &p)
 	best := t.Options[t.Choice]
-	if best.Rung >= p.Rung {
-		return 0, false
-	}
 	for _, o := range t.Options {
-		if o.Rung == p.Rung && best.Value < o.Value+0.5 {
-			return 0, false
+		if o.Rung == p.Rung && best.Rung < o.Rung && best.Value > o.Value+margin {
+			return best.Rung, true
 		}
 	}
-	return best.Rung, true
+	return 0, false
 }

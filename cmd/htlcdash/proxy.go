@@ -82,7 +82,12 @@ func (c proxyCommand) play(ctx context.Context, door net.Listener, node wallet, 
 	player, err := proxy.New(proxy.Config{
 		Log: log, Buyer: market.buyer, Wallet: node, Purchases: purchasesOf(books),
 		Hosts: c.Hosts, Origins: c.Origins,
-		Ahead: proxy.Ahead{Time: c.Ahead, Money: c.AheadMoney},
+		Wish: proxy.Wish{
+			Profile: c.Profile, MinHeight: c.MinHeight, MaxHeight: c.MaxHeight,
+			Thrift: c.Thrift, Sound: c.SoundWeight, Switch: c.SwitchWeight, Stall: c.StallWeight,
+		},
+		Settings: books,
+		Ahead:    proxy.Ahead{Time: c.Ahead, Money: c.AheadMoney},
 	})
 	if err != nil {
 		return err

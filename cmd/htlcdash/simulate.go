@@ -20,7 +20,7 @@ import (
 )
 
 type simulateCommands struct {
-	Film simulateCommand `cmd:"" default:"withargs" help:"Play titles over recorded networks, by the agent and by what players do today."`
+	Play simulateCommand `cmd:"" default:"withargs" help:"Play titles over recorded networks, by the agent and by what players do today."`
 }
 
 type simulateCommand struct {
@@ -59,18 +59,15 @@ func (c simulateCommand) Run(ctx context.Context, t terminal) error {
 		p.fail()
 		return err
 	}
-	p.end("")
+	p.end(pace(a))
 	if err := c.keep(a); err != nil {
 		return err
 	}
 	if err := a.Print(t.out); err != nil {
 		return err
 	}
-	fmt.Fprintln(t.out)
-	for _, name := range a.Policies {
-		if v, ok := a.Judge(name); ok && name == agentName {
-			fmt.Fprintln(t.out, v)
-		}
+	if v, ok := a.Judge(agentName); ok {
+		fmt.Fprintf(t.out, "\n%v\n", v)
 	}
 	if c.Plot == "" {
 		return nil
@@ -84,12 +81,33 @@ func (c simulateCommand) Run(ctx context.Context, t terminal) error {
 	return nil
 }
 
+// pace says how fast the agent thinks.
+func pace(a *trial.Account) string {
+	if d := a.Pace(agentName); d > 0 {
+		return fmt.Sprintf("%v a segment by the agent", d.Round(100*time.Nanosecond))
+	}
+	return ""
+}
+
+// figures are all that a trial says, as JSON.
+type figures struct {
+	Verdict *trial.Verdict         `json:"verdict,omitempty"` // on the agent
+	Rows    map[string][]trial.Row `json:"rows"`
+	*trial.Account
+}
+
 // keep writes all figures where the flag says.
 func (c simulateCommand) keep(a *trial.Account) error {
 	if c.JSON == "" {
 		return nil
 	}
-	b, err := json.MarshalIndent(a, "", "\t")
+	f := figures{Account: a, Rows: map[string][]trial.Row{
+		"all": a.Rows(trial.All), "network": a.Rows(trial.ByGroup), "budget": a.Rows(trial.ByBudget), "title": a.Rows(trial.ByTitle),
+	}}
+	if v, ok := a.Judge(agentName); ok {
+		f.Verdict = &v
+	}
+	b, err := json.Marshal(f)
 	if err != nil {
 		return fmt.Errorf("figures: %w", err)
 	}
@@ -124,7 +142,9 @@ func policies(names []string, t *agent.Title) (out []trial.Policy, err error) {
 	for _, name := range names {
 		p := trial.Policy{Name: name, Make: func(t *agent.Title, w agent.Weights) (agent.Policy, error) { return agent.Rule(name, t, w) }}
 		if name == agentName {
-			p.Make = func(t *agent.Title, w agent.Weights) (agent.Policy, error) { return agent.Rule("lowest", t, w) }
+			p.Make = func(t *agent.Title, w agent.Weights) (agent.Policy, error) {
+				return agent.New(t, agent.Preferences{Weights: w}), nil
+			}
 		}
 		if _, err := p.Make(t, agent.Standard); err != nil {
 			return nil, fmt.Errorf("policy %q: %w; or %s", name, err, agentName)

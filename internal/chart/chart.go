@@ -8,6 +8,7 @@ import (
 	"image/color"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 
 	"gonum.org/v1/plot"
@@ -34,6 +35,7 @@ type Panel struct {
 	// Range of an axis. Both 0: as the lines need.
 	MinX, MaxX float64
 	MinY, MaxY float64
+	FromZero   bool // the upright axis begins at 0
 	Lines      []Line
 	Marks      []Mark
 }
@@ -146,26 +148,24 @@ func (f Figure) rowHeight(i int) (h vg.Length) {
 func (f Figure) drawPanels(c draw.Canvas, top vg.Length) error {
 	plots := make([]*plot.Plot, len(f.Panels))
 	column := (c.Max.X - 2*margin) / vg.Length(f.columns())
-	axis := make([]vg.Length, len(f.Panels))
-	var widest vg.Length
+	left, right := make([]vg.Length, len(f.Panels)), make([]vg.Length, len(f.Panels)) // beside the data
 	for i, p := range f.Panels {
 		var err error
 		if plots[i], err = p.plot(); err != nil {
 			return fmt.Errorf("panel %q: %w", p.Y, err)
 		}
-		axis[i] = plots[i].DataCanvas(c).Min.X - c.Min.X
-		widest = max(widest, axis[i])
+		data := plots[i].DataCanvas(c)
+		left[i], right[i] = data.Min.X-c.Min.X, c.Max.X-data.Max.X
 	}
 	for i, p := range plots {
 		if i > 0 && i%f.columns() == 0 {
 			top -= f.rowHeight(i - 1)
 		}
-		left := margin + column*vg.Length(i%f.columns())
-		box := draw.Canvas{Canvas: c.Canvas, Rectangle: vg.Rectangle{
-			Min: vg.Point{X: left + widest - axis[i], Y: top - f.rowHeight(i/f.columns()*f.columns()) + 6},
-			Max: vg.Point{X: left + column - 8, Y: top},
-		}}
-		p.Draw(box)
+		x := margin + column*vg.Length(i%f.columns())
+		p.Draw(draw.Canvas{Canvas: c.Canvas, Rectangle: vg.Rectangle{
+			Min: vg.Point{X: x + slices.Max(left) - left[i], Y: top - f.rowHeight(i/f.columns()*f.columns()) + 6},
+			Max: vg.Point{X: x + column - 8 - slices.Max(right) + right[i], Y: top},
+		}})
 	}
 	return nil
 }
@@ -238,6 +238,9 @@ func (p Panel) plot() (*plot.Plot, error) {
 	}
 	if p.MinY != 0 || p.MaxY != 0 {
 		out.Y.Min, out.Y.Max = p.MinY, p.MaxY
+	}
+	if p.FromZero {
+		out.Y.Min = 0
 	}
 	for _, m := range p.Marks {
 		line := &plotter.Line{XYs: plotter.XYs{{X: m.X, Y: out.Y.Min}, {X: m.X, Y: out.Y.Max}}, LineStyle: markStyle}

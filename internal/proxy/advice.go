@@ -23,7 +23,7 @@ type adviser struct {
 	title  *agent.Title // of the ladder, with what keys still cost
 	starts [][]time.Duration
 	floor  *agent.Floor
-	policy agent.Policy // nil until the prices are known
+	policy *agent.Agent // nil until the prices are known
 	ready  [][]int      // by track and segment: the rung that was bought ahead; -1: none
 }
 
@@ -219,6 +219,7 @@ const bufferMost = 12 * time.Second
 type choice struct {
 	piece
 	start time.Duration
+	end   time.Duration
 	price lightning.Msat // that it adds
 }
 
@@ -260,7 +261,7 @@ func (w *walk) decide(track int) (rung int) {
 func (w *walk) take(track, rung int) choice {
 	i := w.Next[track]
 	s := w.title.Tracks[track].Segments[i]
-	c := choice{start: w.starts[track][i], price: w.title.Tracks[track].Cost(i, rung, w.Last[track])}
+	c := choice{start: w.starts[track][i], end: w.starts[track][i+1], price: w.title.Tracks[track].Cost(i, rung, w.Last[track])}
 	c.rep, c.index = w.ladder.At(track, i, rung)
 	w.Left -= c.price
 	w.Next[track], w.Last[track] = i+1, rung
@@ -328,12 +329,12 @@ func (f *film) menu(a *adviser, s agent.State, limited bool) agent.Menu {
 // shown tells which Representations a player may be shown. Those that the agent
 // does not know, such as sound in other languages, are shown up to the
 // bandwidth of those that it does. f.mu is held.
-func (f *film) shown(money budget) func(*dash.Representation) bool {
+func (f *film) shown(money budget) (shown func(*dash.Representation) bool, m agent.Menu) {
 	if !f.paid {
-		return func(*dash.Representation) bool { return true }
+		return func(*dash.Representation) bool { return true }, m
 	}
 	a := f.advised()
-	m := f.menu(a, f.stateOf(a, money.left), money.limited)
+	m = f.menu(a, f.stateOf(a, money.left), money.limited)
 	on, best := map[*dash.Representation]bool{}, map[string]int64{}
 	for k, track := range a.title.Tracks {
 		for i, s := range track.Segments {
@@ -351,7 +352,7 @@ func (f *film) shown(money budget) func(*dash.Representation) bool {
 		}
 		limit, capped := best[rep.ContentType]
 		return !capped || !money.limited || rep.Bandwidth <= limit
-	}
+	}, m
 }
 
 // after is how things stand once a player has p. f.mu is held.
@@ -379,25 +380,34 @@ func (f *film) wanted(p piece, money budget) iter.Seq[piece] {
 }
 
 // carried tells of pieces, one after the other, whether they may be bought
-// ahead of a player that has another one: they must not cost what is needed to
-// reach the end, nor be better than what the agent would show now. f.mu is held.
+// ahead of a player that has another one. Of one that follows the agent, they
+// must leave what is needed to reach the end. Any other may take something else
+// in their place: they must leave what it can spend on the menu that it was
+// given. f.mu is held.
 func (f *film) carried(had piece, money budget) func(piece) bool {
 	if !f.paid || !money.limited {
 		return func(piece) bool { return true }
 	}
 	a, s := f.after(had, money)
-	menu := f.menu(a, s, true)
 	w := a.walk(s)
+	slack := s.Left - f.menuGiven.Most(a.title, s)
 	return func(p piece) bool {
 		k, i, r, ok := a.ladder.Find(p.rep.ID, p.index)
 		if !ok || i < w.Next[k] {
 			return false
 		}
+		if !f.ours {
+			if a.title.Tracks[k].Segments[i].Rungs[r].Price > 0 {
+				slack -= f.menuGiven.Others(a.title, k, i, r)
+			}
+			return slack >= 0
+		}
 		w.Track, w.Next[k] = k, i
 		if rung, ok := w.floor.Affordable(w.State, r); !ok || rung != r {
 			return false
 		}
-		return w.take(k, r).price == 0 || f.ours || menu.Shows(a.title, k, i, r)
+		w.take(k, r)
+		return true
 	}
 }
 
@@ -421,7 +431,7 @@ func (f *film) options(ctx context.Context, ours bool) dash.PlayerOptions {
 	money := f.budget()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	o.Keep = f.shown(money)
+	o.Keep, f.menuGiven = f.shown(money)
 	o.MaxBandwidth = f.top
 	o.Order = f.order()
 	return o

@@ -36,6 +36,7 @@ type lane struct {
 	index  int
 	asked  time.Time
 	steady bool // the last two requests were of one Representation
+	mended bool // it was given other rungs than it asked for
 }
 
 // A track is a set of Representations of which a player plays one at a time.

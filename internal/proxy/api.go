@@ -41,6 +41,7 @@ func (p *Proxy) routes() http.Handler {
 	mux.HandleFunc("GET /api/ledger", p.apiLedger)
 	mux.HandleFunc("GET /api/ledger.csv", p.apiLedgerCSV)
 	mux.HandleFunc("POST /api/budget", p.apiBudget)
+	mux.HandleFunc("POST /api/preferences", p.apiPreferences)
 	mux.HandleFunc("POST /api/stop", p.apiSwitch(func(b Buyer, id htlcdash.TitleID) { b.Stop(id) }))
 	mux.HandleFunc("POST /api/resume", p.apiSwitch(func(b Buyer, id htlcdash.TitleID) { b.Resume(id) }))
 	return mux

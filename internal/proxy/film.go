@@ -37,34 +37,35 @@ type film struct {
 	once     sync.Once
 	read     chan struct{} // closed by once when the price lists were read for the first time, or could not be
 
-	mu       sync.Mutex
-	ladder   *title.Ladder // what the agent may buy; of open titles nothing
-	starts   [][]time.Duration
-	known    bool         // the ladder has all prices
-	policy   agent.Policy // nil until then
-	wish     Wish
-	language string                        // of the sound that the ladder was made anew for
-	adviser  *adviser                      // nil: to be made anew
-	paying   map[piece]lightning.Msat      // keys that are being bought
-	levels   map[string]level              // by content type: what a player has in hand
-	ours     bool                          // the player is that of our page
-	top      int64                         // bit/s of the best rung of the ladder on the last menu; 0: no limit
-	warm     bool                          // what is free was asked for
-	seals    map[string][]htlcdash.Segment // by Representation, once known
-	lanes    map[laneKey]*lane
-	ahead    map[piece]lightning.Msat // started before a player asked, and not asked for since
-	started  map[string]int           // by Representation: the segment that was laid out for the start
-	opening  []*item                  // that were laid out last
-	offered  map[string]int           // by Representation: up to here offers were asked for
-	owned    map[string][]bool        // by Representation: whose key was bought, ever
-	from     time.Duration            // where the player that loaded the MPD last begins
-	tally    tally
-	now      map[string]piece // by content type: what was asked for last
-	said     dash.CMCD        // what a player said last
-	heard    time.Time        // when a player last asked for media
-	given    int64            // bytes that reached players
-	trouble  Trouble
-	logged   time.Time // when trouble was logged last
+	mu        sync.Mutex
+	ladder    *title.Ladder // what the agent may buy; of open titles nothing
+	starts    [][]time.Duration
+	known     bool         // the ladder has all prices
+	policy    *agent.Agent // nil until then
+	wish      Wish
+	language  string                        // of the sound that the ladder was made anew for
+	adviser   *adviser                      // nil: to be made anew
+	paying    map[piece]lightning.Msat      // keys that are being bought
+	levels    map[string]level              // by content type: what a player has in hand
+	ours      bool                          // the player is that of our page
+	top       int64                         // bit/s of the best rung of the ladder on the last menu; 0: no limit
+	menuGiven agent.Menu                    // that the player was shown; at first, all
+	warm      bool                          // what is free was asked for
+	seals     map[string][]htlcdash.Segment // by Representation, once known
+	lanes     map[laneKey]*lane
+	ahead     map[piece]lightning.Msat // started before a player asked, and not asked for since
+	started   map[string]int           // by Representation: the segment that was laid out for the start
+	opening   []*item                  // that were laid out last
+	offered   map[string]int           // by Representation: up to here offers were asked for
+	owned     map[string][]bool        // by Representation: whose key was bought, ever
+	from      time.Duration            // where the player that loaded the MPD last begins
+	tally     tally
+	now       map[string]piece // by content type: what was asked for last
+	said      dash.CMCD        // what a player said last
+	heard     time.Time        // when a player last asked for media
+	given     int64            // bytes that reached players
+	trouble   Trouble
+	logged    time.Time // when trouble was logged last
 }
 
 func newFilm(p *Proxy, name string, id htlcdash.TitleID, m *dash.Manifest, s stock, paid bool) (*film, error) {
@@ -114,6 +115,9 @@ func newFilm(p *Proxy, name string, id htlcdash.TitleID, m *dash.Manifest, s sto
 
 func (f *film) setLadder(l *title.Ladder) {
 	f.ladder, f.starts, f.adviser = l, startsOf(l.Title), nil
+	if len(f.menuGiven.Rungs) != len(l.Title.Tracks) {
+		f.menuGiven = agent.Everything(l.Title)
+	}
 }
 
 func (f *film) place(p piece) place { return place{f.id, p.rep.ID, p.index} }
@@ -423,7 +427,7 @@ func (f *film) start(ours bool) (reps []*dash.Representation) {
 		}
 		return reps
 	}
-	shown := f.shown(money)
+	shown, _ := f.shown(money)
 	for _, track := range []struct {
 		reps  []*dash.Representation
 		limit int64

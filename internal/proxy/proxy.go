@@ -6,7 +6,7 @@
 //	GET /t/{title}/manifest.mpd         the MPD, made fit for a stock player
 //	GET /t/{title}/{file}               heads (free) and media (bought), ranges too
 //	GET /api/titles, /api/state, /api/events, /api/ledger, /api/ledger.csv
-//	POST /api/budget, /api/stop, /api/resume
+//	POST /api/budget, /api/preferences, /api/stop, /api/resume
 //
 // {title} is a title's id or its name. A player asks for a segment and waits
 // while it is bought; it never sees a 402, because stock players drop the
@@ -20,7 +20,9 @@
 // The proxy spends money for whoever can reach it, so it takes only requests
 // that no foreign page can have caused; see guard. It has no password: bind it
 // to loopback. It does not choose qualities, find providers or keep books: that
-// is the player's and the buyer's work.
+// is the agent's and the buyer's work. What the agent decides, a stock player
+// meets as the rungs that it is shown at all; our own page follows it segment by
+// segment.
 package proxy
 
 import (
@@ -62,7 +64,8 @@ type Config struct {
 	Hosts   []string // names besides loopback that this proxy is reached by, without port
 	Origins []string // of pages that may read, as in "https://example.org"
 
-	Wish       Wish // of the viewer, until another one is chosen for a title
+	Wish       Wish     // of the viewer, until another one is chosen for a title
+	Settings   Settings // where such choices are kept; nil: they end with this run
 	Ahead      Ahead
 	NoEarlyBuy bool          //  do not buy a film's first segments when its MPD is loaded by our page
 	Hold       time.Duration // how long a player may wait; 0: 3.5 s; stock players give up at about 5 s
@@ -82,6 +85,7 @@ type Proxy struct {
 	cautious  bool
 	hold      time.Duration
 	wish      Wish
+	settings  Settings
 	began     time.Time
 	client    *http.Client
 	shelf     *shelf
@@ -110,12 +114,15 @@ func New(c Config) (*Proxy, error) {
 			return nil, fmt.Errorf("origin %q: want scheme and host, such as \"https://example.org\"", o)
 		}
 	}
+	if err := c.Wish.check(); err != nil {
+		return nil, err
+	}
 	p := &Proxy{
 		log: c.Log, buyer: c.Buyer, wallet: c.Wallet, purchases: c.Purchases,
 		ahead: c.Ahead.withDefaults(), cautious: c.NoEarlyBuy, client: c.Client,
 		scheme: cmp.Or(c.Scheme, "salted"),
 		hold:   cmp.Or(c.Hold, 3500*time.Millisecond),
-		wish:   c.Wish,
+		wish:   c.Wish, settings: c.Settings,
 		began:  time.Now(),
 		change: make(chan struct{}),
 	}
@@ -183,6 +190,7 @@ func (p *Proxy) Add(name string, t *title.Title) error {
 	if err != nil {
 		return err
 	}
+	f.recallWish()
 	if err := p.add(f); err != nil {
 		return err
 	}

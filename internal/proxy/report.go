@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"math"
+	"slices"
 	"time"
 
 	"htlcdash/agent"
@@ -23,6 +25,7 @@ type ChoiceState struct {
 	Kind  string         `json:"kind"`
 	Rep   string         `json:"rep"`
 	Start int64          `json:"start_ms"`
+	End   int64          `json:"end_ms"`
 	Price lightning.Msat `json:"price_msat"` // that it adds
 }
 
@@ -32,7 +35,11 @@ type WhyState struct {
 	Better string         `json:"better,omitempty"` // the next better rung; empty: there is none
 	More   lightning.Msat `json:"more_msat"`        // what it would cost more
 	Gain   float64        `json:"gain_db"`          // what it would gain
-	Reason string         `json:"reason"`           // "best", "bought", "network", "price" (not worth it) or "money" (the end comes first)
+	// Reason is "best": there is no better one; "bought": it is bought already;
+	// "money": the end of the film could not be paid; "price": the gain is not
+	// worth what it costs elsewhere; "steady": nor the change; "network": it may
+	// come too late; "unwanted": the viewer does not want it.
+	Reason string `json:"reason"`
 }
 
 // A PointState is a sum at a time of the film.
@@ -55,7 +62,7 @@ func (f *film) advise(s *TitleState, money budget) {
 		return
 	}
 	for _, c := range a.coming(now, ahead) {
-		s.Agent.Coming = append(s.Agent.Coming, ChoiceState{c.rep.ContentType, c.rep.ID, c.start.Milliseconds(), c.price})
+		s.Agent.Coming = append(s.Agent.Coming, ChoiceState{c.rep.ContentType, c.rep.ID, c.start.Milliseconds(), c.end.Milliseconds(), c.price})
 	}
 	s.Agent.Why = a.why(now)
 }
@@ -99,57 +106,54 @@ func (a *adviser) end() (end time.Duration) {
 	return end
 }
 
-// why tells what keeps the agent from the next better rung: it is asked again
-// as if there were no end of money, and as if the network knew no end.
+// why tells what keeps the agent from the next better rung.
 func (a *adviser) why(s agent.State) *WhyState {
 	const main = 0 // the picture, if there is one
-	segments := a.title.Tracks[main].Segments
-	if s.Next[main] == len(segments) {
+	track := &a.title.Tracks[main]
+	i := s.Next[main]
+	if i == len(track.Segments) {
 		return nil
 	}
 	w := a.walk(s)
 	rung := w.decide(main)
-	rungs := segments[s.Next[main]].Rungs
-	why := &WhyState{Rep: rungs[rung].ID, Reason: "best"}
+	rungs := track.Segments[i].Rungs
 	better := rung + 1
 	if better == len(rungs) {
-		return why
+		return &WhyState{Rep: rungs[rung].ID, Reason: "best"}
 	}
-	track := &a.title.Tracks[main]
-	why.Better = rungs[better].ID
-	why.More = track.Cost(s.Next[main], better, s.Last[main]) - track.Cost(s.Next[main], rung, s.Last[main])
-	why.Gain = rungs[better].Quality - rungs[rung].Quality
-	rich := s
-	rich.Track, rich.Left = main, agent.NoLimit
-	quick := s
-	quick.Track, quick.Past, quick.Buffer = main, atOnce(s), full(s)
-	affordable, _ := a.floor.Affordable(w.State, len(rungs)-1)
-	switch {
-	case a.ready[main][s.Next[main]] >= 0:
-		why.Reason = "bought"
-	case affordable <= rung:
-		why.Reason = "money"
-	case a.policy.Decide(rich).Rung > rung:
-		why.Reason = "price"
-	case a.policy.Decide(quick).Rung > rung:
-		why.Reason = "network"
-	default:
-		why.Reason = "price"
+	why := &WhyState{
+		Rep: rungs[rung].ID, Better: rungs[better].ID,
+		More: track.Cost(i, better, s.Last[main]) - track.Cost(i, rung, s.Last[main]),
+		Gain: rungs[better].Quality - rungs[rung].Quality,
 	}
+	why.Reason = a.reason(w.State, rung, better, why)
 	return why
 }
 
-// atOnce are downloads of a network that carries everything.
-func atOnce(s agent.State) (past []agent.Download) {
-	for i := range 20 {
-		past = append(past, agent.Download{At: s.Now - time.Duration(20-i)*time.Second, Took: 10 * time.Millisecond, Size: 10 << 20})
+func (a *adviser) reason(s agent.State, rung, better int, why *WhyState) string {
+	if a.ready[s.Track][s.Next[s.Track]] >= 0 {
+		return "bought"
 	}
-	return past
-}
-
-func full(s agent.State) (buffer []time.Duration) {
-	for range s.Buffer {
-		buffer = append(buffer, s.Most)
+	if most, _ := a.floor.Affordable(s, better); most < better {
+		return "money"
 	}
-	return buffer
+	t := a.policy.Explain(s)
+	if t.Price*float64(why.More) >= why.Gain {
+		return "price"
+	}
+	option := func(r int) agent.Option {
+		i := slices.IndexFunc(t.Options, func(o agent.Option) bool { return o.Rung == r })
+		if i < 0 {
+			return agent.Option{Gain: math.Inf(-1)}
+		}
+		return t.Options[i]
+	}
+	switch now, up := option(rung), option(better); {
+	case math.IsInf(up.Gain, -1):
+		return "unwanted"
+	case up.Gain <= now.Gain:
+		return "steady"
+	default:
+		return "network"
+	}
 }

@@ -1,10 +1,14 @@
 package remux
 
+import (
+	"cmp"
+	"slices"
+)
+
 // Bounds on what a media segment may claim.
 const (
-	maxSamples = 1 << 18 // of a segment
-	maxTime    = 1 << 56 // ticks
-	maxSeconds = 1 << 32 // of any time
+	maxSamples = 1 << 18 // of a segment, over all its tracks
+	maxSeconds = 1 << 31 // of any time: clocks may count from 1970 on
 )
 
 // A sample is one frame.
@@ -33,6 +37,8 @@ type segment struct {
 	b       []byte
 	mdats   []span
 	samples []sample
+	any     bool  // there is a moof
+	count   int64 // of samples, over all tracks
 	next    int64 // decoding time after the last sample
 	data    int64 // where the data of the traf before ends
 }
@@ -54,13 +60,14 @@ func (h *header) readSegment(b []byte) ([]sample, error) {
 			return nil, err
 		}
 		if box.Type == "moof" {
+			s.any = true
 			if err := s.moof(box.Body, box.Offset); err != nil {
 				return nil, err
 			}
 		}
 	}
-	if len(s.samples) == 0 {
-		return nil, broken("it holds no frame")
+	if !s.any {
+		return nil, broken("no moof box")
 	}
 	return s.samples, nil
 }
@@ -142,7 +149,7 @@ func (s *segment) readTfdt(traf []byte, mine bool) error {
 	r := reader{b: tfdt}
 	version, _ := r.full()
 	at := r.word(version)
-	if r.short || version > 1 || at > maxTime || int64(at)/s.timescale > maxSeconds {
+	if r.short || version > 1 || at/uint64(s.timescale) > maxSeconds {
 		return broken("tfdt box is cut off, or absurd")
 	}
 	s.next = int64(at)
@@ -162,7 +169,7 @@ func (s *segment) trun(b []byte, base int64, d defaults, mine bool) error {
 	if hasFirst {
 		first = r.u32()
 	}
-	if int64(n)+int64(len(s.samples)) > maxSamples {
+	if s.count += int64(n); s.count > maxSamples {
 		return broken("more than %d samples", maxSamples)
 	}
 	for i := range n {
@@ -209,13 +216,13 @@ func (s *segment) trun(b []byte, base int64, d defaults, mine bool) error {
 	return nil
 }
 
+// holds tells whether an mdat box has these bytes.
 func (s *segment) holds(where span) bool {
-	for _, m := range s.mdats {
-		if m.from <= where.from && where.to <= m.to {
-			return true
-		}
+	i, found := slices.BinarySearchFunc(s.mdats, where.from, func(m span, at int64) int { return cmp.Compare(m.from, at) })
+	if !found {
+		i--
 	}
-	return false
+	return i >= 0 && where.to <= s.mdats[i].to
 }
 
 // rescale converts ticks, rounded to the nearest. What goes in is bounded by

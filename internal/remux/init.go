@@ -12,7 +12,7 @@ const (
 	maxInit    = 4 << 20 // bytes
 	maxTracks  = 64
 	maxEntries = 64      // sample entries of a track
-	maxScale   = 1 << 30 // ticks of a second
+	maxScale   = 1 << 28 // ticks of a second
 )
 
 // A header is what one track of an initialization segment says.
@@ -159,8 +159,7 @@ func (h *header) readEdits(trak []byte, movieScale int64) error {
 	}
 	r := reader{b: elst}
 	version, _ := r.full()
-	n := r.u32()
-	for range min(n, 16) {
+	for range min(r.u32(), 2) { // what plays after them is not looked at
 		duration, media := r.word(version), int64(0)
 		if version == 0 {
 			media = int64(int32(r.u32()))
@@ -168,15 +167,14 @@ func (h *header) readEdits(trak []byte, movieScale int64) error {
 			media = int64(r.u64())
 		}
 		r.skip(4)
-		switch {
-		case r.short || version > 1 || duration > maxTime || media > maxTime || media < -1:
+		if r.short || version > 1 || duration/uint64(movieScale) > maxSeconds || media/h.timescale > maxSeconds || media < -1 {
 			return broken("edit list is cut off, or absurd")
-		case media < 0:
-			h.edit += rescale(int64(duration), movieScale, h.timescale)
-			continue
 		}
-		h.edit -= media
-		return nil
+		if media >= 0 {
+			h.edit -= media
+			return nil
+		}
+		h.edit = rescale(int64(duration), movieScale, h.timescale)
 	}
 	return nil
 }

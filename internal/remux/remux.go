@@ -1,6 +1,49 @@
 // Package remux joins the segments of a DASH title into one stream that a stock
-// player takes from a pipe: fragmented MP4 (ISO/IEC 14496-12) with one track of
-// video and one of audio, written as segments come, without seeking.
+// player takes from a pipe:
+//
+//	ftyp moov  (moof mdat)  (moof mdat)  (moof mdat) ...
+//	           video, rung 2  audio      video, rung 5
+//
+// It is fragmented MP4 (ISO/IEC 14496-12) with at most one track of each kind,
+// written as segments come, without seeking. The frames are those of the
+// publisher, to the bit; all boxes around them are made anew, because segments
+// of different rungs and Periods number, time and describe them each in its own
+// way.
+//
+// # Changing rungs in mid-stream
+//
+// By the standard, each fragment names the sample entry that its frames need.
+// GStreamer obeys it. ffmpeg 5.1, and with it mpv and ffplay, reads the first
+// entry only and shows garbage after a change. So all that a decoder must know
+// is in the frames as well:
+//
+//   - H.264 and HEVC: the parameter sets stand in front of each frame that
+//     decoding may begin with, and sample entries are renamed (avc1 to avc3,
+//     hvc1 to hev1) to say that.
+//   - AAC: if the rungs of a title differ in sample rate or channels, each
+//     frame has an ADTS header. That is against the letter of the standard, but
+//     all three read it, and without it they play noise. Where rungs are alike,
+//     as nearly always, there is none.
+//   - VP9, AV1, AC-3: frames tell all themselves.
+//   - Opus, FLAC, ALAC: frames do not, so all rungs must have the same form.
+//
+// With that, ffmpeg, mpv and GStreamer change their resolution and lose no
+// frame. Other forms were not better: Matroska has no way at all to change what
+// it says of a track, and MPEG-TS cannot carry VP9 and FLAC.
+//
+// Where a rung is entered at a picture of an open GOP, decoders leave out the
+// pictures that need the GOP before; publishers use closed ones for that reason.
+//
+// # Time
+//
+// Each frame is shown at its time in the presentation: that of its segment,
+// less the edit list of its initialization segment (the delay of the encoder),
+// plus [Representation.Offset]. One edit list for the whole stream takes back
+// what would be negative. Decoding times only grow, also where rungs reorder
+// frames differently or Periods overlap.
+//
+// What comes from strangers is bounded in time and memory, whatever it claims.
+// Not handled: encryption, subtitles, WebM, files that are not fragmented.
 package remux
 
 import (

@@ -94,13 +94,22 @@ func (e entry) goesWith(x entry) bool {
 	return true
 }
 
+// maxMore is how many bytes a segment may grow by, beyond its own size.
+const maxMore = 1 << 20
+
 // add puts the samples of a segment into the queue, or none of them.
 func (t *track) add(r *representation, samples []sample) error {
-	ready, end := samples[:0], t.end
-	for i, s := range samples {
-		s, ok, err := t.place(r, s, i == 0, end)
+	if t.repeats(r, samples) {
+		return broken("it plays before the end of what came already")
+	}
+	ready, end, more := samples[:0], t.end, maxMore
+	for i, came := range samples {
+		s, ok, err := t.place(r, came, i == 0, end)
 		if err != nil {
 			return err
+		}
+		if more += 2*len(came.data) - len(s.data); more < 0 {
+			return broken("its parameter sets outweigh its frames")
 		}
 		if !ok {
 			continue
@@ -112,11 +121,28 @@ func (t *track) add(r *representation, samples []sample) error {
 		}
 	}
 	if len(ready) == 0 {
-		return broken("all of it plays before the end of what came already")
+		return nil
 	}
 	t.end = end
 	t.enqueue(ready)
 	return nil
+}
+
+// repeats tells whether most of a segment lies before the end of the track.
+// Less than that is what segments at the border of two Periods may have in
+// common, or the delay of an encoder.
+func (t *track) repeats(r *representation, samples []sample) bool {
+	if len(samples) == 0 {
+		return false
+	}
+	first, last := samples[0], samples[len(samples)-1]
+	from, to := r.move(t, first.dts), r.move(t, last.dts+last.duration)
+	return t.end-from > max((to-from)/2, t.timescale/10)
+}
+
+// move converts a time of r to one of t.
+func (r *representation) move(t *track, ticks int64) int64 {
+	return rescale(ticks, r.timescale, t.timescale) + r.shift + t.delay
 }
 
 // place makes a sample of r one of t, behind end. Segments of two Periods may
@@ -127,8 +153,7 @@ func (t *track) place(r *representation, s sample, first bool, end int64) (out s
 	if err != nil {
 		return s, false, err
 	}
-	move := func(ticks int64) int64 { return rescale(ticks, r.timescale, t.timescale) + r.shift + t.delay }
-	out = sample{data, move(s.dts), move(s.pts), rescale(s.duration, r.timescale, t.timescale), s.flags, r.index[s.entry]}
+	out = sample{data, r.move(t, s.dts), r.move(t, s.pts), rescale(s.duration, r.timescale, t.timescale), s.flags, r.index[s.entry]}
 	if over := end - out.dts; over > 0 {
 		if t.kind == Audio && over > out.duration/2 {
 			return out, false, nil

@@ -198,6 +198,9 @@ func segments(kind agent.Kind, first int, reps []*dash.Representation, seals sea
 		}
 		measured = fill(rungs) && measured
 		for i := range out {
+			if kind == agent.Audio {
+				rungs[i].Rate = rep.Bandwidth
+			}
 			out[i].Rungs = append(out[i].Rungs, rungs[i])
 		}
 	}

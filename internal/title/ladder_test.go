@@ -32,9 +32,9 @@ func TestLadderOfASealedTitle(t *testing.T) {
 				seg := made.Segments(t, rung.ID)[i]
 				want := agent.Rung{
 					ID: rung.ID, Size: int64(len(made.Sealed(t, seg))), Price: seg.Price, First: seg.Group.First,
-					Quality: rung.Quality, Height: rung.Height,
+					Quality: rung.Quality, Height: rung.Height, Rate: rung.Rate,
 				}
-				if rung != want || rung.Quality <= 0 || s.Duration != time.Second {
+				if rung != want || rung.Quality <= 0 || (rung.Rate > 0) != (track.Kind == agent.Audio) || s.Duration != time.Second {
 					t.Errorf("track %d, segment %d, rung %d: %+v for %v, want %+v", k, i, r, rung, s.Duration, want)
 				}
 				if rep, index := l.At(k, i, r); rep.ID != rung.ID || index != i {

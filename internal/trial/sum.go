@@ -18,6 +18,7 @@ type Row struct {
 	Shares   int     `json:"shares"`
 	Median   float64 `json:"median_share"`
 	P10      float64 `json:"p10_share"`
+	Above    int     `json:"above_bound"`     // cases; the bound is wrong if there are any
 	Over     int     `json:"over_budget"`     // cases
 	Stall    float64 `json:"stall_s"`         // in all
 	Ratio    float64 `json:"stall_ratio"`     // of stall and media, to both
@@ -53,6 +54,19 @@ func (a *Account) Rows(of func(Case) string) (rows []Row) {
 	return rows
 }
 
+// Pace is how long a policy took to decide on a segment, the work of the
+// simulator included, on average over all cases.
+func (a *Account) Pace(policy string) time.Duration {
+	p, n, took := slices.Index(a.Policies, policy), 0, time.Duration(0)
+	for _, c := range a.Cases {
+		if p >= 0 && !c.Poor {
+			n += c.Fetched
+			took += c.Plays[p].Took
+		}
+	}
+	return took / time.Duration(max(n, 1))
+}
+
 // All, ByGroup, ByBudget and ByTitle are what [Account.Rows] may sum up by.
 func All(Case) string        { return "" }
 func ByGroup(c Case) string  { return c.Group }
@@ -66,6 +80,9 @@ func sum(cases []Case, policy int) (r Row) {
 		p := c.Plays[policy]
 		if s, ok := c.Share(policy); ok {
 			shares = append(shares, s)
+			if s > 1+1e-6 {
+				r.Above++
+			}
 		}
 		if c.Over(policy) {
 			r.Over++
@@ -139,8 +156,8 @@ func (v Verdict) String() string {
 	if v.Rival >= 0 {
 		stall += fmt.Sprintf(", %s %s: %s", Rival, seconds(v.Rival), met(v.Stall <= v.Rival))
 	}
-	return fmt.Sprintf("%s: median %.1f %% of the bound, goal %.0f %%: %s; over budget in %d cases: %s; %s",
-		v.Policy, 100*v.Median, 100*GoalShare, met(v.Median >= GoalShare), v.Over, met(v.Over == 0), stall)
+	return fmt.Sprintf("%s: median %.1f %% of the bound (p10 %.1f %%), goal %.0f %%: %s; over budget in %d cases: %s; %s",
+		v.Policy, 100*v.Median, 100*v.P10, 100*GoalShare, met(v.Median >= GoalShare), v.Over, met(v.Over == 0), stall)
 }
 
 func met(ok bool) string {

@@ -122,6 +122,7 @@ type Case struct {
 	Money    lightning.Msat `json:"money_msat"`
 	Length   float64        `json:"length_s"`
 	Segments int            `json:"segments"` // of the first track
+	Fetched  int            `json:"fetched"`  // segments of all tracks
 	// Poor says that the money does not carry even the cheapest way to the
 	// end: then nothing was played.
 	Poor  bool    `json:"poor,omitempty"`
@@ -144,7 +145,7 @@ type Play struct {
 	Unplayed lightning.Msat `json:"unplayed_msat"` // of it, for what was not played
 	Bytes    int64          `json:"bytes"`
 	Wasted   int64          `json:"wasted_bytes"` // of them, of downloads that were given up
-	Took     float64        `json:"took_s"`       // to replay it; not part of what is held to account
+	Took     time.Duration  `json:"-"`            // to replay it: no two times the same
 }
 
 // Share is what part of the bound a play reached. Without ok the bound is not
@@ -243,6 +244,9 @@ func (p Plan) cases() (out []trial, err error) {
 func (t trial) run(ctx context.Context, p Plan) (Case, error) {
 	s := p.setup(t)
 	c := Case{Title: t.title.Name, Group: t.link.Group, Trace: t.link.Name, Budget: t.budget.String(), Money: s.Budget, Length: length(t.title), Segments: len(t.title.Tracks[0].Segments)}
+	for _, track := range t.title.Tracks {
+		c.Fetched += len(track.Segments)
+	}
 	for _, policy := range p.Policies {
 		if err := context.Cause(ctx); err != nil {
 			return c, err
@@ -260,7 +264,7 @@ func (t trial) run(ctx context.Context, p Plan) (Case, error) {
 		if err != nil {
 			return c, fmt.Errorf("%s on %s by %s: %w", c.Title, c.Trace, policy.Name, err)
 		}
-		c.Plays = append(c.Plays, play(policy.Name, r, time.Since(begun)))
+		c.Plays = append(c.Plays, t.play(policy.Name, r, time.Since(begun)))
 	}
 	if err := context.Cause(ctx); err != nil {
 		return c, err
@@ -317,10 +321,10 @@ func length(t *agent.Title) (sum float64) {
 	return sum
 }
 
-func play(policy string, r replay.Result, took time.Duration) Play {
+func (t trial) play(policy string, r replay.Result, took time.Duration) Play {
 	return Play{
 		Policy: policy, Utility: r.Utility, Quality: r.Quality, Changes: r.Changes, Switches: r.Switches,
-		Start: r.Start.Seconds(), Stall: r.Stall.Seconds(), Stalls: r.Stalls, Spent: r.Spent,
-		Bytes: r.Bytes, Wasted: r.Wasted, Took: took.Seconds(),
+		Start: r.Start.Seconds(), Stall: r.Stall.Seconds(), Stalls: r.Stalls, Spent: r.Spent, Unplayed: unplayed(t.title, r.Rungs),
+		Bytes: r.Bytes, Wasted: r.Wasted, Took: took,
 	}
 }

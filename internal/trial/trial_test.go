@@ -66,11 +66,14 @@ func TestRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if a.Pace("bola") <= 0 || a.Pace("mpc") != 0 {
+		t.Errorf("paces %v and %v", a.Pace("bola"), a.Pace("mpc"))
+	}
 	if len(a.Cases) != 12 || told != 12 {
 		t.Fatalf("%d cases, told %d times", len(a.Cases), told)
 	}
 	c := a.Cases[0]
-	if c.Title != "short" || c.Group != "slow" || c.Trace != "a" || c.Budget != "0.5" || c.Money != 25_000 || c.Length != 20 || c.Segments != 10 {
+	if c.Title != "short" || c.Group != "slow" || c.Trace != "a" || c.Budget != "0.5" || c.Money != 25_000 || c.Length != 20 || c.Segments != 10 || c.Fetched != 10 {
 		t.Errorf("first case: %+v", c)
 	}
 	if poor := a.Cases[1]; !poor.Poor || len(poor.Plays) != 0 { // 5 sat where the lowest rungs cost 10
@@ -165,6 +168,30 @@ func TestReplay(t *testing.T) {
 	}
 }
 
+func TestUnplayed(t *testing.T) {
+	title := three("groups", 6)
+	for i := range title.Tracks[0].Segments {
+		for r := range title.Tracks[0].Segments[i].Rungs {
+			title.Tracks[0].Segments[i].Rungs[r].First = i / 3 * 3
+		}
+	}
+	for _, tt := range []struct {
+		name  string
+		rungs []int
+		want  lightning.Msat
+	}{
+		{"whole groups", []int{0, 0, 0, 2, 2, 2}, 0},
+		{"left after one", []int{2, 0, 0, 1, 1, 1}, 3333 + 333},
+		{"and back", []int{1, 0, 1, 0, 0, 0}, 666 + 666},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := trial.Unplayed(title, [][]int{tt.rungs}); got < tt.want-1 || got > tt.want+1 {
+				t.Errorf("got %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
 func TestParseBudget(t *testing.T) {
 	title := three("x", 10)
 	for _, tt := range []struct {
@@ -243,7 +270,7 @@ func TestJudge(t *testing.T) {
 		good   bool
 		text   string
 	}{
-		{"all met", func(*trial.Account) {}, true, "median 97.0 % of the bound, goal 95 %: met; over budget in 0 cases: met; stalls 4s, bola 8s: met"},
+		{"all met", func(*trial.Account) {}, true, "median 97.0 % of the bound (p10 91.8 %), goal 95 %: met; over budget in 0 cases: met; stalls 4s, bola 8s: met"},
 		{"far from the bound", func(a *trial.Account) { a.Cases[1].Bound, a.Cases[2].Bound = 200, 200 }, false, "goal 95 %: MISSED"},
 		{"over budget", func(a *trial.Account) { a.Cases[3].Plays[0].Spent = 5000 }, false, "over budget in 1 cases: MISSED"},
 		{"stalls more", func(a *trial.Account) { a.Cases[3].Plays[0].Stall = 60 }, false, "stalls 1m3s, bola 8s: MISSED"},
