@@ -28,7 +28,7 @@ const outlineSteps = 24
 // NewOutline makes the outline. If the money does not carry even the cheapest
 // rungs, it is made of these.
 func NewOutline(t *Title, s State, p Preferences) *Outline {
-	o, w := &Outline{title: t, next: s.Next, wish: p}, p.Weights
+	o, w := &Outline{title: t, next: s.Next, wish: p}, p.weights()
 	most := o.spread(w)
 	if o.choose(s, w, 0); o.Total <= s.Left {
 		return o

@@ -13,6 +13,7 @@ import (
 // says and tells a person why.
 type AgentState struct {
 	Wish     Wish           `json:"wish"`
+	Sound    bool           `json:"sound_only"`    // the picture is left out
 	Coming   []ChoiceState  `json:"coming"`        // in the order of time; empty until the prices are known
 	Why      *WhyState      `json:"why,omitempty"` // of the next segment of the picture, or of the sound
 	Forecast int64          `json:"forecast"`      // bit/s, as it came lately; 0: not known
@@ -56,7 +57,7 @@ func (f *film) advise(s *TitleState, money budget) {
 	s.ToEnd, s.Enough = money.withFees(rest), !money.limited || rest <= money.left
 	f.menu(a, now, money.limited)
 	s.Cap = f.top
-	s.Agent = &AgentState{Wish: f.wish, Coming: []ChoiceState{}, Forecast: f.proxy.gauge.rate()}
+	s.Agent = &AgentState{Wish: f.wish, Sound: f.soundOnly(), Coming: []ChoiceState{}, Forecast: f.proxy.gauge.rate()}
 	s.Agent.outline(a, now, f.wish.preferences(), money, s.Spent)
 	if a.policy == nil {
 		return
@@ -108,7 +109,7 @@ func (a *adviser) end() (end time.Duration) {
 
 // why tells what keeps the agent from the next better rung.
 func (a *adviser) why(s agent.State) *WhyState {
-	const main = 0 // the picture, if there is one
+	main := a.main(s)
 	track := &a.title.Tracks[main]
 	i := s.Next[main]
 	if i == len(track.Segments) {

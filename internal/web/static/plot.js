@@ -71,7 +71,7 @@ export class Plots {
       label: 'quality', stroke: css('--second'), width: 2.5, points: { show: false },
       paths: uPlot.paths.stepped({ align: 1 }),
     };
-    const spent = { label: 'spent', stroke: css('--accent'), width: 2.5, points: { show: false }, spanGaps: true };
+    const spent = { label: 'spent', stroke: css('--accent'), width: 2.5, points: { show: false }, spanGaps: true, paths: uPlot.paths.stepped({ align: 1 }) };
     const plan = { ...spent, label: 'planned', width: 1.8, dash: [5, 4] };
     const limit = { ...spent, label: 'budget', stroke: css('--soft'), width: 1 };
     const cap = { ...rung, label: 'budget allows', stroke: css('--soft'), width: 1.5, dash: [5, 4] };
