@@ -167,7 +167,7 @@ function why(w) {
   const now = rungOf(w.rep), up = rungOf(w.better);
   const head = element('b', {}, `Next ${now ? rungName(now) : w.rep}.`);
   const name = up ? rungName(up) : w.better;
-  const more = w.more_msat > 0 ? `${sats(w.more_msat)} more` : 'no more';
+  const more = w.more_msat > 0 ? `${sats(w.more_msat)} more a segment` : 'no more';
   const gain = `${w.gain_db.toFixed(1)} dB`;
   switch (w.reason) {
     case 'best': return [head, ' There is no better quality.'];
