@@ -20,7 +20,7 @@ import (
 )
 
 type simulateCommands struct {
-	Film simulateCommand `cmd:"" default:"withargs" help:"Play titles over recorded networks, by the agent and by what players do today."`
+	Play simulateCommand `cmd:"" default:"withargs" help:"Play titles over recorded networks, by the agent and by what players do today."`
 }
 
 type simulateCommand struct {

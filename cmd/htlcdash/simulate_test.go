@@ -66,7 +66,7 @@ func TestSimulate(t *testing.T) {
 // Without arguments it plays what comes with the program, and always the same.
 func TestSimulateBuiltIn(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
-	args := []string{"simulate", "film", "--budgets", "30 %", "--policies", "lowest,rate"}
+	args := []string{"simulate", "speech", "--budgets", "50 %", "--policies", "lowest,rate"}
 	first, _, err := call(t, args...)
 	if err != nil {
 		t.Fatal(err)
