@@ -54,7 +54,8 @@ type shelf struct {
 	Source
 	failures int       // in a row; guarded by Library.mu
 	benched  time.Time // until then it is asked last; guarded by Library.mu
-	rate     float64   // bytes a second, smoothed; 0: not known; guarded by Library.mu
+	pace     float64   // bytes a second, smoothed; guarded by Library.mu
+	paced    time.Time // when that was measured last; guarded by Library.mu
 	helped   time.Time // when it was last asked beside another; guarded by Library.mu
 }
 
@@ -146,7 +147,7 @@ func (l *Library) order() []*shelf {
 	now, best := time.Now(), 0.0
 	for _, s := range l.sources {
 		if !now.Before(s.benched) {
-			best = max(best, s.rate)
+			best = max(best, s.rate(now))
 		}
 	}
 	var good, slow, benched []*shelf
@@ -154,7 +155,7 @@ func (l *Library) order() []*shelf {
 		switch {
 		case now.Before(s.benched):
 			benched = append(benched, s)
-		case s.rate > 0 && s.rate*muchSlower < best:
+		case s.rate(now) > 0 && s.rate(now)*muchSlower < best:
 			slow = append(slow, s)
 		default:
 			good = append(good, s)
@@ -173,7 +174,7 @@ func (l *Library) helper(left []*shelf) int {
 		b := left[best]
 		switch {
 		case now.Before(s.benched):
-		case now.Before(b.benched), s.rate > b.rate, s.rate == b.rate && s.helped.Before(b.helped):
+		case now.Before(b.benched), s.rate(now) > b.rate(now), s.rate(now) == b.rate(now) && s.helped.Before(b.helped):
 			best = i
 		}
 	}
@@ -201,10 +202,22 @@ func (l *Library) measure(s *shelf, n int64, took time.Duration) {
 	rate := float64(max(n, 1)) / max(took.Seconds(), 1e-3) // nothing at all is known to be slow, too
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s.rate == 0 {
-		s.rate = rate
+	now := time.Now()
+	if s.rate(now) > 0 && rate*muchSlower > s.pace { // else it has broken down
+		rate = s.pace + (rate-s.pace)/4
 	}
-	s.rate += (rate - s.rate) / 4
+	s.pace, s.paced = rate, now
+}
+
+// paceLife is how long a measured pace counts: then a slow source is tried anew.
+const paceLife = time.Minute
+
+// rate is bytes a second, or 0 if it is not known. It needs Library.mu.
+func (s *shelf) rate(now time.Time) float64 {
+	if now.Sub(s.paced) >= paceLife {
+		return 0
+	}
+	return s.pace
 }
 
 // estimate is how long the quickest of sources may take for n bytes, if any was
@@ -212,10 +225,10 @@ func (l *Library) measure(s *shelf, n int64, took time.Duration) {
 func (l *Library) estimate(sources []*shelf, n int64) (took time.Duration, known bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	best := 0.0
+	now, best := time.Now(), 0.0
 	for _, s := range sources {
-		if !time.Now().Before(s.benched) {
-			best = max(best, s.rate)
+		if !now.Before(s.benched) {
+			best = max(best, s.rate(now))
 		}
 	}
 	if best == 0 {
