@@ -1,0 +1,219 @@
+package market
+
+import (
+	"math"
+	"time"
+
+	"htlcdash/lightning"
+)
+
+// A Kind is how a provider did. The zero Kind teaches nothing.
+type Kind int
+
+// Kinds of outcomes. The later ones end in a ban.
+const (
+	// Delivered: the key was bought and opens. It may have come too late; Took
+	// says that.
+	Delivered Kind = iota + 1
+	// Late: it had not come after Took, and another one's was used, or none.
+	Late
+	// Quoted: it said a price, and was not asked for more.
+	Quoted
+	// Refused: it answered that it does not sell this.
+	Refused
+	// Silent: no connection, or no answer.
+	Silent
+	// Garbled: what came was not what was asked for, or not signed as it must
+	// be. Nothing was paid.
+	Garbled
+	// Gouged: it asked for more than the ceiling, or than it had quoted.
+	// Nothing was paid.
+	Gouged
+	// Hung: it holds a payment and neither takes it nor gives it back.
+	Hung
+	// Cheated: it took money, and the key does not open.
+	Cheated
+)
+
+// An Outcome is what one provider did about one need.
+type Outcome struct {
+	Kind Kind
+	// Took is how long it was waited for: offer, proof, payment and what bytes
+	// come from it, but not what was ready before. Zero: not known.
+	Took time.Duration
+	// Price and Ceiling are of the offer. Zero: there was none.
+	Price, Ceiling lightning.Msat
+	// Size is that of the need, in bytes. Zero: not known.
+	Size int64
+	// Group is that of the candidate.
+	Group string
+	// Reason is kept with a ban, for people.
+	Reason string
+}
+
+const (
+	// memory and habit are what each new observation leaves of the older ones,
+	// in the forecast and in the reputation.
+	memory, habit = 0.97, 0.99
+	// alarming is the evidence that a provider has turned bad, as a logarithm of
+	// odds, at which what was known of it is forgotten: two failures of one that
+	// hardly ever failed, or one after a delivery that was very slow.
+	alarming = 4
+	// disgrace is what an alarm leaves of a reputation.
+	disgrace = 0.25
+	// persistent is the failures in a row that end in a ban.
+	persistent = 8
+	// firstBench doubles with each failure in a row, up to lastBench.
+	firstBench, lastBench = time.Second, time.Minute
+	// longest bounds a ban.
+	longest = 365 * 24 * time.Hour
+	// atoned is the time after which half an offence is forgotten.
+	atoned = 30 * 24 * time.Hour
+	// settling is the time in which a new price becomes half usual.
+	settling = 12 * time.Hour
+)
+
+// Observe learns from what a provider did.
+func (m *Market) Observe(now time.Time, id string, o Outcome) {
+	if id == "" || len(id) > MaxID || o.Kind < Delivered || o.Kind > Cheated {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.entry(now, id, o.Group)
+	m.price(now, e, o)
+	if o.Kind == Quoted {
+		return
+	}
+	b := m.belief(now, e, o.Group, o.Size)
+	newcomer := !e.trusted(b)
+	saw, odds := m.weight(e, b.expected(), o)
+	if newcomer {
+		m.fresh.add(now, saw)
+		if o.Group != "" {
+			m.crowd(now, o.Group, saw)
+		}
+	}
+	e.age(now, m.c)
+	e.Recent = e.Recent.faded(memory).with(saw)
+	e.Past = e.Past.faded(habit).with(saw)
+	m.watch(now, e, saw, odds)
+	m.judge(now, e, o)
+}
+
+// entry is what is known of a provider, which may be nothing yet.
+func (m *Market) entry(now time.Time, id, group string) *entry {
+	e := m.known[id]
+	if e == nil {
+		e = &entry{Record: Record{ID: id, Seen: now}}
+		m.known[id] = e
+		m.forget(now)
+	}
+	if len(group) <= MaxID {
+		e.Group = group
+	}
+	return e
+}
+
+// age lets what was seen lose weight by time.
+func (e *entry) age(now time.Time, c Config) {
+	past := now.Sub(e.Seen)
+	e.Recent = e.Recent.faded(fade(past, c.Recent))
+	e.Past = e.Past.faded(fade(past, c.Past))
+	e.window = e.window.faded(fade(past, c.Recent))
+	e.Offences *= fade(past, atoned)
+	if past > 0 {
+		e.Seen = now
+	}
+}
+
+// weight is what an outcome says, and how much it speaks, as a logarithm of
+// odds, for a provider that has turned bad: that serves half as often, and two
+// standard deviations later.
+func (m *Market) weight(e *entry, g guess, o Outcome) (saw Evidence, odds float64) {
+	failed := math.Log((1 - g.p/2) / (1 - g.p))
+	slow := func(took float64) float64 {
+		z := (math.Log(took) - g.mean) / max(g.sd, 0.2)
+		return 2*min(max(z, -3), 4) - 2 + math.Log(0.5)
+	}
+	took := max(o.Took.Seconds(), 1e-3)
+	switch {
+	case o.Kind == Delivered && o.Took <= 0:
+		return Evidence{Yes: 1}, math.Log(0.5)
+	case o.Kind == Delivered:
+		saw = came(took/m.sizes.factor(o.Size), 1)
+		m.all = m.all.faded(habit).with(saw)
+		m.sizes.add(e, took, o.Size)
+		return saw, slow(took)
+	case o.Kind == Late:
+		saw = unseen(took, g)
+		saw.Mean -= math.Log(m.sizes.factor(o.Size))
+		return saw, saw.No*failed + saw.Yes*max(slow(took), 0)
+	default:
+		return failure, failed
+	}
+}
+
+// watch is Page's test (1954), which forgets what was known of a provider when
+// it has changed, as Liu, Lee and Shroff (2018) do: what it was good for in the
+// past would otherwise speak for it for too long.
+func (m *Market) watch(now time.Time, e *entry, saw Evidence, odds float64) {
+	e.alarm = max(e.alarm+odds, 0)
+	if e.alarm == 0 {
+		e.window = Evidence{}
+		return
+	}
+	e.window = e.window.with(saw)
+	if e.alarm < alarming || e.Past.weight() < 3 {
+		return
+	}
+	e.Recent, e.Past = e.window, e.Past.faded(disgrace)
+	e.alarm, e.window = 0, Evidence{}
+	m.hurry(now)
+}
+
+// judge keeps count of failures, and sends to the bench or bans.
+func (m *Market) judge(now time.Time, e *entry, o Outcome) {
+	switch o.Kind {
+	case Delivered:
+		e.Failures, e.Benched = 0, time.Time{}
+		m.served = e.ID
+		return
+	case Late:
+		return
+	}
+	e.Failures++
+	e.Benched = now.Add(min(firstBench<<min(e.Failures-1, 10), lastBench))
+	if e.ID == m.served {
+		m.hurry(now)
+	}
+	switch o.Kind {
+	case Garbled, Gouged:
+		e.ban(now, 10*time.Minute, o)
+	case Hung:
+		e.ban(now, time.Hour, o)
+	case Cheated:
+		e.ban(now, m.c.Cheat, o)
+	default:
+		if e.Failures >= persistent {
+			e.ban(now, 10*time.Minute, o)
+			e.Failures = 0
+		}
+	}
+}
+
+// ban keeps a provider away for a time that doubles with each offence. What it
+// did before does not count when it comes back.
+func (e *entry) ban(now time.Time, first time.Duration, o Outcome) {
+	span := seconds(min(first.Seconds()*math.Exp2(min(e.Offences, 40)), longest.Seconds()))
+	e.Offences = min(e.Offences+1, maxWeight)
+	e.Recent, e.Past = Evidence{}, Evidence{No: 1}
+	e.Cheat = o.Kind == Cheated || e.Cheat && now.Before(e.Banned)
+	if end := now.Add(span); end.After(e.Banned) {
+		e.Banned = end
+	}
+	e.Reason = o.Reason
+	if len(e.Reason) > MaxReason {
+		e.Reason = e.Reason[:MaxReason]
+	}
+}
