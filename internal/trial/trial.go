@@ -222,8 +222,6 @@ type trial struct {
 	budget Budget
 }
 
-// cases begins with what differs most, so that the first ones tell how long
-// all of them will take.
 func (p Plan) cases() (out []trial, err error) {
 	for _, t := range p.Titles {
 		if err := t.Check(); err != nil {
