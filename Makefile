@@ -1,4 +1,4 @@
-# Targets for people: make, demo, test, check, fuzz, bench, parts, release, clean.
+# Targets for people: make, demo, test, check, fuzz, bench, agent, parts, release, clean.
 # All that is made lies in .build, .demo and node_modules folders.
 
 SHELL := bash
@@ -17,7 +17,7 @@ TEST_NEEDS := ffmpeg=ffmpeg chromium=chromium mpv=mpv gst-launch-1.0=gstreamer1.
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav \
 	xmllint=libxml2-utils nginx=nginx-light
 
-.PHONY: build web node demo film test unit itest check fuzz bench parts release clean
+.PHONY: build web node demo film test unit itest check fuzz bench agent parts release clean
 
 build: web ## the program, with the pages' assets in it
 	@echo "== building $(BIN)/htlcdash"
@@ -77,6 +77,10 @@ fuzz: ## each fuzz target for FUZZTIME
 bench: film node build itest/browser/node_modules/.package-lock.json ## what is promised, beside plain baselines: doc/bench.md
 	@.ci/need ffmpeg=ffmpeg chromium=chromium nginx=nginx-light wrk=wrk openssl=openssl
 	@$(BIN)/htlcdash bench $(BENCHFLAGS)
+
+agent: build ## how near the agent comes to the best possible, into doc/agent: make agent TRACES='folder ...'
+	@mkdir -p doc/agent
+	@$(BIN)/htlcdash simulate $(TRACES:%=--traces %) --json doc/agent/account.json --plot doc/agent $(SIMULATEFLAGS) | tee doc/agent/account.txt
 
 parts: web ## the speed of single parts
 	go test -run '^$$' -bench . -benchmem ./...

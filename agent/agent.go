@@ -63,7 +63,8 @@ type Rung struct {
 	Price   lightning.Msat `json:"price"`            // of the key
 	First   int            `json:"first"`            // index of the first segment that the key opens: this one's, unless the key opens a group
 	Quality float64        `json:"quality"`          // decibel against the source, or what stands for it
-	Height  int            `json:"height,omitempty"` // lines of video, 0 if not known
+	Height  int            `json:"height,omitempty"` // lines of a picture, 0 if not known
+	Rate    int64          `json:"rate,omitempty"`   // bit/s of sound as declared, 0 if not known
 }
 
 // Weights say what a viewer minds.
@@ -101,10 +102,12 @@ type State struct {
 	Next    []int           // by track: index of the segment that is due
 	Last    []int           // by track: rung of the segment before; -1 at the beginning
 	Buffer  []time.Duration // by track: media in hand and not yet played
+	Coming  []time.Duration // by track: media whose bytes are here and whose keys are not; nil: none
 	Most    time.Duration   // that a buffer may hold
 	Playing bool            // false until it has started
 	Left    lightning.Msat  // that may still be spent on the title
-	Past    []Download      // oldest first; the last hundred are enough
+	Past    []Download      // oldest first; the last few hundred are enough
+	Prior   float64         // bit/s: what an earlier session measured, 0 if nothing is known
 }
 
 // A Decision is what to do about the segment that is due.

@@ -43,6 +43,10 @@ func (a Account) FeeShare() float64 {
 	return float64(a.Fees) / float64(max(a.Spent-a.Fees, 1))
 }
 
+// Spare is the part of Reserved that is for routes. What they do not take comes
+// back.
+func (a Account) Spare() lightning.Msat { return a.spare }
+
 // Left is what may still be spent, if there is a limit.
 func (a Account) Left() (left lightning.Msat, limited bool) {
 	left = min(a.DayLeft, a.left())

@@ -28,12 +28,14 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	mrand "math/rand/v2"
 	"slices"
 	"strconv"
 	"sync"
 	"time"
 
 	"htlcdash"
+	"htlcdash/agent/market"
 	"htlcdash/internal/exchange"
 	"htlcdash/internal/join"
 	"htlcdash/internal/ledger"
@@ -140,6 +142,7 @@ type Buyer struct {
 	till   *till
 	desk   *desk
 	proofs []proof.System // of Config.Proofs
+	market *market.Market // how providers did
 	news   *news
 	jobs   join.Group[htlcdash.Segment, []byte]
 	alive  context.Context // ends with Close; kept because payments outlive their callers
@@ -150,7 +153,7 @@ type Buyer struct {
 	closed  bool
 	titles  map[htlcdash.TitleID]*title
 	peers   map[string]*peer       // by URL
-	bans    map[string]string      // why, by URL, and by the key that signs
+	bans    map[string]ledger.Ban  // the last of each, by URL, and by the key that signs
 	flights map[[32]byte]*flight   // by hash of the key that is bought
 	past    []*flight              // that were taken up, most of an earlier run
 	doubts  map[[32]byte][]*doubt  // by hash of the key
@@ -162,6 +165,7 @@ type title struct {
 	id      htlcdash.TitleID
 	dearest lightning.Msat
 	peers   []*peer
+	favour  *favour
 }
 
 // New returns a Buyer that knows from the books what was spent, what is owned
@@ -188,6 +192,7 @@ func New(c Config) (*Buyer, error) {
 	}
 	b := &Buyer{
 		c: c, proofs: proofs, desk: newDesk(), news: newNews(),
+		market: market.New(market.Config{Cheat: cheatBan}, mrand.NewPCG(mrand.Uint64(), mrand.Uint64())),
 		titles: make(map[htlcdash.TitleID]*title), peers: make(map[string]*peer), flights: make(map[[32]byte]*flight),
 		doubts: make(map[[32]byte][]*doubt), files: make(map[htlcdash.Root]bool),
 	}
@@ -196,6 +201,7 @@ func New(c Config) (*Buyer, error) {
 		b.close()
 		return nil, err
 	}
+	b.work.Go(b.keepBooksOfReputation)
 	return b, nil
 }
 
@@ -206,7 +212,7 @@ func (b *Buyer) restore(ctx context.Context) error {
 		return err
 	}
 	b.till = newTill(b.c.Limits, hours)
-	if b.bans, err = b.c.Ledger.Banned(ctx); err != nil {
+	if err := b.restoreReputation(ctx); err != nil {
 		return err
 	}
 	open, err := b.c.Ledger.Unsettled(ctx)
@@ -236,6 +242,7 @@ func (b *Buyer) Close() {
 	b.mu.Unlock()
 	b.close()
 	b.work.Wait()
+	b.keepReputation(context.Background())
 	b.news.close()
 }
 
@@ -280,7 +287,10 @@ func (b *Buyer) AddTitle(ctx context.Context, id htlcdash.TitleID, dearest light
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	t := &title{id: id, dearest: dearest}
+	t := &title{id: id, dearest: dearest, favour: new(favour)}
+	if old := b.titles[id]; old != nil {
+		t.favour = old.favour
+	}
 	for _, p := range providers {
 		t.peers = append(t.peers, b.peer(p))
 	}
@@ -304,7 +314,7 @@ func (b *Buyer) peer(p *Provider) *peer {
 	known, ok := b.peers[p.URL()]
 	if !ok {
 		known = newPeer(p, b.c.Patience/10)
-		known.banned = b.bans[p.URL()]
+		known.ban = b.bans[p.URL()]
 		for _, f := range b.past {
 			if f.Provider == p.URL() && !f.over {
 				f.peer = known
@@ -477,26 +487,26 @@ func (b *Buyer) buyAnew(ctx context.Context, seg htlcdash.Segment, d *download) 
 		return htlcdash.Key{}, err
 	}
 	var errs []error
-	renewed := make(map[*peer]bool)
-	for tried := make(map[*peer]bool); ; {
+	var r *race
+	for {
 		if err := b.reconsiderAll(ctx, seg); err != nil {
 			return htlcdash.Key{}, err
 		}
 		if f := b.flight(seg); f != nil {
 			return f.wait(ctx)
 		}
-		q, err := b.quote(ctx, t, seg, tried)
+		if r == nil {
+			r = b.race(ctx, t, seg)
+			defer r.close()
+			b.survey(t, []htlcdash.Segment{seg})
+		}
+		q, err := r.next(ctx)
 		if err != nil {
 			return htlcdash.Key{}, errors.Join(append(errs, err)...)
 		}
-		tried[q.peer] = true
-		key, err := b.accept(ctx, t, seg, q, d, b.patience(t, tried))
+		key, err := b.accept(ctx, t, seg, q, d, b.patience(r, q.peer))
 		if err == nil || !anotherMayHelp(err) {
 			return key, err
-		}
-		if errors.Is(err, errOldPass) && !renewed[q.peer] {
-			renewed[q.peer] = true // the next offer is under a new credential
-			delete(tried, q.peer)
 		}
 		errs = append(errs, err)
 	}
@@ -504,11 +514,9 @@ func (b *Buyer) buyAnew(ctx context.Context, seg htlcdash.Segment, d *download) 
 
 // patience is how long to wait until a provider may be paid more: not for long
 // if another could be paid instead.
-func (b *Buyer) patience(t *title, tried map[*peer]bool) time.Duration {
-	for _, p := range t.peers {
-		if !tried[p] && p.ok() {
-			return p.stall
-		}
+func (b *Buyer) patience(r *race, p *peer) time.Duration {
+	if len(r.left) > 0 || len(r.running) > 0 {
+		return p.stall
 	}
 	return b.c.Patience
 }
@@ -517,21 +525,14 @@ func anotherMayHelp(err error) bool {
 	return errors.Is(err, lightning.ErrFailed) || errors.Is(err, ErrCheated) || errors.Is(err, ErrExposure) || errors.Is(err, ErrTerms)
 }
 
-// accept pays for q once the sealed bytes are in hand, and a proof that the
-// payment buys their key; or, without that, once the provider's exposure allows
-// it.
+// accept pays for q, which is proved, once the sealed bytes are in hand; or,
+// without a proof, once the provider's exposure allows it.
 func (b *Buyer) accept(ctx context.Context, t *title, seg htlcdash.Segment, q *quote, d *download, patience time.Duration) (htlcdash.Key, error) {
-	proof := b.prove(t, seg, q)
 	if !b.c.PayBeside || !q.peer.isProven() {
 		if _, err := d.wait(ctx); err != nil {
-			if proof.wait(ctx) == nil {
-				b.desk.put(seg, q) // not used
-			}
+			b.desk.put(seg, q) // not used
 			return htlcdash.Key{}, err
 		}
-	}
-	if err := proof.wait(ctx); err != nil {
-		return htlcdash.Key{}, err
 	}
 	risk := q.risk()
 	if err := q.peer.expose(ctx, risk, b.exposure(t), patience); err != nil {

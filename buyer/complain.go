@@ -17,7 +17,7 @@ func (b *Buyer) cheatedBy(ctx context.Context, p ledger.Purchase, c fraud.Compla
 		b.c.Log.Error("loss not booked", "hash", p.Hash, "err", err)
 	}
 	b.till.change(p.Title, func(a *Account) { a.Lost += p.Amount + p.Fee })
-	b.ban(&flight{Purchase: p}, cause)
+	b.convict(&flight{Purchase: p}, cause)
 	b.complain(p.Provider, c)
 }
 

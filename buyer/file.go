@@ -152,8 +152,8 @@ func (b *Buyer) job(ctx context.Context, o FileOrder) (*fileJob, error) {
 func (p *peer) trusted() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.banned != "" {
-		return fmt.Errorf("%s is banned: %s: %w", p, p.banned, ErrNoOffer)
+	if time.Now().Before(p.ban.Until) {
+		return fmt.Errorf("%s is banned: %s: %w", p, p.ban.Reason, ErrNoOffer)
 	}
 	return nil
 }
@@ -273,13 +273,13 @@ func (j *fileJob) fetch(ctx context.Context, indices []int) *fetching {
 	go func() {
 		defer close(f.done)
 		defer cancel()
-		f.err = j.b.withPass(ctx, j.peer, j.t, func(v *pass) error {
+		f.err = j.b.withPass(ctx, j.peer, j.t, false, func(v *pass) error {
 			var err error
 			f.offers, err = j.ask(ctx, v, indices)
 			return err
 		})
 		if f.err != nil && ctx.Err() == nil {
-			j.peer.failed()
+			j.b.fault(j.peer, 0, f.err)
 		}
 	}()
 	return f

@@ -9,157 +9,27 @@ import (
 	"time"
 
 	"htlcdash"
+	"htlcdash/agent/market"
 	"htlcdash/internal/exchange"
-	"htlcdash/lightning"
 )
 
-// A quote is an offer that was checked against its seal. It is paid at most
-// once.
-type quote struct {
-	peer           *peer
-	exchange.Offer // by this name, so that its salt does not print
-	inv            lightning.Invoice
-	signer         htlcdash.ProviderID
-	pass           *pass         // that it was made to
-	took           time.Duration // to ask for it
-	proof          *proving      // nil: not asked for yet; guarded by Buyer.mu
-	promise        []byte        // of a chunk: what was signed, and
-	parcel         []byte        // what the key opens
-}
-
-// A desk keeps quotes until they are used or too old, and knows which are
-// being asked for.
-type desk struct {
-	mu     sync.Mutex
-	quotes map[ware]*quote
-	asking map[ware]chan struct{} // closed when the answer is in
-}
-
-func newDesk() *desk {
-	return &desk{quotes: make(map[ware]*quote), asking: make(map[ware]chan struct{})}
-}
-
-// A ware is a key as a title sells it: a quote for any of the segments that the
-// key opens will do for the others, whose seals have the same ceiling.
-type ware struct {
-	title htlcdash.TitleID
-	key   [32]byte // its hash
-	price lightning.Msat
-}
-
-func wareOf(seg htlcdash.Segment) ware { return ware{seg.Title, seg.KeyHash, seg.Price} }
-
-// margin is the life that a quote needs, so that a payment does not arrive at
-// an invoice that has expired.
-const margin = 20 * time.Second
-
-func (q *quote) usable(now time.Time, tried map[*peer]bool) bool {
-	then := now.Add(margin)
-	return then.Before(q.Expires) && !q.inv.Expired(then) && q.peer.ok() && !tried[q.peer]
-}
-
-// take removes and returns a usable quote. If there is none it returns a
-// channel to wait on, or leave to ask: then the caller must call asked.
-func (d *desk) take(seg htlcdash.Segment, tried map[*peer]bool) (q *quote, wait chan struct{}) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	w := wareOf(seg)
-	if q, ok := d.quotes[w]; ok {
-		delete(d.quotes, w)
-		if q.usable(time.Now(), tried) {
-			return q, nil
-		}
-	}
-	if wait, ok := d.asking[w]; ok {
-		return nil, wait
-	}
-	d.asking[w] = make(chan struct{})
-	return nil, nil
-}
-
-// wanted returns those of segs that have no usable quote and are not asked
-// for, one for each key. The caller must call asked for them.
-func (d *desk) wanted(segs []htlcdash.Segment) (out []htlcdash.Segment) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	now := time.Now()
-	for _, seg := range segs {
-		w := wareOf(seg)
-		q, ok := d.quotes[w]
-		if _, busy := d.asking[w]; busy || (ok && q.usable(now, nil)) {
-			continue
-		}
-		d.asking[w] = make(chan struct{})
-		out = append(out, seg)
-	}
-	return out
-}
-
-// look returns the usable quote for seg and leaves it where it is, or nil if
-// there is none. It waits if one is being asked for.
-func (d *desk) look(ctx context.Context, seg htlcdash.Segment) (*quote, error) {
+// quote returns an offer of p for seg: one asked for ahead, or a new one.
+func (b *Buyer) quote(ctx context.Context, t *title, seg htlcdash.Segment, p *peer, free bool) (*quote, error) {
+	waited := false
 	for {
-		d.mu.Lock()
-		q, wait := d.quotes[wareOf(seg)], d.asking[wareOf(seg)]
-		d.mu.Unlock()
-		if q != nil && q.usable(time.Now(), nil) {
-			return q, nil
-		}
-		if wait == nil {
-			return nil, nil
-		}
-		select {
-		case <-wait:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
-// drop forgets q, unless somebody has taken it.
-func (d *desk) drop(seg htlcdash.Segment, q *quote) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.quotes[wareOf(seg)] == q {
-		delete(d.quotes, wareOf(seg))
-	}
-}
-
-func (d *desk) asked(segs []htlcdash.Segment) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, seg := range segs {
-		w := wareOf(seg)
-		close(d.asking[w])
-		delete(d.asking, w)
-	}
-}
-
-// put keeps a quote, and forgets those that are too old.
-func (d *desk) put(seg htlcdash.Segment, q *quote) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	now := time.Now()
-	for s, old := range d.quotes {
-		if !old.usable(now, nil) {
-			delete(d.quotes, s)
-		}
-	}
-	d.quotes[wareOf(seg)] = q
-}
-
-// quote returns an offer for seg from a peer that was not tried: one asked for
-// ahead, or a new one.
-func (b *Buyer) quote(ctx context.Context, t *title, seg htlcdash.Segment, tried map[*peer]bool) (*quote, error) {
-	for {
-		q, wait := b.desk.take(seg, tried)
+		q, wait := b.desk.take(seg, p)
 		if q != nil {
+			q.waited = waited
 			return q, nil
 		}
 		if wait == nil {
-			if err := b.ask(ctx, t, []htlcdash.Segment{seg}, tried); err != nil {
+			one := []htlcdash.Segment{seg}
+			err := b.askPeer(ctx, p, t, one, free)
+			b.desk.asked(one, p)
+			if err != nil {
 				return nil, err
 			}
+			waited = true
 			continue
 		}
 		select {
@@ -170,41 +40,121 @@ func (b *Buyer) quote(ctx context.Context, t *title, seg htlcdash.Segment, tried
 	}
 }
 
-// ask gets quotes for segs of one title, which the desk holds as being asked
-// for, from the best peer that gives them. It fails if any is left without.
-func (b *Buyer) ask(ctx context.Context, t *title, segs []htlcdash.Segment, tried map[*peer]bool) error {
-	defer b.desk.asked(segs)
+// gather gets quotes for segs of one title, from the favourite and, where that
+// does not give them or is late, from the next best. It fails if any of segs is
+// left without.
+func (b *Buyer) gather(ctx context.Context, t *title, segs []htlcdash.Segment) error {
+	line := &queue{b: b, t: t, seg: segs[0], need: needOf(ctx, segs[0], len(segs)), asked: make(map[*peer]bool)}
+	came := make(chan error, len(t.peers))
 	var errs []error
-	left := segs
-	for _, p := range rank(t.peers) {
-		if len(left) == 0 || ctx.Err() != nil {
-			break
+	for running := 0; ; {
+		segs = b.desk.lacking(segs)
+		if len(segs) == 0 {
+			return nil
 		}
-		if tried[p] {
-			continue
+		p, ok := line.next()
+		if ok && b.goAsk(p.peer, t, segs, came) {
+			running++
+		} else if running == 0 {
+			return noOffer(errs)
 		}
-		var err error
-		if left, err = b.askPeer(ctx, p, t, left); err != nil {
-			errs = append(errs, err)
+		select {
+		case err := <-came:
+			running, errs = running-1, append(errs, err)
+		case <-line.late(p):
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
-	if len(left) == 0 {
+}
+
+// noOffer says why there are none. Without a reason there were some, and they
+// were taken.
+func noOffer(errs []error) error {
+	if err := errors.Join(errs...); err != nil || len(errs) == 0 {
+		return errors.Join(ErrNoOffer, err)
+	}
+	return nil
+}
+
+// goAsk has p asked, and its error sent. It reports whether that was begun.
+func (b *Buyer) goAsk(p *peer, t *title, segs []htlcdash.Segment, came chan<- error) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return false
+	}
+	b.work.Go(func() { came <- b.askAhead(b.alive, p, t, segs) })
+	return true
+}
+
+// A queue is the peers of a title in the order in which they are asked ahead:
+// the favourite, and the others as the market ranks them, if it comes to that.
+type queue struct {
+	b     *Buyer
+	t     *title
+	seg   htlcdash.Segment
+	need  market.Need
+	asked map[*peer]bool
+	rest  []bidder
+	again bool // rest was filled
+}
+
+func (q *queue) next() (p bidder, ok bool) {
+	if f := q.b.favourite(q.t, time.Now()); f != nil && len(q.asked) == 0 {
+		p = bidder{peer: f, Candidate: market.Candidate{ID: f.id(), Group: f.group}}
+		q.asked[f] = true
+		return p, true
+	}
+	if !q.again {
+		q.rest, q.again = q.b.rank(q.t, q.seg, q.need), true
+	}
+	for len(q.rest) > 0 {
+		p, q.rest = q.rest[0], q.rest[1:]
+		if !q.asked[p.peer] {
+			q.asked[p.peer] = true
+			return p, true
+		}
+	}
+	return bidder{}, false
+}
+
+// late says when p, which was asked now, is not to be waited for alone.
+func (q *queue) late(p bidder) <-chan time.Time {
+	if p.peer == nil || len(q.asked) >= len(q.t.peers) {
 		return nil
 	}
-	if err := ctx.Err(); err != nil {
-		return err
+	return time.After(q.b.market.HedgeAfter(time.Now(), p.Candidate, market.Candidate{ID: "another"}, q.need))
+}
+
+// askAhead asks p for what it has not quoted of segs, in as few requests as can
+// be.
+func (b *Buyer) askAhead(ctx context.Context, p *peer, t *title, segs []htlcdash.Segment) error {
+	batches := slices.Collect(slices.Chunk(b.desk.wanted(segs, p), exchange.MaxBatch))
+	errs := make([]error, len(batches))
+	var work sync.WaitGroup
+	for i, batch := range batches {
+		work.Go(func() {
+			defer b.desk.asked(batch, p)
+			errs[i] = b.askPeer(ctx, p, t, batch, false)
+		})
 	}
-	return fmt.Errorf("no provider sells segment %d of %s: %w", left[0].Index, left[0].Representation,
-		errors.Join(append([]error{ErrNoOffer}, errs...)...))
+	work.Wait()
+	for _, seg := range segs { // others may have it asked already
+		if _, err := b.desk.look(ctx, seg, p); err != nil {
+			return err
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // offerTimeout bounds the wait for one provider's offers, before the next is
 // asked.
 const offerTimeout = 5 * time.Second
 
-// askPeer asks one peer, keeps its good offers, and returns the segments for
-// which there is none.
-func (b *Buyer) askPeer(ctx context.Context, p *peer, t *title, segs []htlcdash.Segment) (left []htlcdash.Segment, err error) {
+// askPeer asks one peer and keeps its good offers. It fails if any of segs is left
+// without. If free, it buys no credentials for that.
+func (b *Buyer) askPeer(ctx context.Context, p *peer, t *title, segs []htlcdash.Segment, free bool) error {
 	ask, cancel := context.WithTimeout(ctx, offerTimeout)
 	defer cancel()
 	req := exchange.OfferRequest{Title: t.id, Scheme: exchange.SchemeSalted, Try: exchange.NewTry()}
@@ -214,36 +164,39 @@ func (b *Buyer) askPeer(ctx context.Context, p *peer, t *title, segs []htlcdash.
 	begun := time.Now()
 	var offers []exchange.Offer
 	var shown *pass
-	err = b.withPass(ask, p, t, func(v *pass) (err error) {
+	err := b.withPass(ask, p, t, free, func(v *pass) (err error) {
 		shown = v
 		offers, err = p.offers(ask, v.credential, req)
 		return err
 	})
+	took := time.Since(begun)
 	if err != nil {
-		if ctx.Err() == nil {
-			p.failed()
+		if ctx.Err() == nil && !errors.Is(err, errTokensCost) {
+			b.fault(p, took, err)
 			b.c.Log.Warn("no offers", "provider", p.URL(), "err", err)
 		}
-		return segs, err
+		return err
 	}
 	var errs []error
+	said := market.Outcome{Kind: market.Quoted, Took: took}
 	for i, o := range offers {
 		q, err := b.check(p, o, segs[i])
 		if err != nil {
-			left, errs = append(left, segs[i]), append(errs, fmt.Errorf("%s: segment %d of %s: %w", p, segs[i].Index, segs[i].Representation, err))
+			errs = append(errs, fmt.Errorf("%s: segment %d of %s: %w", p, segs[i].Index, segs[i].Representation, err))
 			continue
 		}
-		q.pass, q.took = shown, time.Since(begun)
+		said.Price, said.Ceiling = said.Price+q.Price, said.Ceiling+q.ceiling
+		q.pass, q.took = shown, took
 		b.desk.put(segs[i], q)
 	}
-	if err := errors.Join(errs...); err != nil {
-		if errors.Is(err, exchange.ErrTerms) {
-			p.failed()
-		}
-		b.c.Log.Warn("offers refused", "provider", p.URL(), "err", err)
-		return left, err
+	if said.Ceiling > 0 {
+		b.observe(p, said)
 	}
-	return nil, nil
+	if err = errors.Join(errs...); err != nil {
+		b.fault(p, took, err)
+		b.c.Log.Warn("offers refused", "provider", p.URL(), "err", err)
+	}
+	return err
 }
 
 // check holds an offer against the seal and the bans.
@@ -256,12 +209,12 @@ func (b *Buyer) check(p *peer, o exchange.Offer, seg htlcdash.Segment) (*quote, 
 	if err != nil {
 		return nil, err
 	}
-	q := &quote{peer: p, Offer: o, inv: inv, signer: signer}
+	q := &quote{peer: p, Offer: o, inv: inv, signer: signer, ceiling: seg.Price}
 	if inv.Expiry > maxLife {
 		return nil, fmt.Errorf("invoice for more than %v: %w", maxLife, exchange.ErrTerms)
 	}
-	if !q.usable(time.Now(), nil) {
-		return nil, fmt.Errorf("expires within %v: %w", margin, exchange.ErrTerms)
+	if !q.usable(time.Now()) {
+		return nil, fmt.Errorf("expires within %v: %w", margin, exchange.ErrExpired)
 	}
 	return q, nil
 }
@@ -271,19 +224,22 @@ func (b *Buyer) check(p *peer, o exchange.Offer, seg htlcdash.Segment) (*quote, 
 // and for the payment. It spends nothing and fetches neither proofs nor sealed
 // bytes, see [Buyer.Ready] and [Buyer.Download]. It returns when
 // the offers are there, or could not be had, or ctx is done: what fails will be
-// asked for again when it is bought.
+// asked for again when it is bought. Now and then it has others than the
+// favourite asked, too, and does not wait for them.
 func (b *Buyer) Prepare(ctx context.Context, segs []htlcdash.Segment) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for _, t := range b.titlesOf(segs) {
 		mine := slices.DeleteFunc(slices.Clone(segs), func(s htlcdash.Segment) bool { return s.Title != t.id || b.has(ctx, s) })
-		for batch := range slices.Chunk(b.desk.wanted(mine), exchange.MaxBatch) {
-			wg.Go(func() {
-				if err := b.ask(ctx, t, batch, nil); err != nil {
-					b.c.Log.Debug("not prepared", "title", t.id, "err", err)
-				}
-			})
+		if len(mine) == 0 {
+			continue
 		}
+		wg.Go(func() {
+			if err := b.gather(ctx, t, mine); err != nil {
+				b.c.Log.Debug("not prepared", "title", t.id, "err", err)
+			}
+			b.survey(t, mine)
+		})
 	}
 }
 

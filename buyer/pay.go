@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"htlcdash"
+	"htlcdash/agent/market"
 	"htlcdash/internal/exchange"
 	"htlcdash/internal/ledger"
 	"htlcdash/lightning"
@@ -31,6 +32,10 @@ type flight struct {
 	done   chan struct{} // closed when key and err are set
 	key    htlcdash.Key
 	err    error
+
+	ceiling lightning.Msat // the publisher's price; 0: not of a segment
+	waited  time.Duration  // for the offer, which was not asked for ahead
+	held    bool           // that was told to the market
 
 	risk lightning.Msat // of its amount, what counts as exposure
 	peer *peer          // whose exposure it counts in, nil: none's; guarded by Buyer.mu
@@ -108,7 +113,10 @@ func (b *Buyer) tryBegin(seg htlcdash.Segment, q *quote, d *download, risk light
 			Counter: q.Counter, Expires: q.Expires, Signer: q.signer, Signature: q.Signature,
 			Promise: q.promise, Parcel: q.parcel,
 		},
-		inv: q.inv, offer: q.took, began: time.Now(), peer: q.peer, risk: risk,
+		inv: q.inv, offer: q.took, began: time.Now(), peer: q.peer, risk: risk, ceiling: q.ceiling,
+	}
+	if q.waited {
+		f.waited = q.took
 	}
 	f.Proof, f.proving = q.proved()
 	if f.hold, err = b.till.reserve(seg.Title, f.Amount, b.c.Fee.of(f.Amount)); err != nil {
@@ -231,10 +239,24 @@ func (b *Buyer) look(f *flight, sent time.Time) (known bool) {
 	}
 	f.looked()
 	if err != nil || out.State == lightning.Unknown {
+		b.hung(f, err)
 		return false
 	}
 	b.settle(f, out)
 	return true
+}
+
+// hung tells the market, once, of a payment that the node has sent and that
+// comes to no end: err says that the node did not send it, as far as it knows.
+func (b *Buyer) hung(f *flight, err error) {
+	b.mu.Lock()
+	p := f.peer
+	b.mu.Unlock()
+	if err != nil || p == nil || f.inv.Bolt11 == "" || f.held || time.Since(f.began) < b.c.Patience {
+		return
+	}
+	f.held = true
+	b.observe(p, market.Outcome{Kind: market.Hung, Took: time.Since(f.began), Reason: "holds a payment: " + f.Hash.String()})
 }
 
 // settle books a known outcome and tells all who wait.
@@ -294,50 +316,29 @@ func (b *Buyer) open(f *flight, out lightning.Payment) (htlcdash.Key, error) {
 	}
 	key, err := exchange.Salted{}.Key(out.Preimage, f.Salt, f.seal())
 	if err != nil {
-		b.ban(f, err)
+		b.convict(f, err)
 		b.complain(f.Provider, saltedComplaint(f.Purchase, out.Preimage))
 		err = fmt.Errorf("%s took %v: %w", f.Provider, out.Spent(), err)
 	}
 	return key, err
 }
 
-// ban keeps a provider from being paid again, in this run and all later ones,
-// at this address and at any that signs with its key.
-// Not so the node that took the money: it may be an honest provider's, whose
-// invoice the cheat passed on.
-func (b *Buyer) ban(f *flight, cause error) {
-	why, names := cause.Error(), []string{f.Provider}
-	if f.Signer != (htlcdash.ProviderID{}) {
-		names = append(names, f.Signer.String())
-	}
-	b.mu.Lock()
-	for _, name := range names {
-		b.bans[name] = why
-	}
-	p := b.peers[f.Provider]
-	b.mu.Unlock()
-	if p != nil {
-		p.ban(why)
-	}
-	b.c.Log.Error("provider banned", "provider", f.Provider, "node", f.Payee, "lost", f.Amount, "hash", f.Hash)
-	for _, name := range names {
-		if err := b.c.Ledger.Ban(context.WithoutCancel(b.alive), name, why); err != nil {
-			b.c.Log.Error("ban not booked", "provider", name, "err", err)
-		}
-	}
-}
-
+// judge tells what a payment says of the provider that was paid.
 func (b *Buyer) judge(f *flight, err error) {
 	b.mu.Lock()
 	p := f.peer
 	b.mu.Unlock()
+	took := f.waited + f.proving + time.Since(f.began)
 	switch {
 	case p == nil || f.inv.Bolt11 == "": // of an earlier run: its time says nothing
 	case errors.Is(err, ErrBudget): // not the provider's doing
 	case err == nil:
-		p.sold(time.Since(f.began))
-	default:
-		p.failed()
+		p.sold(f.Amount)
+		if f.ceiling > 0 {
+			b.observe(p, market.Outcome{Kind: market.Delivered, Took: took, Price: f.Amount, Ceiling: f.ceiling})
+		}
+	case !errors.Is(err, ErrCheated): // else it is convicted
+		b.observe(p, market.Outcome{Kind: market.Silent, Took: took, Reason: err.Error()})
 	}
 }
 

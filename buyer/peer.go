@@ -1,13 +1,15 @@
 package buyer
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"slices"
+	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
+	"htlcdash"
+	"htlcdash/internal/ledger"
 	"htlcdash/lightning"
 )
 
@@ -17,27 +19,50 @@ type peer struct {
 	*Provider
 
 	purse *purse
+	group string        // that it shares with others of one operator
 	stall time.Duration // of payments, after which it gives way to others
 
 	mu       sync.Mutex
-	banned   string         // why; empty: not
+	ban      ledger.Ban     // the last one for a cheat
+	shunned  time.Time      // end of the last ban by the market that was told of
 	underway int            // payments whose outcome is not known
 	exposed  lightning.Msat // of them: what it could keep, since nothing proves that they buy keys
 	moved    time.Time      // when underway last shrank, or began
 	freed    chan struct{}  // closed when underway shrinks, and replaced
-	latency  time.Duration  // of payments, smoothed
 	proven   bool           // has sold a key in this run
-	failures int            // in a row
-	benched  time.Time      // until then it is asked last
+	sales    int            // keys bought in this run
+	paid     lightning.Msat // for them
 }
 
 func newPeer(p *Provider, stall time.Duration) *peer {
-	return &peer{Provider: p, purse: newPurse(), stall: stall, freed: make(chan struct{}), latency: guess}
+	return &peer{Provider: p, purse: newPurse(), group: groupOf(p.base.Hostname(), p.URL()), stall: stall, freed: make(chan struct{})}
 }
 
-// guess is the latency of a provider that was never tried: one that is slower
-// than that gives way to it.
-const guess = 150 * time.Millisecond
+// groupOf names what one operator cannot have many of for nothing: the network
+// of an address, or the last two parts of a name. On this machine and in its
+// network there is nobody to fear: each address is alone.
+func groupOf(host, url string) string {
+	a, err := netip.ParseAddr(host)
+	switch {
+	case host == "localhost" || err == nil && (a.IsLoopback() || a.IsPrivate() || a.IsLinkLocalUnicast()):
+		return url
+	case err == nil && a.Unmap().Is4():
+		return netip.PrefixFrom(a.Unmap(), 24).Masked().String()
+	case err == nil:
+		return netip.PrefixFrom(a, 48).Masked().String()
+	}
+	parts := strings.Split(strings.ToLower(strings.TrimSuffix(host, ".")), ".")
+	return strings.Join(parts[max(0, len(parts)-2):], ".")
+}
+
+// id names p in the market: by the key that it signs with, which it cannot
+// change without losing its name, or by its address while that is not known.
+func (p *peer) id() string {
+	if key := p.purse.known().Key; key != (htlcdash.ProviderID{}) {
+		return key.String()
+	}
+	return p.URL()
+}
 
 // expose waits until one more payment may be under way to p, of which it could
 // keep risk. Alone, any may. While p lets a payment hang no other is sent. The
@@ -87,68 +112,59 @@ func (p *peer) proved(risk lightning.Msat) {
 	p.freed = make(chan struct{})
 }
 
-func (p *peer) sold(took time.Duration) {
+func (p *peer) sold(price lightning.Msat) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.latency += (took - p.latency) / 4
-	p.proven, p.failures, p.benched = true, 0, time.Time{}
+	p.proven = true
+	p.sales, p.paid = p.sales+1, p.paid+price
 }
 
-// failed sends p to the bench, twice as long each time, up to a minute.
-func (p *peer) failed() {
+// holds reports whether p holds a payment and lets it hang.
+func (p *peer) holds(now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.failures++
-	p.benched = time.Now().Add(min(time.Second<<min(p.failures, 6), time.Minute))
+	return p.hangs(now)
 }
 
-func (p *peer) ban(why string) {
+func (p *peer) banish(b ledger.Ban) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.banned = why
+	p.ban = b
 }
 
+// shun notes a ban by the market, and reports whether it is new.
+func (p *peer) shun(until time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fresh := !p.shunned.Equal(until)
+	p.shunned = until
+	return fresh
+}
+
+// ok reports whether p may be paid: it has not cheated, or its ban is over.
 func (p *peer) ok() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.banned == ""
+	return !time.Now().Before(p.ban.Until)
+}
+
+// standing is what p itself knows of how it stands.
+func (p *peer) standing(now time.Time) Standing {
+	key := p.purse.known().Key
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := Standing{Provider: p.URL(), Key: key, Sold: p.sales, Paid: p.paid}
+	switch {
+	case now.Before(p.ban.Until):
+		s.State, s.Until, s.Why = "banned", p.ban.Until, p.ban.Reason
+	case p.hangs(now):
+		s.State = "hanging"
+	}
+	return s
 }
 
 func (p *peer) isProven() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.proven
-}
-
-// rank orders peers: those not on the bench first, the quickest first. One that
-// holds a payment and lets it hang is as good as on the bench.
-func rank(peers []*peer) []*peer {
-	type standing struct {
-		*peer
-		benched bool
-		latency time.Duration
-	}
-	now := time.Now()
-	var all []standing
-	for _, p := range peers {
-		p.mu.Lock()
-		if p.banned == "" {
-			all = append(all, standing{p, now.Before(p.benched) || p.hangs(now), p.latency})
-		}
-		p.mu.Unlock()
-	}
-	slices.SortStableFunc(all, func(a, b standing) int {
-		if a.benched != b.benched {
-			if a.benched {
-				return 1
-			}
-			return -1
-		}
-		return cmp.Compare(a.latency, b.latency)
-	})
-	ranked := make([]*peer, len(all))
-	for i, s := range all {
-		ranked[i] = s.peer
-	}
-	return ranked
 }

@@ -56,12 +56,10 @@ func (b *Buyer) Ready(ctx context.Context, seg htlcdash.Segment) error {
 	if err != nil || b.has(ctx, seg) {
 		return err
 	}
-	if one := b.desk.wanted([]htlcdash.Segment{seg}); len(one) > 0 {
-		if err := b.ask(ctx, t, one, nil); err != nil {
-			return err
-		}
+	if err := b.gather(ctx, t, []htlcdash.Segment{seg}); err != nil {
+		return err
 	}
-	q, err := b.desk.look(ctx, seg)
+	q, err := b.quoted(ctx, t, seg)
 	if q == nil {
 		return err
 	}
@@ -72,6 +70,22 @@ func (b *Buyer) Ready(ctx context.Context, seg htlcdash.Segment) error {
 	return err
 }
 
+// quoted returns the quote for seg of who is likely to be paid for it, and
+// leaves it at the desk; nil: there is none.
+func (b *Buyer) quoted(ctx context.Context, t *title, seg htlcdash.Segment) (*quote, error) {
+	if p := b.favourite(t, time.Now()); p != nil {
+		if q, err := b.desk.look(ctx, seg, p); q != nil || err != nil {
+			return q, err
+		}
+	}
+	for _, p := range t.peers {
+		if q, err := b.desk.look(ctx, seg, p); q != nil || err != nil {
+			return q, err
+		}
+	}
+	return nil, nil
+}
+
 func (v *proving) wait(ctx context.Context) error {
 	select {
 	case <-v.done:
@@ -80,6 +94,9 @@ func (v *proving) wait(ctx context.Context) error {
 		return ctx.Err()
 	}
 }
+
+// errLateProof means that a provider does not prove an offer in time.
+var errLateProof = fmt.Errorf("no proof within %v: %w", exchange.ProofDeadline, ErrUnproved)
 
 // errOldPass means that an offer was made to a credential that has ended since:
 // another one is to be asked for.
@@ -107,7 +124,7 @@ func (b *Buyer) demand(ctx context.Context, t *title, seg htlcdash.Segment, q *q
 	if !errors.Is(err, ErrUnproved) {
 		err = fmt.Errorf("%w: %w", ErrUnproved, err)
 	}
-	q.peer.failed()
+	b.fault(q.peer, time.Since(begun), err)
 	b.c.Log.Warn("not bought", "provider", q.peer.URL(), "err", err)
 	return err
 }
@@ -129,9 +146,9 @@ func (b *Buyer) fetchProof(ctx context.Context, t *title, seg htlcdash.Segment, 
 		return fmt.Errorf("%s proves nothing in a way that you accept: %w", q.peer, ErrUnproved)
 	}
 	seg.Sealed = q.Sealed // of its group, the one that the offer was asked for
-	ctx, cancel := context.WithTimeoutCause(ctx, exchange.ProofDeadline, fmt.Errorf("no proof within %v: %w", exchange.ProofDeadline, ErrUnproved))
+	ctx, cancel := context.WithTimeoutCause(ctx, exchange.ProofDeadline, errLateProof)
 	defer cancel()
-	return b.withPass(ctx, q.peer, t, func(v *pass) error {
+	return b.withPass(ctx, q.peer, t, true, func(v *pass) error {
 		if v != q.pass {
 			return errOldPass
 		}

@@ -79,8 +79,8 @@ func (p *purse) known() ProviderInfo {
 }
 
 // pass returns the credential to show to p for a title: the one in use, or a
-// new one out of the books or from the provider.
-func (b *Buyer) pass(ctx context.Context, p *peer, t *title) (*pass, error) {
+// new one out of the books or from the provider: if free, not for money.
+func (b *Buyer) pass(ctx context.Context, p *peer, t *title, free bool) (*pass, error) {
 	if v := p.purse.live(t.id); v != nil {
 		return v, nil
 	}
@@ -97,7 +97,11 @@ func (b *Buyer) pass(ctx context.Context, p *peer, t *title) (*pass, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := b.credential(ctx, p, t, info)
+	payer := t
+	if free {
+		payer = nil
+	}
+	c, err := b.credential(ctx, p, payer, info)
 	if err != nil {
 		return nil, fmt.Errorf("%s: credential: %w", p, err)
 	}
@@ -164,10 +168,12 @@ func (b *Buyer) info(ctx context.Context, p *peer) (ProviderInfo, error) {
 func (b *Buyer) judgeKey(p *peer, key htlcdash.ProviderID) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if why, banned := b.bans[key.String()]; banned {
-		return fmt.Errorf("%s signs with the key of a banned provider: %s: %w", p, why, ErrNoOffer)
+	ban, ok := b.bans[key.String()]
+	if !ok || !time.Now().Before(ban.Until) {
+		return nil
 	}
-	return nil
+	p.banish(ban)
+	return fmt.Errorf("%s signs with the key of a banned provider: %s: %w", p, ban.Reason, ErrNoOffer)
 }
 
 // sameKeys holds the keys that p shows for credentials against those that it
@@ -192,7 +198,7 @@ func (b *Buyer) sameKeys(ctx context.Context, p *peer, info ProviderInfo) error 
 }
 
 // credential takes one out of the books that one of p's keys made. If there is
-// none it gets some.
+// none it gets some: without a title, not for money.
 func (b *Buyer) credential(ctx context.Context, p *peer, t *title, info ProviderInfo) (credential.Credential, error) {
 	good := make(map[credential.KeyID]bool)
 	for _, k := range info.Credentials.Keys {
@@ -253,6 +259,10 @@ func (o tokenOrder) blind(n int) ([]byte, *credential.Pending, error) {
 	return credential.Blind(o.key, n, mrand.NewChaCha8(o.seed))
 }
 
+// errTokensCost means that a provider sells its credentials, and that none are
+// to be bought for what they are wanted for.
+var errTokensCost = fmt.Errorf("credentials cost money: %w", exchange.ErrRefused)
+
 // tokenBatch is how many tokens are fetched at once: for a day of films.
 const tokenBatch = 16
 
@@ -273,7 +283,7 @@ func (b *Buyer) fetchTokens(ctx context.Context, p *peer, t *title, info Provide
 	}
 	response, offer, err := p.tokens(ctx, request, lightning.Preimage{})
 	if err == nil && offer != nil && t == nil {
-		err = fmt.Errorf("credentials cost money: %w", exchange.ErrRefused)
+		err = errTokensCost
 	}
 	if err == nil && offer != nil {
 		var preimage lightning.Preimage
@@ -346,10 +356,10 @@ func preimageOf(key htlcdash.Key, err error) (lightning.Preimage, error) {
 }
 
 // withPass calls do with the credential for p and a title, and once more with
-// another one if p refuses it.
-func (b *Buyer) withPass(ctx context.Context, p *peer, t *title, do func(*pass) error) error {
+// another one if p refuses it. If free, none are bought.
+func (b *Buyer) withPass(ctx context.Context, p *peer, t *title, free bool, do func(*pass) error) error {
 	for again := true; ; again = false {
-		v, err := b.pass(ctx, p, t)
+		v, err := b.pass(ctx, p, t, free)
 		if err != nil {
 			return err
 		}

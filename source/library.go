@@ -27,12 +27,17 @@ type Options struct {
 	// a source must keep up, so that none can hold a fetch by a byte now and
 	// then. 0: 32 KiB/s.
 	MinRate int64
-	Log     *slog.Logger // of failing sources; nil: none
+	// Hedge is the silence of a source, or the wait that remains, after which
+	// the next one is asked beside it; sooner for what is needed soon
+	// (buyer.NeededBy). Who comes first is used. 0: 1 s.
+	Hedge time.Duration
+	Log   *slog.Logger // of failing sources; nil: none
 }
 
 // A Library gets blobs from the first of its sources that gives the right
-// bytes. A source that fails is asked last for a while. Its methods may be
-// called at once.
+// bytes. One that is late is not waited for: the next is asked beside it. A
+// source that fails, or loses such a race, is asked last for a while. Its methods
+// may be called at once.
 type Library struct {
 	o      Options
 	memory *memory
@@ -49,6 +54,9 @@ type shelf struct {
 	Source
 	failures int       // in a row; guarded by Library.mu
 	benched  time.Time // until then it is asked last; guarded by Library.mu
+	pace     float64   // bytes a second, smoothed; guarded by Library.mu
+	paced    time.Time // when that was measured last; guarded by Library.mu
+	helped   time.Time // when it was last asked beside another; guarded by Library.mu
 }
 
 // NewLibrary returns a Library over sources, cheapest first.
@@ -58,6 +66,9 @@ func NewLibrary(o Options, sources ...Source) (*Library, error) {
 	}
 	if o.MinRate == 0 {
 		o.MinRate = 32 << 10
+	}
+	if o.Hedge == 0 {
+		o.Hedge = time.Second
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -106,26 +117,11 @@ func (l *Library) fetch(ctx context.Context, b htlcdash.Blob) ([]byte, error) {
 			return data, nil
 		}
 	}
-	var errs []error
-	for _, s := range l.order() {
-		data, err := l.read(ctx, s.Source, b)
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		l.judge(s, err)
-		if err == nil {
-			l.keep(b, data)
-			return data, nil
-		}
-		if !errors.Is(err, htlcdash.ErrNotFound) {
-			errs = append(errs, err)
-			l.o.Log.Warn("source failed", "blob", b.Root, "err", err)
-		}
+	data, err := l.relay(b).run(ctx)
+	if err == nil {
+		l.keep(b, data)
 	}
-	if errs == nil {
-		errs = []error{htlcdash.ErrNotFound}
-	}
-	return nil, fmt.Errorf("blob %s: %w", b.Root, errors.Join(errs...))
+	return data, err
 }
 
 // keep caches data. A full disk costs the cache, not the film.
@@ -139,20 +135,51 @@ func (l *Library) keep(b htlcdash.Blob, data []byte) {
 	}
 }
 
-// order gives the sources in their order, those on the bench last.
+// muchSlower is how many times as long as the quickest a source may take, before
+// it is asked after others.
+const muchSlower = 4
+
+// order gives the sources in their order, those last that are much slower than
+// others, or on the bench.
 func (l *Library) order() []*shelf {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := time.Now()
-	var good, benched []*shelf
+	now, best := time.Now(), 0.0
 	for _, s := range l.sources {
-		if now.Before(s.benched) {
+		if !now.Before(s.benched) {
+			best = max(best, s.rate(now))
+		}
+	}
+	var good, slow, benched []*shelf
+	for _, s := range l.sources {
+		switch {
+		case now.Before(s.benched):
 			benched = append(benched, s)
-		} else {
+		case s.rate(now) > 0 && s.rate(now)*muchSlower < best:
+			slow = append(slow, s)
+		default:
 			good = append(good, s)
 		}
 	}
-	return slices.Concat(good, benched)
+	return slices.Concat(good, slow, benched)
+}
+
+// helper says which of sources to ask beside one that is late: the quickest that
+// is known, or else the one that was asked so least recently.
+func (l *Library) helper(left []*shelf) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now, best := time.Now(), 0
+	for i, s := range left {
+		b := left[best]
+		switch {
+		case now.Before(s.benched):
+		case now.Before(b.benched), s.rate(now) > b.rate(now), s.rate(now) == b.rate(now) && s.helped.Before(b.helped):
+			best = i
+		}
+	}
+	left[best].helped = now
+	return best
 }
 
 // judge sends a source that failed to the bench, twice as long each time, up
@@ -170,8 +197,49 @@ func (l *Library) judge(s *shelf, err error) {
 	s.benched = time.Now().Add(min(time.Second<<min(s.failures, 6), time.Minute))
 }
 
+// measure books how fast a source gave bytes.
+func (l *Library) measure(s *shelf, n int64, took time.Duration) {
+	rate := float64(max(n, 1)) / max(took.Seconds(), 1e-3) // nothing at all is known to be slow, too
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if s.rate(now) > 0 && rate*muchSlower > s.pace { // else it has broken down
+		rate = s.pace + (rate-s.pace)/4
+	}
+	s.pace, s.paced = rate, now
+}
+
+// paceLife is how long a measured pace counts: then a slow source is tried anew.
+const paceLife = time.Minute
+
+// rate is bytes a second, or 0 if it is not known. It needs Library.mu.
+func (s *shelf) rate(now time.Time) float64 {
+	if now.Sub(s.paced) >= paceLife {
+		return 0
+	}
+	return s.pace
+}
+
+// estimate is how long the quickest of sources may take for n bytes, if any was
+// read before.
+func (l *Library) estimate(sources []*shelf, n int64) (took time.Duration, known bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now, best := time.Now(), 0.0
+	for _, s := range sources {
+		if !now.Before(s.benched) {
+			best = max(best, s.rate(now))
+		}
+	}
+	if best == 0 {
+		return 0, false
+	}
+	return time.Duration(float64(n) / best * float64(time.Second)), true
+}
+
 // read gets b from one source and checks it.
-func (l *Library) read(ctx context.Context, s Source, b htlcdash.Blob) ([]byte, error) {
+func (l *Library) read(ctx context.Context, r *reading, b htlcdash.Blob) ([]byte, error) {
+	s := r.shelf.Source
 	patience := l.o.Stall + time.Duration(float64(b.Length)/float64(l.o.MinRate)*float64(time.Second))
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("%w: below %d bytes per second", ErrStalled, l.o.MinRate))
 	defer cancel()
@@ -180,7 +248,11 @@ func (l *Library) read(ctx context.Context, s Source, b htlcdash.Blob) ([]byte, 
 	alarm := time.AfterFunc(l.o.Stall, func() { stop(fmt.Errorf("%w: nothing for %v", ErrStalled, l.o.Stall)) })
 	defer alarm.Stop()
 
-	data, err := readAll(ctx, s, b, func() { alarm.Reset(l.o.Stall) })
+	data, err := readAll(ctx, s, b, func(n int) {
+		alarm.Reset(l.o.Stall)
+		r.got.Add(int64(n))
+		r.moved.Store(int64(time.Since(r.begun)))
+	})
 	if err == nil {
 		return data, nil
 	}
@@ -190,7 +262,7 @@ func (l *Library) read(ctx context.Context, s Source, b htlcdash.Blob) ([]byte, 
 	return nil, fmt.Errorf("%v: %w", s, err)
 }
 
-func readAll(ctx context.Context, s Source, b htlcdash.Blob, progress func()) ([]byte, error) {
+func readAll(ctx context.Context, s Source, b htlcdash.Blob, progress func(n int)) ([]byte, error) {
 	rc, err := s.Open(ctx, b)
 	if err != nil {
 		return nil, err
@@ -204,7 +276,7 @@ func readAll(ctx context.Context, s Source, b htlcdash.Blob, progress func()) ([
 		m, err = rc.Read(data[n:])
 		n += m
 		if m > 0 {
-			progress()
+			progress(m)
 		}
 	}
 	if err != nil && err != io.EOF {

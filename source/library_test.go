@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"htlcdash"
+	"htlcdash/internal/due"
 	"htlcdash/source"
 	"htlcdash/source/sourcetest"
 )
@@ -54,6 +55,122 @@ func TestLyingSources(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A source gives bytes at a pace, after a wait.
+type paced struct {
+	*sourcetest.Memory
+	wait time.Duration
+	rate int // bytes a second
+}
+
+func (p paced) Open(ctx context.Context, b htlcdash.Blob) (io.ReadCloser, error) {
+	rc, err := p.Memory.Open(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-time.After(p.wait):
+		return slowly{ctx, rc, p.rate}, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+type slowly struct {
+	ctx context.Context
+	io.ReadCloser
+	rate int
+}
+
+func (s slowly) Read(p []byte) (int, error) {
+	select {
+	case <-time.After(50 * time.Millisecond):
+		return s.ReadCloser.Read(p[:min(len(p), s.rate/20)])
+	case <-s.ctx.Done():
+		return 0, s.ctx.Err()
+	}
+}
+
+// A source that is late is not waited for, and one that is not is left alone:
+// two at once cost the line twice.
+func TestLateSources(t *testing.T) {
+	const size = 32 * htlcdash.LeafSize // 512 KiB
+	for _, c := range []struct {
+		name          string
+		first, second paced
+		need          time.Duration // 0: not said
+		met           bool          // the second was read before
+		asked         int           // of the second
+		within        time.Duration
+	}{
+		{"quick", paced{rate: size}, paced{rate: size}, 0, true, 0, 1200 * time.Millisecond},
+		{"silent for a second", paced{wait: time.Minute, rate: size}, paced{rate: size}, 0, false, 1, 2200 * time.Millisecond},
+		{"silent, and needed soon", paced{wait: time.Minute, rate: size}, paced{rate: size}, time.Second, false, 1, 1600 * time.Millisecond},
+		{"slow, and the other is not known", paced{rate: size / 8}, paced{rate: size}, 0, false, 0, 9 * time.Second},
+		{"slow, and the other is quick", paced{rate: size / 8}, paced{rate: size}, 0, true, 1, 1500 * time.Millisecond},
+		{"slow, and the other not much quicker", paced{rate: size / 8}, paced{rate: size / 5}, 0, true, 0, 9 * time.Second},
+		{"slow, and in time", paced{rate: size / 8}, paced{rate: size}, 10 * time.Second, false, 0, 9 * time.Second},
+		{"slow, and too late", paced{rate: size / 8}, paced{rate: size}, 5 * time.Second, false, 1, 1500 * time.Millisecond},
+		{"slow, and too late, and the other no better", paced{rate: size / 8}, paced{rate: size / 9}, 5 * time.Second, true, 0, 9 * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b, data := sourcetest.Blob(1, size)
+				other, more := sourcetest.Blob(2, size)
+				c.first.Memory = sourcetest.NewMemory(map[htlcdash.Blob][]byte{b: data})
+				c.second.Memory = sourcetest.NewMemory(map[htlcdash.Blob][]byte{b: data, other: more})
+				l := library(t, source.Options{MinRate: 1}, c.first, c.second)
+				before := 0
+				if c.met {
+					wantData(t, l, other, more) // which the first has not
+					before = 1
+				}
+				ctx, begun := t.Context(), time.Now()
+				if c.need > 0 {
+					ctx = due.By(ctx, begun.Add(c.need))
+				}
+				got, err := l.Get(ctx, b)
+				if err != nil || !bytes.Equal(got, data) {
+					t.Fatalf("%d bytes, %v", len(got), err)
+				}
+				if n := c.second.Opens() - before; n != c.asked {
+					t.Errorf("the second was asked %d times, want %d", n, c.asked)
+				}
+				if took := time.Since(begun); took > c.within {
+					t.Errorf("took %v, want at most %v", took, c.within)
+				}
+			})
+		})
+	}
+}
+
+// Who loses a race is asked last for a while, and then first again.
+func TestLosersGoToTheBench(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		blobs := make(map[htlcdash.Blob][]byte)
+		var names []htlcdash.Blob
+		for seed := range byte(3) {
+			b, data := sourcetest.Blob(seed, htlcdash.LeafSize)
+			blobs[b], names = data, append(names, b)
+		}
+		slow := paced{Memory: sourcetest.NewMemory(blobs), wait: 4 * time.Second, rate: 1 << 20}
+		quick := paced{Memory: sourcetest.NewMemory(blobs), rate: 1 << 20}
+		l := library(t, source.Options{}, slow, quick)
+		for i, want := range []int{1, 1, 2} {
+			if i == 2 {
+				time.Sleep(time.Minute)
+			}
+			begun := time.Now()
+			wantData(t, l, names[i], blobs[names[i]])
+			if slow.Opens() != want {
+				t.Errorf("after blob %d the slow source was asked %d times, want %d", i, slow.Opens(), want)
+			}
+			if took := time.Since(begun); took > 1500*time.Millisecond {
+				t.Errorf("blob %d took %v", i, took)
+			}
+		}
+	})
 }
 
 // A byte now and then is no progress.

@@ -35,7 +35,8 @@ type Link struct {
 	starts []time.Duration // of each stretch
 	bits   []float64       // that came before each stretch
 	length time.Duration
-	total  float64 // bits of one round
+	total  float64  // bits of one round
+	better []chance // after each stretch
 }
 
 // NewLink returns a link from a recording. The error matches [ErrTrace].
@@ -58,6 +59,7 @@ func NewLink(name string, steps []Stretch) (*Link, error) {
 	if l.total < 8 {
 		return nil, fmt.Errorf("%w: nothing ever comes through", ErrTrace)
 	}
+	l.better = chances(l.steps, l.starts, l.length)
 	return l, nil
 }
 
@@ -103,40 +105,64 @@ func (l *Link) index(t time.Duration) int {
 	return sort.Search(len(l.starts), func(i int) bool { return l.starts[i] > t }) - 1
 }
 
-// came is the number of bits that the link could carry until a time.
-func (l *Link) came(t time.Duration) float64 {
-	rounds, rest := t/l.length, t%l.length
+// A position is a point of a recording.
+type position struct {
+	at    time.Duration // since the beginning
+	round time.Duration // when the round of it began
+	step  int           // stretch of the round
+	bits  float64       // that came in this round before
+}
+
+func (l *Link) position(t time.Duration) position {
+	rest := t % l.length
 	i := l.index(rest)
-	return float64(rounds)*l.total + l.bits[i] + l.steps[i].Rate*(rest-l.starts[i]).Seconds()
+	return position{t, t - rest, i, l.bits[i] + l.steps[i].Rate*(rest-l.starts[i]).Seconds()}
 }
 
-// Arrival is when the last of size bytes is here that are asked for at a time.
+// until is the number of bits that the link could carry up to a position.
+func (l *Link) until(p position) float64 {
+	return float64(p.round/l.length)*l.total + p.bits
+}
+
+// Never is how long a download takes at most. What takes longer never comes.
+const Never = 366 * 24 * time.Hour
+
+// Arrival is when the last of size bytes is here that are asked for at a time,
+// [Never] after it at the latest.
 func (l *Link) Arrival(asked time.Duration, size int64) time.Duration {
-	from := asked + l.At(asked).Latency
-	want := l.came(from) + float64(size)*8
-	rounds := math.Floor(want / l.total)
-	rest := want - rounds*l.total
-	// the first stretch at whose end enough has come
-	i := sort.Search(len(l.bits), func(i int) bool { return l.bits[i] >= rest }) - 1
-	if i < 0 { // exactly at the end of a round
-		if rounds == 0 {
-			return from
-		}
-		return max(from, time.Duration(rounds)*l.length-l.quietEnd())
-	}
-	in := time.Duration(math.Ceil((rest - l.bits[i]) / l.steps[i].Rate * float64(time.Second)))
-	return max(from, time.Duration(rounds)*l.length+l.starts[i]+min(in, l.steps[i].Duration))
+	return l.arrival(l.position(asked+l.At(asked).Latency), size)
 }
 
-// quietEnd is how long before the end of a round its last bit comes.
-func (l *Link) quietEnd() (quiet time.Duration) {
-	for _, s := range slices.Backward(l.steps) {
-		if s.Rate > 0 {
-			return quiet
+// arrival is when size bytes have come since a position.
+func (l *Link) arrival(p position, size int64) time.Duration {
+	want, round, i := p.bits+float64(size)*8, p.round, p.step
+	if want > l.total {
+		rounds := math.Ceil(want/l.total) - 1
+		if rounds*float64(l.length) > float64(Never) {
+			return p.at + Never
 		}
-		quiet += s.Duration
+		want, round, i = want-rounds*l.total, round+time.Duration(rounds)*l.length, 0
 	}
-	return quiet
+	// what has come up to a rounding error has come: an hour without network
+	// may be next
+	i = l.after(i, want*(1-1e-13))
+	in := time.Duration(0)
+	if missing := want - l.bits[i]; missing > 0 && l.steps[i].Rate > 0 {
+		in = time.Duration(math.Ceil(missing / l.steps[i].Rate * float64(time.Second)))
+	}
+	return min(max(p.at, round+l.starts[i]+min(in, l.steps[i].Duration)), p.at+Never)
+}
+
+// after is the first stretch, from one on, at whose end enough has come in its
+// round. It is near as a rule.
+func (l *Link) after(i int, want float64) int {
+	last := len(l.steps) - 1
+	for near := min(i+8, last); i < near; i++ {
+		if l.bits[i+1] >= want {
+			return i
+		}
+	}
+	return i + sort.Search(last-i, func(k int) bool { return l.bits[i+k+1] >= want })
 }
 
 // Received is how many bytes are here, at a time, of what was asked for before.
@@ -145,5 +171,37 @@ func (l *Link) Received(asked, now time.Duration) int64 {
 	if now <= from {
 		return 0
 	}
-	return int64((l.came(now) - l.came(from)) / 8)
+	return int64((l.until(l.position(now)) - l.until(l.position(from))) / 8)
+}
+
+// soonest returns when to ask, at a time or after it, so that the first byte
+// is here first: a long latency may end soon.
+func (l *Link) soonest(t time.Duration) (ask, first time.Duration) {
+	rest := t % l.length
+	i := l.index(rest)
+	ask, first = t, t+l.steps[i].Latency
+	if later := l.better[i]; later.first+t-rest < first {
+		return later.ask + t - rest, later.first + t - rest
+	}
+	return ask, first
+}
+
+// A chance is a time to ask, and when the first byte is here then; both since
+// the beginning of a round.
+type chance struct{ ask, first time.Duration }
+
+// chances returns the best chance after the end of each stretch. Within a round
+// all there is comes by.
+func chances(steps []Stretch, starts []time.Duration, length time.Duration) []chance {
+	out := make([]chance, len(steps))
+	best := chance{first: math.MaxInt64}
+	for round := length; round >= 0; round -= length {
+		for i := len(steps) - 1; i >= 0; i-- {
+			out[i] = chance{best.ask - round, best.first - round}
+			if own := round + starts[i] + steps[i].Latency; own <= best.first {
+				best = chance{round + starts[i], own}
+			}
+		}
+	}
+	return out
 }

@@ -124,7 +124,7 @@ type arrival struct {
 func newRun(t *agent.Title, p agent.Policy, s Setup) *run {
 	n := len(t.Tracks)
 	r := &run{title: t, policy: p, setup: s, floor: agent.NewFloor(t), state: agent.State{
-		Next: make([]int, n), Last: make([]int, n), Buffer: make([]time.Duration, n), Most: s.Most, Left: s.Budget,
+		Next: make([]int, n), Last: make([]int, n), Buffer: make([]time.Duration, n), Coming: make([]time.Duration, n), Most: s.Most, Left: s.Budget,
 	}}
 	for k := range n {
 		r.state.Last[k] = -1
@@ -160,13 +160,21 @@ func (r *run) held(k int) time.Duration {
 	return have
 }
 
+// seen is the state as the policy may know it now.
+func (r *run) seen() agent.State {
+	for k := range r.state.Coming {
+		r.state.Coming[k] = r.held(k) - r.state.Buffer[k]
+	}
+	return r.state
+}
+
 // step decides, fetches and pays one segment of a track.
 func (r *run) step(k int) error {
 	r.state.Track = k
 	i := r.state.Next[k]
 	seg := r.title.Tracks[k].Segments[i]
 	r.waitForRoom(k, seg.Duration)
-	d := r.policy.Decide(r.state)
+	d := r.policy.Decide(r.seen())
 	if d.Rung < 0 || d.Rung >= len(seg.Rungs) {
 		return fmt.Errorf("replay: the policy wants rung %d of %d", d.Rung, len(seg.Rungs))
 	}
@@ -242,7 +250,7 @@ func (r *run) watch(w agent.Abandoner, p agent.Progress, size int64, end time.Du
 	for r.state.Now+r.setup.Look < end {
 		r.pass(r.setup.Look)
 		p.Got = min(r.setup.Link.Received(p.Since, r.state.Now), size)
-		if rung, ok := w.Abandon(r.state, p); ok && rung != p.Rung {
+		if rung, ok := w.Abandon(r.seen(), p); ok && rung != p.Rung {
 			return rung, true
 		}
 	}

@@ -1,36 +1,46 @@
 package replay
 
-import "math"
+import (
+	"math"
+
+	"htlcdash/agent"
+)
 
 // finish lets the rest play and adds up.
 func (r *run) finish() Result {
 	for len(r.here) > 0 {
 		r.pass(r.here[0].at - r.state.Now)
 	}
-	w := r.setup.Weights
-	for k, t := range r.title.Tracks {
-		weight, before := w.Of(t.Kind), math.NaN()
-		for i, s := range t.Segments {
-			rung := r.result.Rungs[k][i]
+	r.result.Score(r.title, r.setup.Weights)
+	return r.result
+}
+
+// Score adds up what Rungs, Start and Stall are worth: Utility, Quality, Changes,
+// Switches and Length. Rungs may end before the title does.
+func (r *Result) Score(t *agent.Title, w agent.Weights) {
+	r.Utility = -w.Stall * (r.Start + r.Stall).Seconds()
+	r.Quality, r.Changes, r.Switches, r.Length = 0, 0, 0, 0
+	for k, track := range t.Tracks {
+		weight, before := w.Of(track.Kind), math.NaN()
+		for i, rung := range r.Rungs[k] {
+			s := track.Segments[i]
 			q := s.Rungs[rung].Quality
-			r.result.Utility += weight * q
+			r.Utility += weight * q
 			if k == 0 {
-				r.result.Length += s.Duration
-				r.result.Quality += q / float64(len(t.Segments))
+				r.Length += s.Duration
+				r.Quality += q / float64(len(r.Rungs[k]))
 			}
 			if i > 0 {
 				change := math.Abs(q - before)
-				r.result.Utility -= weight * w.Switch * change
+				r.Utility -= weight * w.Switch * change
 				if k == 0 {
-					r.result.Changes += change
-					if rung != r.result.Rungs[k][i-1] {
-						r.result.Switches++
+					r.Changes += change
+					if rung != r.Rungs[k][i-1] {
+						r.Switches++
 					}
 				}
 			}
 			before = q
 		}
 	}
-	r.result.Utility -= w.Stall * (r.result.Start + r.result.Stall).Seconds()
-	return r.result
 }

@@ -16,6 +16,7 @@ import (
 
 type ledgerCommands struct {
 	Export ledgerExport `cmd:"" help:"Write what was bought or sold, a line for each segment."`
+	Bans   ledgerBans   `cmd:"" help:"List the providers that are not bought from, or lift a ban."`
 }
 
 type ledgerExport struct {

@@ -69,21 +69,23 @@ type commands struct {
 	File config.Path `name:"config" env:"HTLCDASH_CONFIG" placeholder:"FILE" help:"Configuration file; ~/.htlcdash/htlcdash.toml if it exists."`
 	Log  config.Log  `embed:"" prefix:"log-" envprefix:"HTLCDASH_LOG_"`
 
-	Init    initCommand    `cmd:"" help:"Write a commented configuration file."`
-	Config  configCommands `cmd:"" help:"Check the configuration."`
-	Demo    demoCommand    `cmd:"" help:"See all of it work on this machine, with play money."`
-	Publish publishCommand `cmd:"" help:"Turn a film into a title that can be sold."`
-	Serve   serveCommand   `cmd:"" help:"Sell titles: run a provider."`
-	Proxy   proxyCommand   `cmd:"" help:"Buy titles for any DASH player: run a viewer's proxy."`
-	Get     getCommand     `cmd:"" help:"Buy a file by its BitTorrent v2 root, chunk by chunk."`
-	Files   filesCommand   `cmd:"" help:"List the files in a folder, or those that a provider sells, with their roots."`
-	Wallet  walletCommands `cmd:"" help:"Use the Lightning node: channels, payments, macaroons."`
-	Node    nodeCommand    `cmd:"" help:"Run a Lightning node without a Bitcoin node."`
-	Doctor  doctorCommand  `cmd:"" help:"Look what does not work, and say how to mend it."`
-	Bench   benchCommand   `cmd:"" help:"Measure it beside plain baselines; needs a checkout."`
-	Ledger  ledgerCommands `cmd:"" help:"Read the books."`
-	Judge   judgeCommand   `cmd:"" name:"verify-fraud" help:"Judge a complaint: see whether it proves that somebody cheated."`
-	Version versionCommand `cmd:"" help:"Print the version."`
+	Init     initCommand      `cmd:"" help:"Write a commented configuration file."`
+	Config   configCommands   `cmd:"" help:"Check the configuration."`
+	Demo     demoCommand      `cmd:"" help:"See all of it work on this machine, with play money."`
+	Publish  publishCommand   `cmd:"" help:"Turn a film into a title that can be sold."`
+	Serve    serveCommand     `cmd:"" help:"Sell titles: run a provider."`
+	Proxy    proxyCommand     `cmd:"" help:"Buy titles for any DASH player: run a viewer's proxy."`
+	Play     playCommand      `cmd:"" help:"Play a title without a player: what is seen, what it costs, and a stream for a pipe."`
+	Get      getCommand       `cmd:"" help:"Buy a file by its BitTorrent v2 root, chunk by chunk."`
+	Files    filesCommand     `cmd:"" help:"List the files in a folder, or those that a provider sells, with their roots."`
+	Wallet   walletCommands   `cmd:"" help:"Use the Lightning node: channels, payments, macaroons."`
+	Node     nodeCommand      `cmd:"" help:"Run a Lightning node without a Bitcoin node."`
+	Doctor   doctorCommand    `cmd:"" help:"Look what does not work, and say how to mend it."`
+	Simulate simulateCommands `cmd:"" help:"See what the agent would buy on recorded networks, beside others and beside the best possible."`
+	Bench    benchCommand     `cmd:"" help:"Measure it beside plain baselines; needs a checkout."`
+	Ledger   ledgerCommands   `cmd:"" help:"Read the books."`
+	Judge    judgeCommand     `cmd:"" name:"verify-fraud" help:"Judge a complaint: see whether it proves that somebody cheated."`
+	Version  versionCommand   `cmd:"" help:"Print the version."`
 }
 
 // BeforeResolve reads the configuration file, so that it fills the flags that

@@ -94,6 +94,16 @@ type Serve struct {
 // Proxy is the table [proxy].
 type Proxy struct {
 	Listen string `default:"127.0.0.1:8404" help:"Address for players and the viewer's page. It spends your money without a password: keep it on this machine."`
+	ProxyBuying
+	Ahead      time.Duration  `default:"12s"       help:"How far beyond what the player asked for segments are bought."`
+	AheadMoney lightning.Msat `default:"0"         help:"Most that may be bought of one title and not asked for yet. 0: only the budgets bound it."`
+	Hosts      []string       `help:"Names besides localhost by which this proxy is reached."`
+	Origins    []string       `help:"Web pages elsewhere that may play through this proxy, such as https://player.example. They can spend your budget."`
+}
+
+// ProxyBuying is the part of [proxy] that says from whom a viewer buys, and for how
+// much.
+type ProxyBuying struct {
 	ProxyProviders
 	ProxyBooks
 	ProxyMacaroon
@@ -103,6 +113,13 @@ type Proxy struct {
 	BudgetSegment lightning.Msat `default:"50 sat"    help:"Most that one key may cost, of a segment or of a group, fees included. 0: nothing is bought."`
 	BudgetTitle   lightning.Msat `default:"2000 sat"  help:"Most that one title may cost, until another budget is chosen on its page. 0: nothing is bought."`
 	BudgetDay     lightning.Msat `default:"10000 sat" help:"Most that is spent in 24 hours. 0: nothing is bought."`
+	Profile       string         `default:"film" enum:"film,music,podcast,talk,data-saver,best" help:"What matters to you, until something else is chosen on a film's page: film, music, podcast, talk, data-saver or best."`
+	MinHeight     int            `default:"0" help:"Lines of picture that quality is not to fall below, such as 480, as long as the budget carries that to the end. 0: as the profile has it."`
+	MaxHeight     int            `default:"0" help:"Lines of picture above which nothing is bought. 0: as the profile has it."`
+	Thrift        float64        `default:"0" help:"Decibel of quality that a segment at its best must gain to be worth its price, even with money left. 0: as the profile has it."`
+	SoundWeight   float64        `default:"0" help:"What a decibel of sound counts beside one of the picture. 0: as the profile has it."`
+	SwitchWeight  float64        `default:"0" help:"What a change of quality counts, in decibel for each decibel. 0: as the profile has it."`
+	StallWeight   float64        `default:"0" help:"What a second of waiting counts, in decibel. 0: as the profile has it."`
 	Proofs        []string       `default:"vole-80,vole-128,zkb-128" help:"Ways of proof that are believed, the preferred first: who proves in none of them is not bought from."`
 	Unproved      bool           `help:"Buy from providers that prove nothing, too: each can take exposure from you, once."`
 	Exposure      lightning.Msat `default:"0"         help:"Most that is under way, unproved, to one provider, which it could keep. 0: the price of the title's dearest key."`
@@ -110,11 +127,7 @@ type Proxy struct {
 	ProxyComplaints
 	MaxFee        lightning.Msat `default:"2 sat"     help:"Most that one payment's route may cost; or max_fee_percent, whichever is more."`
 	MaxFeePercent float64        `default:"5"         help:"Most that one payment's route may cost, in percent of the price; or max_fee, whichever is more."`
-	Ahead         time.Duration  `default:"12s"       help:"How far beyond what the player asked for segments are bought."`
-	AheadMoney    lightning.Msat `default:"0"         help:"Most that may be bought of one title and not asked for yet. 0: only the budgets bound it."`
 	PayBeside     bool           `help:"Pay a provider that has sold to us already while its bytes are still on their way: quicker, and one key's price at risk."`
-	Hosts         []string       `help:"Names besides localhost by which this proxy is reached."`
-	Origins       []string       `help:"Web pages elsewhere that may play through this proxy, such as https://player.example. They can spend your budget."`
 }
 
 // Guard is the table [guard].

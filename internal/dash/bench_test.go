@@ -70,7 +70,7 @@ func BenchmarkForPlayer(b *testing.B) {
 	m := parse(b, filmMPD(film["template"]))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := m.ForPlayer(dash.PlayerOptions{MaxBandwidth: 3000, CMCD: true, DropAbove: true}); err != nil {
+		if _, err := m.ForPlayer(dash.PlayerOptions{MaxBandwidth: 3000, CMCD: true, Keep: func(r *dash.Representation) bool { return r.Bandwidth <= 3000 }}); err != nil {
 			b.Fatal(err)
 		}
 	}

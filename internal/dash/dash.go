@@ -56,9 +56,13 @@ type Representation struct {
 	MimeType    string
 	Lang        string
 	Period      int   // from 0
+	Set         int   // its AdaptationSet within the Period, from 0
 	Bandwidth   int64 // bit/s
 	Width       int   // pixels, 0 if not told
 	Height      int
+	// Offset is what is added to times in its segments for the time in the
+	// presentation: the begin of its Period, less the presentationTimeOffset.
+	Offset time.Duration
 
 	// Init is what a decoder needs before the first segment. Without a path
 	// there is none.

@@ -169,7 +169,10 @@ func (p *parser) period(i int, e *etree.Element, at period, base string) error {
 	if err != nil {
 		return err
 	}
+	count := 0
 	for set := range p.all(e, "AdaptationSet") {
+		n := count
+		count++
 		setBase, err := p.baseURL(set, base)
 		if err != nil {
 			return err
@@ -179,7 +182,7 @@ func (p *parser) period(i int, e *etree.Element, at period, base string) error {
 			if err != nil {
 				return err
 			}
-			if err := p.representation(i, at, repBase, rep, set, e); err != nil {
+			if err := p.representation(i, n, at, repBase, rep, set, e); err != nil {
 				return err
 			}
 		}
@@ -205,8 +208,9 @@ func (p *parser) baseURL(e *etree.Element, base string) (string, error) {
 	return base, nil
 }
 
-// representation reads the Representation rep, which inherits from set.
-func (p *parser) representation(n int, at period, base string, rep, set, per *etree.Element) error {
+// representation reads the Representation rep, which inherits from set, the
+// nth of Period n.
+func (p *parser) representation(n, nth int, at period, base string, rep, set, per *etree.Element) error {
 	id, err := p.name(rep, n)
 	if err != nil {
 		return err
@@ -227,6 +231,7 @@ func (p *parser) representation(n int, at period, base string, rep, set, per *et
 		MimeType: inherited("mimeType"),
 		Lang:     inherited("lang"),
 		Period:   n,
+		Set:      nth,
 		element:  rep,
 	}
 	r.ContentType = contentType(inherited("contentType"), r.MimeType, r.Codecs)

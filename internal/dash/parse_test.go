@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"htlcdash"
 	"htlcdash/internal/dash"
@@ -185,6 +186,23 @@ func TestRepresentationTellsWhatItIs(t *testing.T) {
 	}
 	if m.Duration().Seconds() != 10 {
 		t.Errorf("duration %v", m.Duration())
+	}
+}
+
+// Times in segments are those of the presentation, once Offset is added.
+func TestOffset(t *testing.T) {
+	period := func(start, offset string) string {
+		return `<Period start="` + start + `"><AdaptationSet mimeType="video/mp4"><SegmentTemplate timescale="90000" media="$Number$" duration="90000" presentationTimeOffset="` + offset + `"/>` + rep + `</Representation></AdaptationSet></Period>`
+	}
+	m := parse(t, head+period("PT0S", "0")+period("PT3S", "180000")+period("PT4S", "153000000090000")+`</MPD>`)
+	for i, want := range []time.Duration{0, time.Second, 4*time.Second - 1700000001*time.Second} {
+		if got := m.Representations()[i].Offset; got != want {
+			t.Errorf("Period %d: offset %v, want %v", i, got, want)
+		}
+	}
+	years := video(rep + `<SegmentTemplate media="$Number$" duration="2" presentationTimeOffset="4635792000"/></Representation>`)
+	if _, err := dash.Parse([]byte(years)); !errors.Is(err, htlcdash.ErrFormat) || !strings.Contains(err.Error(), "absurd") {
+		t.Errorf("an offset of 147 years: %v", err)
 	}
 }
 

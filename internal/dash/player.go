@@ -1,6 +1,7 @@
 package dash
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,8 +12,15 @@ import (
 // PlayerOptions say what a stock player is told.
 type PlayerOptions struct {
 	MaxBandwidth int64 // bit/s of a video Representation (of audio, where there is no video); 0: no cap
+	SoundOnly    bool  // leave the picture out of Periods that have sound
 	CMCD         bool  // ask the player to report what it does (CTA-5004) in the query of each segment request
-	DropAbove    bool  // leave out Representations above MaxBandwidth; the cheapest of each AdaptationSet stays
+
+	// Keep tells which Representations stay; nil: all. Where none of an
+	// AdaptationSet would, the one of least bandwidth does.
+	Keep func(*Representation) bool
+	// Order compares Representations of an AdaptationSet; what comes first, some
+	// players take, and stay with it. nil: they stand as they are.
+	Order func(a, b *Representation) int
 }
 
 // ForPlayer returns a copy of the MPD for a stock player that plays through a
@@ -23,8 +31,15 @@ func (m *Manifest) ForPlayer(o PlayerOptions) ([]byte, error) {
 	c, elements := m.copy()
 	c.keepHome()
 	kind := m.capped()
-	if o.DropAbove && o.MaxBandwidth > 0 {
-		m.dropAbove(elements, kind, o.MaxBandwidth)
+	sets := m.sets(elements)
+	if o.SoundOnly {
+		sets = withoutPicture(sets)
+	}
+	for _, reps := range sets {
+		reps = trim(reps, o.Keep)
+		if o.Order != nil {
+			order(reps, o.Order)
+		}
 	}
 	if o.CMCD || o.MaxBandwidth > 0 {
 		c.removeServiceDescriptions()
@@ -80,19 +95,77 @@ func (m *Manifest) capped() string {
 	return "audio"
 }
 
-// dropAbove removes Representations above limit. Elements belong to m.reps.
-func (m *Manifest) dropAbove(elements []*etree.Element, kind string, limit int64) {
-	cheapest := map[*etree.Element]int{} // by AdaptationSet
+// A shown is a Representation and its element in a copy of the MPD.
+type shown struct {
+	rep     *Representation
+	element *etree.Element
+}
+
+// sets gives the Representations of each AdaptationSet in document order.
+// Elements belong to m.reps.
+func (m *Manifest) sets(elements []*etree.Element) (sets [][]shown) {
+	index := map[*etree.Element]int{}
 	for i, r := range m.reps {
 		set := elements[i].Parent()
-		if best, ok := cheapest[set]; !ok || r.Bandwidth < m.reps[best].Bandwidth {
-			cheapest[set] = i
+		n, ok := index[set]
+		if !ok {
+			n = len(sets)
+			index[set], sets = n, append(sets, nil)
+		}
+		sets[n] = append(sets[n], shown{r, elements[i]})
+	}
+	return sets
+}
+
+// withoutPicture removes the AdaptationSets of video of Periods that have sound,
+// and returns the others.
+func withoutPicture(sets [][]shown) (left [][]shown) {
+	sounds := map[int]bool{}
+	for _, set := range sets {
+		sounds[set[0].rep.Period] = sounds[set[0].rep.Period] || set[0].rep.ContentType == "audio"
+	}
+	for _, set := range sets {
+		if r := set[0].rep; r.ContentType == "video" && sounds[r.Period] {
+			remove(set[0].element.Parent())
+		} else {
+			left = append(left, set)
 		}
 	}
-	for i, r := range m.reps {
-		if r.ContentType == kind && r.Bandwidth > limit && cheapest[elements[i].Parent()] != i {
-			remove(elements[i])
+	return left
+}
+
+// trim removes from one AdaptationSet what is not kept, and returns what is.
+func trim(set []shown, keep func(*Representation) bool) (kept []shown) {
+	if keep == nil {
+		return set
+	}
+	for _, e := range set {
+		if keep(e.rep) {
+			kept = append(kept, e)
 		}
+	}
+	if len(kept) == 0 {
+		kept = []shown{slices.MinFunc(set, func(a, b shown) int { return cmp.Compare(a.rep.Bandwidth, b.rep.Bandwidth) })}
+	}
+	for _, e := range set {
+		if !slices.Contains(kept, e) {
+			remove(e.element)
+		}
+	}
+	return kept
+}
+
+// order sorts the elements of one AdaptationSet.
+func order(set []shown, compare func(a, b *Representation) int) {
+	sorted := slices.SortedStableFunc(slices.Values(set), func(a, b shown) int { return compare(a.rep, b.rep) })
+	waiting := slices.Clone(set)
+	for _, e := range sorted {
+		if first := waiting[0]; first != e {
+			parent := first.element.Parent()
+			parent.RemoveChild(e.element)
+			parent.InsertChildAt(first.element.Index(), e.element)
+		}
+		waiting = slices.DeleteFunc(waiting, func(w shown) bool { return w == e })
 	}
 }
 

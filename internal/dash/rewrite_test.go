@@ -1,6 +1,7 @@
 package dash_test
 
 import (
+	"cmp"
 	"encoding/xml"
 	"fmt"
 	"io"
@@ -241,23 +242,27 @@ const ladder = head + `<ServiceDescription id="9"><OperatingBandwidth mediaType=
 	<AdaptationSet contentType="video"><Representation id="d" bandwidth="9000"/><Representation id="e" bandwidth="8000"/></AdaptationSet>
 	<AdaptationSet contentType="audio"><Representation id="f" bandwidth="9000"/><Representation id="g" bandwidth="10"/></AdaptationSet></Period></MPD>`
 
-func TestForPlayerDropsAboveTheCap(t *testing.T) {
-	soundOnly := strings.ReplaceAll(ladder, `contentType="video"`, `contentType="audio"`)
+func TestForPlayerKeepsAndOrders(t *testing.T) {
+	upTo := func(limit int64) func(*dash.Representation) bool {
+		return func(r *dash.Representation) bool { return r.ContentType == "audio" || r.Bandwidth <= limit }
+	}
+	best := func(a, b *dash.Representation) int { return cmp.Compare(b.Bandwidth, a.Bandwidth) }
 	for name, tt := range map[string]struct {
-		mpd  string
 		o    dash.PlayerOptions
 		want string
 	}{
-		"some":                 {ladder, dash.PlayerOptions{MaxBandwidth: 2000, DropAbove: true}, "b c e f g"},
-		"all but the cheapest": {ladder, dash.PlayerOptions{MaxBandwidth: 1, DropAbove: true}, "b e f g"},
-		"none":                 {ladder, dash.PlayerOptions{MaxBandwidth: 9000, DropAbove: true}, "a b c d e f g"},
-		"no cap":               {ladder, dash.PlayerOptions{DropAbove: true}, "a b c d e f g"},
-		"cap only":             {ladder, dash.PlayerOptions{MaxBandwidth: 1}, "a b c d e f g"},
-		"sound only":           {soundOnly, dash.PlayerOptions{MaxBandwidth: 1, DropAbove: true}, "b e g"},
+		"all":                  {dash.PlayerOptions{}, "a b c d e f g"},
+		"some":                 {dash.PlayerOptions{Keep: upTo(2000)}, "b c e f g"},
+		"all but the cheapest": {dash.PlayerOptions{Keep: upTo(1)}, "b e f g"},
+		"cap only":             {dash.PlayerOptions{MaxBandwidth: 1}, "a b c d e f g"},
+		"the best first":       {dash.PlayerOptions{Order: best}, "a c b d e f g"},
+		"the least first":      {dash.PlayerOptions{Order: func(a, b *dash.Representation) int { return best(b, a) }}, "b c a e d g f"},
+		"sound only":           {dash.PlayerOptions{SoundOnly: true}, "f g"},
+		"both":                 {dash.PlayerOptions{Keep: upTo(2000), Order: best}, "c b e f g"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var ids []string
-			for _, r := range parse(t, forPlayer(t, tt.mpd, tt.o)).Representations() {
+			for _, r := range parse(t, forPlayer(t, ladder, tt.o)).Representations() {
 				ids = append(ids, r.ID)
 			}
 			if got := strings.Join(ids, " "); got != tt.want {

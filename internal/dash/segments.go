@@ -2,6 +2,7 @@ package dash
 
 import (
 	"math"
+	"math/bits"
 	"slices"
 	"strings"
 	"time"
@@ -76,6 +77,9 @@ func (p *parser) segments(r *Representation, at period, base string, levels []*e
 	}
 	tl, err := info.timeline(at)
 	if err != nil {
+		return err
+	}
+	if r.Offset, err = tl.presentation(); err != nil {
 		return err
 	}
 	switch info.kind {
@@ -288,6 +292,19 @@ func (i segmentInfo) timeline(at period) (tl timeline, err error) {
 		return tl, malformed("%s@duration is 0", i.kind)
 	}
 	return tl, nil
+}
+
+// presentation is what is added to media times for those in the presentation.
+func (tl timeline) presentation() (time.Duration, error) {
+	hi, lo := bits.Mul64(tl.offset, uint64(time.Second))
+	if hi >= tl.timescale {
+		return 0, malformed("presentationTimeOffset=\"%d\" is absurd", tl.offset)
+	}
+	n, _ := bits.Div64(hi, lo, tl.timescale)
+	if n > math.MaxInt64/2 { // 146 years: clocks count from 1904 on
+		return 0, malformed("presentationTimeOffset=\"%d\" is absurd", tl.offset)
+	}
+	return tl.at.start - time.Duration(n), nil
 }
 
 // count is the number of segments of a timeline of even segments.

@@ -23,6 +23,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"log/slog"
 	mrand "math/rand/v2"
 	"time"
@@ -59,6 +60,8 @@ var (
 	// segment, a price above the ceiling, an invoice over another sum or hash,
 	// or one that is too old. Nothing was paid.
 	ErrTerms = errors.New("offer breaks the terms")
+	// ErrExpired means that it is too old, by our clock. It matches [ErrTerms].
+	ErrExpired = fmt.Errorf("expired: %w", ErrTerms)
 	// ErrRefused means that the provider has no offer for the segment now. The
 	// text says why, as one of the Refused constants.
 	ErrRefused = errors.New("provider makes no offer")

@@ -133,7 +133,7 @@ func (o Offer) invoice(now time.Time) (lightning.Invoice, error) {
 	case inv.FinalDelta > MaxLock:
 		return inv, broken("payment may be held for %d blocks, at most %d", inv.FinalDelta, MaxLock)
 	case inv.Expired(now) || !now.Before(o.Expires):
-		return inv, broken("expired")
+		return inv, ErrExpired
 	}
 	return inv, nil
 }

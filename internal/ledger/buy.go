@@ -255,38 +255,6 @@ func (l *Ledger) Purchases(ctx context.Context, f Filter) iter.Seq2[Purchase, er
 	})
 }
 
-// Ban books that a provider is not to be dealt with again. The first reason
-// stays.
-func (l *Ledger) Ban(ctx context.Context, provider, reason string) error {
-	now := time.Now().UnixMilli()
-	return l.change(ctx, func(w *writer) error {
-		return w.exec("INSERT INTO bans (provider, reason, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", provider, reason, now)
-	})
-}
-
-// Unban forgets a ban.
-func (l *Ledger) Unban(ctx context.Context, provider string) error {
-	return l.change(ctx, func(w *writer) error { return w.exec("DELETE FROM bans WHERE provider = ?", provider) })
-}
-
-// Banned returns the banned providers and the reasons.
-func (l *Ledger) Banned(ctx context.Context) (map[string]string, error) {
-	rows, err := l.read.QueryContext(ctx, "SELECT provider, reason FROM bans")
-	if err != nil {
-		return nil, explain(l.path, err)
-	}
-	defer rows.Close()
-	bans := make(map[string]string)
-	for rows.Next() {
-		var provider, reason string
-		if err := rows.Scan(&provider, &reason); err != nil {
-			return nil, explain(l.path, err)
-		}
-		bans[provider] = reason
-	}
-	return bans, explain(l.path, rows.Err())
-}
-
 // Setting returns a value that a person chose at run time, or an error
 // matching htlcdash.ErrNotFound.
 func (l *Ledger) Setting(ctx context.Context, name string) (value string, err error) {

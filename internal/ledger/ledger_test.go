@@ -5,8 +5,10 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -251,7 +253,7 @@ func TestSale(t *testing.T) {
 	must(t, err)
 }
 
-func TestSettingsAndBans(t *testing.T) {
+func TestSettings(t *testing.T) {
 	l, _ := fresh(t)
 	ctx := t.Context()
 	if _, err := l.Setting(ctx, "budget"); !errors.Is(err, htlcdash.ErrNotFound) {
@@ -261,9 +263,87 @@ func TestSettingsAndBans(t *testing.T) {
 	if v, err := l.Setting(ctx, "budget"); v != "2" || err != nil {
 		t.Errorf("setting %q, %v", v, err)
 	}
-	must(t, l.Ban(ctx, "a", "cheat"), l.Ban(ctx, "a", "again"), l.Ban(ctx, "b", "cheat"), l.Unban(ctx, "b"))
-	if bans, err := l.Banned(ctx); err != nil || len(bans) != 1 || bans["a"] != "cheat" {
-		t.Errorf("bans %v, %v", bans, err)
+}
+
+// Bans are replaced, end by themselves or are lifted, and are remembered: that
+// of an address with that of the key that it signs with.
+func TestBans(t *testing.T) {
+	l, path := fresh(t)
+	ctx := t.Context()
+	now := time.Now().Truncate(time.Millisecond)
+	ban := func(name, why string, at time.Time, life time.Duration, times int) ledger.Ban {
+		return ledger.Ban{Provider: name, Reason: why, At: at, Until: at.Add(life), Times: times}
+	}
+	old := ban("c", "cheat", now.Add(-2*time.Hour), time.Hour, 1)
+	must(t, l.Ban(ctx, ban("a", "gouged", now.Add(-time.Minute), time.Hour, 1)), l.Ban(ctx, ban("a", "cheat", now, time.Hour, 2)))
+	must(t, l.Ban(ctx, ban("key of a", "cheat", now, time.Hour, 1)), l.Ban(ctx, old))
+	must(t, l.Ban(ctx, ban("b", "cheat", now.Add(time.Millisecond), time.Hour, 1)))
+	must(t, l.Close())
+	l = open(t, path)
+	bans, err := l.Bans(ctx)
+	must(t, err)
+	want := []ledger.Ban{ban("b", "cheat", now.Add(time.Millisecond), time.Hour, 1), ban("a", "cheat", now, time.Hour, 2), ban("key of a", "cheat", now, time.Hour, 1), old}
+	if !slices.Equal(bans, want) {
+		t.Errorf("bans %+v, want %+v", bans, want)
+	}
+	for _, name := range []string{"nobody", "c"} { // whose ban is over
+		if _, err := l.Lift(ctx, name); !errors.Is(err, htlcdash.ErrNotFound) {
+			t.Errorf("lifting the ban of %s: %v, want %v", name, err, htlcdash.ErrNotFound)
+		}
+	}
+	lifted, err := l.Lift(ctx, "a")
+	must(t, err)
+	if !slices.Equal(lifted, []string{"a", "key of a"}) {
+		t.Errorf("lifted %q", lifted)
+	}
+	bans, err = l.Bans(ctx)
+	must(t, err)
+	for _, b := range bans {
+		if lasts := time.Now().Before(b.Until); lasts != (b.Provider == "b") {
+			t.Errorf("ban of %s lasts: %v", b.Provider, lasts)
+		}
+	}
+}
+
+// How providers fared is kept, for as many as were heard of last, until they
+// are forgiven.
+func TestReputation(t *testing.T) {
+	l, path := fresh(t)
+	ctx := t.Context()
+	one := func(name, url, record string) ledger.Reputation {
+		return ledger.Reputation{Provider: name, URL: url, Record: []byte(record)}
+	}
+	must(t, l.Remember(ctx, []ledger.Reputation{one("first", "https://first", "1")}))
+	time.Sleep(2 * time.Millisecond) // times in the books are whole milliseconds
+	var crowd []ledger.Reputation
+	for i := range 1023 {
+		crowd = append(crowd, one(fmt.Sprint(i), "https://crowd", "x"))
+	}
+	must(t, l.Remember(ctx, crowd), l.Remember(ctx, []ledger.Reputation{one("0", "", "y")}), l.Close())
+	l = open(t, path)
+	look := func(name string) (record, url string, rows int) {
+		all, err := l.Reputation(ctx)
+		must(t, err)
+		for _, r := range all {
+			if r.Provider == name {
+				record, url = string(r.Record), r.URL
+			}
+		}
+		return record, url, len(all)
+	}
+	for _, c := range []struct{ name, record, url string }{{"first", "1", "https://first"}, {"0", "y", "https://crowd"}, {"1", "x", "https://crowd"}} {
+		if record, url, n := look(c.name); record != c.record || url != c.url || n != 1024 {
+			t.Errorf("%s: %q at %q, %d rows, want %q at %q, 1024 rows", c.name, record, url, n, c.record, c.url)
+		}
+	}
+	must(t, l.Remember(ctx, []ledger.Reputation{one("last", "https://last", "z")}))
+	if record, _, n := look("first"); record != "" || n != 1024 {
+		t.Errorf("%d rows, the oldest is %q", n, record)
+	}
+	names, err := l.Forgive(ctx, "https://last")
+	must(t, err)
+	if record, _, n := look("last"); !slices.Equal(names, []string{"last"}) || record != "" || n != 1023 {
+		t.Errorf("forgave %q, %d rows, %q", names, n, record)
 	}
 }
 

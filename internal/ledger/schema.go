@@ -134,6 +134,19 @@ var migrations = []string{
 	) STRICT;
 	CREATE INDEX claims_open ON claims (id) WHERE receipt = 0;
 	CREATE UNIQUE INDEX claims_taken ON claims (receipt) WHERE receipt > 0;`,
+
+	// Bans end. Those that stood were all for a key that was paid for and opened
+	// nothing: a year. And how providers fared, as the buyer writes it down.
+	`ALTER TABLE bans ADD COLUMN until INTEGER NOT NULL DEFAULT 0;
+	ALTER TABLE bans ADD COLUMN times INTEGER NOT NULL DEFAULT 1;
+	UPDATE bans SET until = at + 31536000000;
+	CREATE TABLE reputation (
+		provider TEXT PRIMARY KEY,
+		url TEXT NOT NULL,
+		record BLOB NOT NULL,
+		at INTEGER NOT NULL
+	) STRICT, WITHOUT ROWID;
+	CREATE INDEX reputation_at ON reputation (at);`,
 }
 
 // checkTotals says "ok" if the totals are the sums of their rows.

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"iter"
 	"time"
 
 	"htlcdash/internal/dash"
@@ -35,6 +36,7 @@ type lane struct {
 	index  int
 	asked  time.Time
 	steady bool // the last two requests were of one Representation
+	mended bool // it was given other rungs than it asked for
 }
 
 // A track is a set of Representations of which a player plays one at a time.
@@ -66,7 +68,7 @@ type piece struct {
 // out for it. ffmpeg and mpv ask for one segment of every Representation when
 // they open a title, and play one of them. On a slow network nothing is bought
 // ahead, see quick.
-func (f *film) asked(p piece, said dash.CMCD, next *piece) (plan, offers []piece) {
+func (f *film) asked(p piece, said dash.CMCD, next *piece, money budget) (plan, offers []piece) {
 	now := time.Now()
 	key := laneKey{said.SessionID, trackOf(p.rep)}
 	l, known := f.lanes[key]
@@ -76,6 +78,9 @@ func (f *film) asked(p piece, said dash.CMCD, next *piece) (plan, offers []piece
 		f.lanes[key] = l
 	}
 	laidOut, started := f.started[p.rep.ID]
+	if known && (p.index < l.index || p.index > l.index+1) {
+		f.jumps(p)
+	}
 	goesOn := next != nil || known && p.index == l.index+1 || started && p.index == laidOut
 	l.steady = l.rep == p.rep
 	l.rep, l.index, l.asked = p.rep, p.index, now
@@ -87,15 +92,37 @@ func (f *film) asked(p piece, said dash.CMCD, next *piece) (plan, offers []piece
 	if !f.quick() {
 		return nil, offers
 	}
+	if f.ours && f.policy != nil {
+		l.steady = true // it follows the agent
+		return f.plan(p, f.wanted(p, money), f.howMany(l, said), money), offers
+	}
 	from := piece{p.rep, p.index + 1}
 	if next != nil && trackOf(next.rep) == trackOf(p.rep) && next.index > p.index {
 		from = *next
 	}
-	count := f.proxy.ahead.Segments
-	if !l.steady || said.BufferKnown && said.Buffer >= comfortable {
-		count = min(count, 1)
+	return f.plan(p, f.onwards(from), f.howMany(l, said), money), offers
+}
+
+// jumps books that a player goes on elsewhere in the film. f.mu is held.
+func (f *film) jumps(p piece) {
+	delete(f.levels, p.rep.ContentType)
+	if f.paid {
+		f.proxy.run(f.think) // there may be more that is owned
 	}
-	return f.plan(p, from, count), offers
+}
+
+// howMany segments are bought ahead of a player: few if it may change to
+// another quality or has plenty in hand, more if it runs short and the network
+// is known to be quick. f.mu is held.
+func (f *film) howMany(l *lane, said dash.CMCD) int {
+	count := max(f.proxy.ahead.Segments, 0)
+	switch {
+	case !l.steady || said.BufferKnown && said.Buffer >= comfortable:
+		return min(count, 1)
+	case (said.Starved || said.BufferKnown && said.Buffer < short) && f.proxy.gauge.rate() > 0:
+		return 2 * count
+	}
+	return count
 }
 
 // offersAhead is for how many segments offers are asked in one request. An
@@ -121,20 +148,32 @@ func (f *film) coming(rep *dash.Representation, from int) (pieces []piece) {
 	return pieces
 }
 
-// comfortable is the buffer of a player for which one segment ahead is plenty.
-const comfortable = 8 * time.Second
+// Buffers of a player.
+const (
+	comfortable = 8 * time.Second // one segment ahead is plenty
+	short       = 4 * time.Second
+)
 
-// plan returns up to count pieces from a piece on that may be bought ahead of
-// a player that asks for another. f.mu is held.
-func (f *film) plan(asked, from piece, count int) (plan []piece) {
+// onwards are the pieces from one on.
+func (f *film) onwards(from piece) iter.Seq[piece] {
+	return func(yield func(piece) bool) {
+		for i := from.index; i < len(from.rep.Segments) && yield(piece{from.rep, i}); i++ {
+		}
+	}
+}
+
+// plan returns up to count pieces of those that a player will ask for, after
+// the one that it asks for now, which may be bought ahead. f.mu is held.
+func (f *film) plan(asked piece, later iter.Seq[piece], count int, money budget) (plan []piece) {
 	limit := f.proxy.ahead
 	now := asked.rep.Segments[asked.index]
 	end := now.Start + now.Duration + limit.Time
-	for i := from.index; i < min(len(from.rep.Segments), from.index+count); i++ {
-		p := piece{from.rep, i}
-		if s := p.rep.Segments[i]; s.Start+s.Duration > end {
+	mayBuy := f.carried(asked, money)
+	for p := range later {
+		if s := p.rep.Segments[p.index]; count == 0 || s.Start+s.Duration > end || !mayBuy(p) {
 			break
 		}
+		count--
 		if f.proxy.shelf.has(f.place(p)) {
 			continue
 		}

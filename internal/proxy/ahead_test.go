@@ -206,7 +206,7 @@ func TestOurPageStartsOnOnePayment(t *testing.T) {
 		player.Wait()
 		want(t, "waited for one payment", time.Since(began), time.Second)
 		synctest.Wait()
-		want(t, "after the start", fmt.Sprint(h.take()), "[a0/1 v1/1]")
+		want(t, "after the start", fmt.Sprint(h.take()), "[a0/1 a0/2 v1/1 v1/2]")
 	}, slow)
 	bubble(t, title, func(t *testing.T, h *house) {
 		h.get("/t/film/manifest.mpd?all=1&t=7.5")

@@ -15,7 +15,6 @@ import (
 
 	"htlcdash"
 	"htlcdash/buyer"
-	"htlcdash/internal/dash"
 	"htlcdash/internal/web"
 	"htlcdash/lightning"
 )
@@ -42,6 +41,7 @@ func (p *Proxy) routes() http.Handler {
 	mux.HandleFunc("GET /api/ledger", p.apiLedger)
 	mux.HandleFunc("GET /api/ledger.csv", p.apiLedgerCSV)
 	mux.HandleFunc("POST /api/budget", p.apiBudget)
+	mux.HandleFunc("POST /api/preferences", p.apiPreferences)
 	mux.HandleFunc("POST /api/stop", p.apiSwitch(func(b Buyer, id htlcdash.TitleID) { b.Stop(id) }))
 	mux.HandleFunc("POST /api/resume", p.apiSwitch(func(b Buyer, id htlcdash.TitleID) { b.Resume(id) }))
 	return mux
@@ -59,15 +59,15 @@ func (p *Proxy) withFilm(next func(http.ResponseWriter, *http.Request, *film)) h
 }
 
 // manifest gives the MPD to a player. Our own page asks for all rungs ("all"),
-// because it bounds the player itself, as the budget changes, and tells where it
-// begins ("t", in seconds); from others the rungs above the budget are kept.
+// because it follows the agent, and tells where it begins ("t", in seconds);
+// others see what is on the menu.
 func (p *Proxy) manifest(w http.ResponseWriter, r *http.Request, f *film) {
 	ours := r.URL.Query().Has("all")
 	if r.Method != http.MethodHead {
 		at, _ := strconv.ParseFloat(r.URL.Query().Get("t"), 64) // none is 0
 		f.load(time.Duration(min(max(at, 0), 1e6)*float64(time.Second)), ours)
 	}
-	mpd, err := f.manifest.ForPlayer(dash.PlayerOptions{MaxBandwidth: f.bound().cap, CMCD: true, DropAbove: !ours})
+	mpd, err := f.manifest.ForPlayer(f.options(r.Context(), ours))
 	if err != nil {
 		p.log.Error("MPD for a player", "title", f.name, "error", err)
 		refuse(w, http.StatusInternalServerError, "This MPD cannot be made fit for a player.")

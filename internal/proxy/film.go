@@ -3,12 +3,15 @@ package proxy
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"htlcdash"
+	"htlcdash/agent"
 	"htlcdash/internal/dash"
+	"htlcdash/internal/title"
 	"htlcdash/lightning"
 )
 
@@ -28,34 +31,50 @@ type film struct {
 	manifest *dash.Manifest
 	stock    stock
 	paid     bool                   // not an open title
-	video    []*dash.Representation // ascending bandwidth
-	audio    []*dash.Representation // ascending bandwidth
+	video    []*dash.Representation // of the first Period, ascending bandwidth
+	audio    []*dash.Representation // of the first Period, ascending bandwidth
 	reps     map[string]*dash.Representation
-	periods  int
+	once     sync.Once
+	read     chan struct{} // closed by once when the price lists were read for the first time, or could not be
 
-	mu      sync.Mutex
-	warm    bool                          // what is free was asked for
-	seals   map[string][]htlcdash.Segment // by Representation, once known
-	lanes   map[laneKey]*lane
-	ahead   map[piece]lightning.Msat // started before a player asked, and not asked for since
-	started map[string]int           // by Representation: the segment that was laid out for the start
-	opening []*item                  // that were laid out last
-	offered map[string]int           // by Representation: up to here offers were asked for
-	owned   map[string][]bool        // by Representation: whose key was bought, ever
-	from    time.Duration            // where the player that loaded the MPD last begins
-	tally   tally
-	now     map[string]piece // by content type: what was asked for last
-	said    dash.CMCD        // what a player said last
-	heard   time.Time        // when a player last asked for media
-	cap     int64            // bit/s of video that the budget carries; 0: no limit
-	given   int64            // bytes that reached players
-	trouble Trouble
-	logged  time.Time // when trouble was logged last
+	mu        sync.Mutex
+	ladder    *title.Ladder // what the agent may buy; of open titles nothing
+	starts    [][]time.Duration
+	known     bool         // the ladder has all prices
+	policy    *agent.Agent // nil until then
+	wish      Wish
+	language  string                        // of the sound that the ladder was made anew for
+	adviser   *adviser                      // nil: to be made anew
+	paying    map[piece]lightning.Msat      // keys that are being bought
+	levels    map[string]level              // by content type: what a player has in hand
+	ours      bool                          // the player is that of our page
+	top       int64                         // bit/s of the best rung of the ladder on the last menu; 0: no limit
+	menuGiven agent.Menu                    // that the player was shown; at first, all
+	warm      bool                          // what is free was asked for
+	seals     map[string][]htlcdash.Segment // by Representation, once known
+	lanes     map[laneKey]*lane
+	ahead     map[piece]lightning.Msat // started before a player asked, and not asked for since
+	started   map[string]int           // by Representation: the segment that was laid out for the start
+	opening   []*item                  // that were laid out last
+	offered   map[string]int           // by Representation: up to here offers were asked for
+	owned     map[string][]bool        // by Representation: whose key was bought, ever
+	from      time.Duration            // where the player that loaded the MPD last begins
+	tally     tally
+	now       map[string]piece // by content type: what was asked for last
+	said      dash.CMCD        // what a player said last
+	heard     time.Time        // when a player last asked for media
+	given     int64            // bytes that reached players
+	trouble   Trouble
+	logged    time.Time // when trouble was logged last
 }
 
-func newFilm(p *Proxy, name string, id htlcdash.TitleID, m *dash.Manifest, s stock, paid bool) *film {
+func newFilm(p *Proxy, name string, id htlcdash.TitleID, m *dash.Manifest, s stock, paid bool) (*film, error) {
 	f := &film{
-		proxy: p, id: id, name: name, manifest: m, stock: s, paid: paid,
+		read:   make(chan struct{}),
+		paying: map[piece]lightning.Msat{},
+		levels: map[string]level{},
+		wish:   p.wish,
+		proxy:  p, id: id, name: name, manifest: m, stock: s, paid: paid,
 		reps:    map[string]*dash.Representation{},
 		seals:   map[string][]htlcdash.Segment{},
 		lanes:   map[laneKey]*lane{},
@@ -68,9 +87,8 @@ func newFilm(p *Proxy, name string, id htlcdash.TitleID, m *dash.Manifest, s sto
 	}
 	for _, rep := range m.Representations() {
 		f.reps[rep.ID] = rep
-		f.periods = max(f.periods, rep.Period+1)
 		if rep.Period > 0 {
-			continue // rungs of later Periods are taken to cost alike
+			continue // the page shows the rungs of the first
 		}
 		switch rep.ContentType {
 		case "video":
@@ -82,7 +100,24 @@ func newFilm(p *Proxy, name string, id htlcdash.TitleID, m *dash.Manifest, s sto
 	byBandwidth := func(a, b *dash.Representation) int { return cmp.Compare(a.Bandwidth, b.Bandwidth) }
 	slices.SortStableFunc(f.video, byBandwidth)
 	slices.SortStableFunc(f.audio, byBandwidth)
-	return f
+	if len(f.video)+len(f.audio) == 0 {
+		return nil, fmt.Errorf("title %s has neither picture nor sound: %w", f.name, htlcdash.ErrFormat)
+	}
+	if paid {
+		ladder, err := title.OpenLadder(m, "")
+		if err != nil {
+			return nil, fmt.Errorf("title %s: %w", f.name, err)
+		}
+		f.setLadder(ladder)
+	}
+	return f, nil
+}
+
+func (f *film) setLadder(l *title.Ladder) {
+	f.ladder, f.starts, f.adviser = l, startsOf(l.Title), nil
+	if len(f.menuGiven.Rungs) != len(l.Title.Tracks) {
+		f.menuGiven = agent.Everything(l.Title)
+	}
 }
 
 func (f *film) place(p piece) place { return place{f.id, p.rep.ID, p.index} }
@@ -96,9 +131,11 @@ func (f *film) fetch(p piece) *item {
 			return f.stock.head(ctx, p.rep)
 		}
 		began := time.Now()
+		paid := f.pay(p)
 		data, err := f.stock.segment(ctx, p.rep, p.index)
+		paid(err == nil)
 		if err == nil && !f.paid && f.measures(p) {
-			f.proxy.gauge.add(int64(len(data)), time.Since(began)) // of bought ones the buyer tells
+			f.proxy.gauge.add(int64(len(data)), time.Since(began), f.proxy.clock()) // of bought ones the buyer tells
 		}
 		return data, err
 	})
@@ -109,14 +146,16 @@ func (f *film) ask(ctx context.Context, p piece, said dash.CMCD) ([]byte, error)
 	if p.index < 0 {
 		return f.fetch(p).wait(ctx)
 	}
-	next := f.next(p, said)
+	next, money := f.next(p, said), f.budget()
 	f.mu.Lock()
 	f.now[p.rep.ContentType], f.heard = p, time.Now()
 	if said.Present {
 		f.said = said
+		f.hears(p, said)
 	}
-	plan, offers := f.asked(p, said, next)
+	plan, offers := f.asked(p, said, next, money)
 	f.mu.Unlock()
+	f.follow(p)
 
 	item := f.fetch(p)
 	f.afterStart(func() {
@@ -152,6 +191,7 @@ func (f *film) delivered(p piece, n int) {
 	f.given += int64(n)
 	if p.index >= 0 {
 		f.tally.play(p)
+		f.gives(p)
 	}
 	f.mu.Unlock()
 	f.proxy.changed()
@@ -177,10 +217,12 @@ func (f *film) warmUp() {
 func (f *film) load(at time.Duration, buy bool) {
 	f.mu.Lock()
 	clear(f.now)
-	f.from = at
+	clear(f.levels)
+	f.from, f.ours = at, buy
 	f.tally.begin()
 	f.mu.Unlock()
 	f.warmUp()
+	f.think()
 	var later []piece
 	if !buy || f.proxy.cautious {
 		for _, p := range f.readyStart(at) {
@@ -190,7 +232,7 @@ func (f *film) load(at time.Duration, buy bool) {
 		return
 	}
 	var opening []*item
-	for _, p := range f.startPieces(at) {
+	for _, p := range f.startPieces(at, true) {
 		opening, later = append(opening, f.layOut(p)), append(later, f.comingAfter(p)...)
 	}
 	f.mu.Lock()
@@ -221,9 +263,10 @@ func (f *film) afterStart(do func()) {
 	})
 }
 
-// startPieces are what a player that starts at a time should ask for first.
-func (f *film) startPieces(at time.Duration) (pieces []piece) {
-	for _, rep := range f.start() {
+// startPieces are what a player that starts at a time should ask for first, or
+// as one that is not ours does.
+func (f *film) startPieces(at time.Duration, ours bool) (pieces []piece) {
+	for _, rep := range f.start(ours) {
 		if i := indexAt(rep, at); i >= 0 {
 			pieces = append(pieces, piece{rep, i})
 		}
@@ -234,7 +277,7 @@ func (f *film) startPieces(at time.Duration) (pieces []piece) {
 // readyStart does what costs nothing for what a player will ask for first: all
 // but the payment.
 func (f *film) readyStart(at time.Duration) []piece {
-	pieces := f.startPieces(at)
+	pieces := f.startPieces(at, false)
 	for _, p := range pieces {
 		f.proxy.run(func() { f.download(p) })
 	}
@@ -284,14 +327,67 @@ func indexAt(rep *dash.Representation, at time.Duration) int {
 }
 
 func (f *film) readPrices() {
+	failed := false
 	for _, rep := range f.manifest.Representations() {
-		if f.learn(rep) != nil {
-			f.mu.Lock()
-			f.warm = false // the next load of the MPD tries again
-			f.mu.Unlock()
-		}
+		failed = f.learn(rep) != nil || failed
 	}
+	f.mu.Lock()
+	f.warm = !failed // else the next load of the MPD tries again
+	f.mu.Unlock()
+	if !failed {
+		f.climb("")
+	}
+	f.once.Do(func() { close(f.read) })
 	f.proxy.changed()
+}
+
+// climb makes the ladder anew: with all prices, and sound in a language.
+func (f *film) climb(language string) {
+	ladder, err := f.stock.ladder(f.proxy.ctx, language)
+	if err != nil {
+		f.proxy.log.Warn("prices", "title", f.name, "error", err)
+		return
+	}
+	f.mu.Lock()
+	f.setLadder(ladder)
+	f.known = true
+	f.mu.Unlock()
+	f.think()
+}
+
+// follow sees to it that the agent knows the sound that a player plays.
+func (f *film) follow(p piece) {
+	if !f.paid || p.rep.ContentType != string(agent.Audio) {
+		return
+	}
+	f.mu.Lock()
+	_, _, _, known := f.ladder.Find(p.rep.ID, p.index)
+	climb := !known && f.policy != nil && f.language != p.rep.Lang
+	if climb {
+		f.language = p.rep.Lang
+	}
+	f.mu.Unlock()
+	if climb {
+		f.proxy.run(func() { f.climb(p.rep.Lang) })
+	}
+}
+
+// think has the agent look at the film anew: at what is owned by now, and at
+// what the viewer wants. That takes too long to do it for each purchase.
+func (f *film) think() {
+	f.mu.Lock()
+	if !f.known {
+		f.mu.Unlock()
+		return
+	}
+	ladder, title, wish := f.ladder, f.priced(), f.wish
+	f.mu.Unlock()
+	policy := agent.New(title, wish.preferences())
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.wish == wish && f.ladder == ladder {
+		f.policy, f.adviser = policy, nil
+	}
 }
 
 // learn reads what the segments of rep cost, and which of them share a key.
@@ -318,23 +414,27 @@ const (
 	startAudio = 128_000
 )
 
-// start returns the Representations that a player should start with: what is
-// owned there already, or what a stock player takes.
-func (f *film) start() (reps []*dash.Representation) {
-	limit := int64(startVideo)
-	if c := f.bound().cap; c > 0 {
-		limit = min(limit, c)
-	}
+// start returns the Representations that our page starts with, as the agent
+// wants it, or those that other players take.
+func (f *film) start(ours bool) (reps []*dash.Representation) {
+	money := f.budget()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if rep := below(f.video, limit); rep != nil {
-		if owned := f.video[f.ownedRung(f.position())]; owned.Bandwidth > rep.Bandwidth {
-			rep = owned
+	if ours && f.policy != nil {
+		a := f.advised()
+		for _, c := range a.coming(f.stateOf(a, money.left), 1) {
+			reps = append(reps, c.rep)
 		}
-		reps = append(reps, rep)
+		return reps
 	}
-	if rep := f.sound(); rep != nil {
-		reps = append(reps, rep)
+	shown, _ := f.shown(money)
+	for _, track := range []struct {
+		reps  []*dash.Representation
+		limit int64
+	}{{f.video, startVideo}, {f.audio, startAudio}} {
+		if rep := below(slices.DeleteFunc(slices.Clone(track.reps), func(r *dash.Representation) bool { return !shown(r) }), track.limit); rep != nil {
+			reps = append(reps, rep)
+		}
 	}
 	return reps
 }
@@ -364,20 +464,11 @@ func (f *film) position() time.Duration {
 	return f.from
 }
 
-// ladder is the track whose quality the budget decides: the picture, or the
+// main is the track whose quality the budget decides: the picture, or the
 // sound where there is no picture.
-func (f *film) ladder() []*dash.Representation {
-	if len(f.video) > 0 {
+func (f *film) main() []*dash.Representation {
+	if len(f.video) > 0 && !f.soundOnly() {
 		return f.video
 	}
 	return f.audio
-}
-
-// sound is the Representation of the sound that plays or will; nil if there is
-// none. f.mu is held.
-func (f *film) sound() *dash.Representation {
-	if p, ok := f.now["audio"]; ok {
-		return p.rep
-	}
-	return below(f.audio, startAudio)
 }

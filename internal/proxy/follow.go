@@ -55,7 +55,7 @@ func (p *Proxy) book(b buyer.Purchase) {
 // measure takes what the buyer tells of a download.
 func (p *Proxy) measure(f *film, at piece, took time.Duration) {
 	if n, err := f.stock.length(p.ctx, at.rep, at.index); err == nil && f.measures(at) {
-		p.gauge.add(n, took)
+		p.gauge.add(n, took, p.clock())
 	}
 }
 

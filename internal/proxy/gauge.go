@@ -1,29 +1,39 @@
 package proxy
 
 import (
+	"slices"
 	"sync"
 	"time"
+
+	"htlcdash/agent"
 )
 
 // A gauge tells how fast media comes over the network, payments left out. Zero
 // until something was measured.
 type gauge struct {
 	mu         sync.Mutex
-	perMegabit time.Duration // mean, the newest counting most
+	perMegabit time.Duration    // mean, the newest counting most
+	downloads  []agent.Download // oldest first, at most gaugeMemory
 }
 
 const (
 	gaugeLeast  = 16 << 10         // bytes: of less, the delay says nothing of the rate
 	gaugeBrief  = time.Millisecond // what took less came from a cache
 	gaugeWeight = 0.4              // of the newest sample
+	gaugeMemory = 100              // downloads
 )
 
-func (g *gauge) add(bytes int64, took time.Duration) {
+// add books a download that ends now, at a time of the proxy's clock.
+func (g *gauge) add(bytes int64, took, now time.Duration) {
 	if bytes < gaugeLeast || took < gaugeBrief {
 		return
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if len(g.downloads) == gaugeMemory {
+		g.downloads = append(g.downloads[:0], g.downloads[1:]...)
+	}
+	g.downloads = append(g.downloads, agent.Download{At: now - took, Took: took, Size: bytes})
 	sample := float64(took) * 1e6 / float64(8*bytes)
 	if g.perMegabit > 0 {
 		sample = gaugeWeight*sample + (1-gaugeWeight)*float64(g.perMegabit)
@@ -41,6 +51,13 @@ func (g *gauge) rate() int64 {
 	return int64(1e6 * float64(time.Second) / float64(g.perMegabit))
 }
 
+// past are the last downloads.
+func (g *gauge) past() []agent.Download {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.downloads)
+}
+
 // headroom is how much faster than the best rung the network must be for us to
 // run ahead of a player, in percent.
 const headroom = 150
@@ -55,18 +72,20 @@ func (f *film) quick() bool {
 	return rate == 0 || rate*100 >= f.best()*headroom
 }
 
-// best is the bandwidth of the best rung that the budget allows. f.mu is held.
+// best is the bandwidth of the best rung that the budget carries. f.mu is held.
 func (f *film) best() int64 {
-	if f.cap > 0 {
-		return f.cap
+	if f.top > 0 {
+		return f.top
 	}
-	return f.ladder()[len(f.ladder())-1].Bandwidth
+	return f.main()[len(f.main())-1].Bandwidth
 }
 
 // measures reports whether pieces of p's kind tell the rate: small ones, such
 // as sound beside a picture, tell the delay.
 func (f *film) measures(p piece) bool {
-	return p.index >= 0 && p.rep.ContentType == f.ladder()[0].ContentType
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return p.index >= 0 && p.rep.ContentType == f.main()[0].ContentType
 }
 
 // download fetches the sealed bytes of p, which costs nothing, and measures the
@@ -78,6 +97,6 @@ func (f *film) download(p piece) {
 	}
 	began := time.Now()
 	if f.stock.download(f.proxy.ctx, p.rep, p.index) == nil && f.measures(p) {
-		f.proxy.gauge.add(n, time.Since(began))
+		f.proxy.gauge.add(n, time.Since(began), f.proxy.clock())
 	}
 }

@@ -50,7 +50,7 @@ func TestGroupsAreCountedByKey(t *testing.T) {
 		get("a0/4.m4s", 8*1_500, 2_000+1_000, 2_000)                     // jumped over two
 		get("v1/4.m4s", 8*1_500, 2_000+1_000+9_000, 0, "v1/3")           // the last of its group
 		get("v0/4.m4s", 8*1_500, 1_000+1_000+12_000, 0)                  // instead of it
-		get("v0/10.m4s", 4*500, 1_000+1_000+12_000+3_000, 2_000, "v0/9") // 9 is behind
+		get("v0/10.m4s", 8*500, 1_000+1_000+12_000+3_000, 2_000, "v0/9") // 9 is behind
 		s = h.state(t)
 		want(t, "segments bought", s.Bought, 16)
 		want(t, "segments not played", s.UnplayedSegments, 1+2+4+3)

@@ -78,6 +78,12 @@ func (p *Proxy) media(w http.ResponseWriter, r *http.Request, f *film, name stri
 		p.fail(w, r, f, err)
 		return
 	}
+	if r.Method != http.MethodHead && isBrowser(r) && len(spans) == 1 {
+		if s, ok := f.mend(spans[0].piece, cmcd(r)); ok {
+			p.sendMended(ctx, w, r, f, s)
+			return
+		}
+	}
 	last := &spans[len(spans)-1]
 	if last.length == 0 { // a free file whose length nobody knows yet
 		data, err := f.ask(ctx, last.piece, cmcd(r))

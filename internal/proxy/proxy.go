@@ -6,7 +6,7 @@
 //	GET /t/{title}/manifest.mpd         the MPD, made fit for a stock player
 //	GET /t/{title}/{file}               heads (free) and media (bought), ranges too
 //	GET /api/titles, /api/state, /api/events, /api/ledger, /api/ledger.csv
-//	POST /api/budget, /api/stop, /api/resume
+//	POST /api/budget, /api/preferences, /api/stop, /api/resume
 //
 // {title} is a title's id or its name. A player asks for a segment and waits
 // while it is bought; it never sees a 402, because stock players drop the
@@ -20,7 +20,9 @@
 // The proxy spends money for whoever can reach it, so it takes only requests
 // that no foreign page can have caused; see guard. It has no password: bind it
 // to loopback. It does not choose qualities, find providers or keep books: that
-// is the player's and the buyer's work.
+// is the agent's and the buyer's work. What the agent decides, a stock player
+// meets as the rungs that it is shown at all; our own page follows it segment by
+// segment.
 package proxy
 
 import (
@@ -38,6 +40,7 @@ import (
 
 	"htlcdash"
 	"htlcdash/buyer"
+	"htlcdash/internal/plain"
 	"htlcdash/internal/title"
 	"htlcdash/lightning"
 )
@@ -61,6 +64,8 @@ type Config struct {
 	Hosts   []string // names besides loopback that this proxy is reached by, without port
 	Origins []string // of pages that may read, as in "https://example.org"
 
+	Wish       Wish     // of the viewer, until another one is chosen for a title
+	Settings   Settings // where such choices are kept; nil: they end with this run
 	Ahead      Ahead
 	NoEarlyBuy bool          //  do not buy a film's first segments when its MPD is loaded by our page
 	Hold       time.Duration // how long a player may wait; 0: 3.5 s; stock players give up at about 5 s
@@ -79,6 +84,9 @@ type Proxy struct {
 	ahead     Ahead
 	cautious  bool
 	hold      time.Duration
+	wish      Wish
+	settings  Settings
+	began     time.Time
 	client    *http.Client
 	shelf     *shelf
 	gauge     gauge
@@ -106,18 +114,23 @@ func New(c Config) (*Proxy, error) {
 			return nil, fmt.Errorf("origin %q: want scheme and host, such as \"https://example.org\"", o)
 		}
 	}
+	if err := c.Wish.check(); err != nil {
+		return nil, err
+	}
 	p := &Proxy{
 		log: c.Log, buyer: c.Buyer, wallet: c.Wallet, purchases: c.Purchases,
 		ahead: c.Ahead.withDefaults(), cautious: c.NoEarlyBuy, client: c.Client,
 		scheme: cmp.Or(c.Scheme, "salted"),
 		hold:   cmp.Or(c.Hold, 3500*time.Millisecond),
+		wish:   c.Wish, settings: c.Settings,
+		began:  time.Now(),
 		change: make(chan struct{}),
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
 	if p.client == nil {
-		p.client = defaultClient()
+		p.client = plain.NewClient()
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.shelf = newShelf(cmp.Or(c.Memory, 32<<20), p.run)
@@ -137,24 +150,6 @@ func New(c Config) (*Proxy, error) {
 	return p, nil
 }
 
-// defaultClient reaches the web servers of open titles.
-func defaultClient() *http.Client {
-	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.MaxIdleConnsPerHost = 16
-	t.ResponseHeaderTimeout = 30 * time.Second
-	t.MaxResponseHeaderBytes = 64 << 10
-	return &http.Client{Transport: t, CheckRedirect: stayAtHome}
-}
-
-// stayAtHome keeps a server from making us knock at doors of our own network.
-// One of them is this proxy, which spends money for who knocks.
-func stayAtHome(r *http.Request, via []*http.Request) error {
-	if len(via) > 3 || r.URL.Host != via[0].URL.Host {
-		return http.ErrUseLastResponse
-	}
-	return nil
-}
-
 // Handler serves players and the page. Give its server a ReadHeaderTimeout; it
 // needs no WriteTimeout, each response has its own.
 func (p *Proxy) Handler() http.Handler { return p.handler }
@@ -170,6 +165,9 @@ func (p *Proxy) Close() error {
 	p.client.CloseIdleConnections()
 	return nil
 }
+
+// clock is the time since the proxy began.
+func (p *Proxy) clock() time.Duration { return time.Since(p.began) }
 
 // run starts work that Close waits for. After Close it starts nothing and
 // reports false.
@@ -188,7 +186,11 @@ func (p *Proxy) Add(name string, t *title.Title) error {
 	if p.buyer == nil {
 		return errors.New("a sealed title needs a buyer")
 	}
-	f := newFilm(p, name, t.ID, t.Manifest, sealed{t, p.buyer}, true)
+	f, err := newFilm(p, name, t.ID, t.Manifest, sealed{t, p.buyer}, true)
+	if err != nil {
+		return err
+	}
+	f.recallWish()
 	if err := p.add(f); err != nil {
 		return err
 	}
@@ -200,16 +202,15 @@ func (p *Proxy) Add(name string, t *title.Title) error {
 
 // AddOpen offers the plain title whose MPD is at address, on a web server.
 func (p *Proxy) AddOpen(ctx context.Context, name, address string) error {
-	base, err := url.Parse(address)
-	if err != nil || base.Scheme != "http" && base.Scheme != "https" {
-		return fmt.Errorf("title %s: %q is no address of an MPD", name, address)
-	}
-	o := open{base, p.client}
-	mpd, m, err := o.manifest(ctx)
+	t, err := plain.Open(ctx, address, p.client)
 	if err != nil {
 		return fmt.Errorf("title %s: %w", name, err)
 	}
-	return p.add(newFilm(p, name, htlcdash.IDOf(mpd), m, o, false))
+	f, err := newFilm(p, name, htlcdash.IDOf(t.MPD), t.Manifest, open{t}, false)
+	if err != nil {
+		return err
+	}
+	return p.add(f)
 }
 
 func (p *Proxy) add(f *film) error {
@@ -217,9 +218,6 @@ func (p *Proxy) add(f *film) error {
 	defer p.mu.Unlock()
 	if slices.ContainsFunc(p.films, func(g *film) bool { return g.id == f.id }) {
 		return fmt.Errorf("title %s is here already", f.id)
-	}
-	if len(f.video)+len(f.audio) == 0 {
-		return fmt.Errorf("title %s has neither picture nor sound: %w", f.name, htlcdash.ErrFormat)
 	}
 	p.films = append(p.films, f)
 	return nil

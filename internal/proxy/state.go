@@ -58,10 +58,11 @@ type TitleState struct {
 	UnplayedSegments int            `json:"unplayed"`
 	Ahead            lightning.Msat `json:"ahead_msat"` // of it: the player may yet ask, since it was bought ahead or is the rest of a group
 
-	Cap      int64          `json:"cap"`         // bit/s that the budget carries to the end; 0: no limit
-	Enough   bool           `json:"enough"`      // the money left carries the cheapest way to the end
-	ToEnd    lightning.Msat `json:"to_end_msat"` // what the cheapest way to the end still costs
-	Start    []string       `json:"start"`       // Representations that a player should start with
+	Cap      int64          `json:"cap"`             // bit/s that the budget carries to the end, whatever a player does; 0: no limit
+	Enough   bool           `json:"enough"`          // the money left carries the cheapest way to the end
+	ToEnd    lightning.Msat `json:"to_end_msat"`     // what the cheapest way to the end still costs
+	Start    []string       `json:"start"`           // Representations that our page starts with
+	Agent    *AgentState    `json:"agent,omitempty"` // of a sealed title
 	Rungs    []RungState    `json:"rungs"`
 	Now      []PieceState   `json:"now"` // what was asked for last
 	Position int64          `json:"position_ms"`
@@ -81,10 +82,9 @@ type RungState struct {
 	Bandwidth int64          `json:"bandwidth"` // bit/s
 	Width     int            `json:"width,omitempty"`
 	Height    int            `json:"height,omitempty"`
-	Count     int            `json:"count"`       // segments
-	Total     lightning.Msat `json:"total_msat"`  // the whole film
-	ToEnd     lightning.Msat `json:"to_end_msat"` // from here
-	Allowed   bool           `json:"allowed"`     // not above the cap
+	Count     int            `json:"count"`      // segments
+	Total     lightning.Msat `json:"total_msat"` // the whole film
+	Allowed   bool           `json:"allowed"`    // not above the cap
 }
 
 // A PieceState is a segment that a player asked for.
@@ -128,9 +128,9 @@ func (f *film) report() TitleReport {
 }
 
 func (f *film) state() *TitleState {
-	start := f.start()
-	b := f.bound()
-	s := &TitleState{TitleReport: f.report(), Cap: b.cap, Enough: b.enough, ToEnd: b.toEnd}
+	start := f.start(true)
+	s := &TitleState{TitleReport: f.report(), Enough: true}
+	money := f.budget()
 	if f.paid {
 		a := f.proxy.buyer.Account(f.id)
 		s.Spent, s.Reserved, s.Fees, s.Lost = a.Spent, a.Reserved, a.Fees, a.Lost
@@ -160,7 +160,10 @@ func (f *film) state() *TitleState {
 	s.Rate, s.Given = f.said.Throughput, f.given
 	s.Network = f.proxy.gauge.rate()
 	s.Quick = s.Network > 0 && f.quick()
-	s.Rungs = f.rungs(at)
+	if f.paid {
+		f.advise(s, money)
+	}
+	s.Rungs = f.rungs()
 	for _, kind := range []string{"video", "audio", "text"} {
 		if p, ok := f.now[kind]; ok {
 			s.Now = append(s.Now, PieceState{kind, p.rep.ID, p.index, len(p.rep.Segments), f.asking(p)})
@@ -173,16 +176,20 @@ func (f *film) state() *TitleState {
 	return s
 }
 
-// rungs are the Representations of the first Period. f.mu is held.
-func (f *film) rungs(at time.Duration) (rungs []RungState) {
-	for _, reps := range [][]*dash.Representation{f.video, f.audio} {
+// rungs are the Representations of the first Period that may play. f.mu is held.
+func (f *film) rungs() (rungs []RungState) {
+	shown := [][]*dash.Representation{f.video, f.audio}
+	if f.soundOnly() {
+		shown = shown[1:]
+	}
+	for _, reps := range shown {
 		for _, rep := range reps {
-			r := RungState{ID: rep.ID, Kind: rep.ContentType, Bandwidth: rep.Bandwidth, Width: rep.Width, Height: rep.Height, Count: len(rep.Segments), ToEnd: f.remaining(rep, at), Allowed: true}
+			r := RungState{ID: rep.ID, Kind: rep.ContentType, Bandwidth: rep.Bandwidth, Width: rep.Width, Height: rep.Height, Count: len(rep.Segments), Allowed: true}
 			if rep.Pay != nil {
 				r.Total = rep.Pay.Total
 			}
-			if f.cap > 0 && rep.ContentType == f.ladder()[0].ContentType {
-				r.Allowed = rep.Bandwidth <= f.cap
+			if f.top > 0 && rep.ContentType == f.main()[0].ContentType {
+				r.Allowed = rep.Bandwidth <= f.top
 			}
 			rungs = append(rungs, r)
 		}

@@ -3,15 +3,11 @@ package proxy
 import (
 	"context"
 	"fmt"
-	"io"
-	"net/http"
-	"net/url"
-	"strconv"
-	"strings"
 	"sync"
 
 	"htlcdash"
 	"htlcdash/internal/dash"
+	"htlcdash/internal/plain"
 	"htlcdash/internal/title"
 )
 
@@ -35,6 +31,9 @@ type stock interface {
 	// ready does more for a few pieces: it has the offers proved, too. It returns
 	// when they are, or could not be.
 	ready(ctx context.Context, pieces []piece)
+	// ladder returns what the agent may buy, with sound in a language; nil for
+	// what is free.
+	ladder(ctx context.Context, language string) (*title.Ladder, error)
 	// download fetches the sealed bytes of a segment, and spends nothing.
 	download(ctx context.Context, rep *dash.Representation, index int) error
 }
@@ -74,6 +73,10 @@ func (s sealed) seals(ctx context.Context, rep *dash.Representation) ([]htlcdash
 	return s.title.Segments(ctx, rep.ID)
 }
 
+func (s sealed) ladder(ctx context.Context, language string) (*title.Ladder, error) {
+	return s.title.Ladder(ctx, language)
+}
+
 func (s sealed) prepare(ctx context.Context, pieces []piece) {
 	var segs []htlcdash.Segment
 	for _, p := range pieces {
@@ -105,20 +108,17 @@ func (s sealed) download(ctx context.Context, rep *dash.Representation, index in
 }
 
 // open is the stock of a plain title on a web server. Nothing is paid.
-type open struct {
-	base   *url.URL // of the MPD
-	client *http.Client
-}
+type open struct{ *plain.Title }
 
 func (o open) head(ctx context.Context, rep *dash.Representation) ([]byte, error) {
 	if rep.Init.Path == "" {
 		return nil, fmt.Errorf("init segment: %w", htlcdash.ErrNotFound)
 	}
-	return o.fetch(ctx, rep.Init)
+	return o.Fetch(ctx, rep.Init, nil)
 }
 
 func (o open) segment(ctx context.Context, rep *dash.Representation, index int) ([]byte, error) {
-	return o.fetch(ctx, rep.Segments[index].Resource)
+	return o.Fetch(ctx, rep.Segments[index].Resource, nil)
 }
 
 func (o open) length(_ context.Context, rep *dash.Representation, index int) (int64, error) {
@@ -126,103 +126,8 @@ func (o open) length(_ context.Context, rep *dash.Representation, index int) (in
 }
 
 func (open) seals(context.Context, *dash.Representation) ([]htlcdash.Segment, error) { return nil, nil }
-func (open) prepare(context.Context, []piece)                                        {}
-func (open) ready(context.Context, []piece)                                          {}
-func (open) download(context.Context, *dash.Representation, int) error               { return nil }
 
-func (o open) fetch(ctx context.Context, r dash.Resource) ([]byte, error) {
-	resp, err := o.do(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	limit := int64(htlcdash.MaxSegmentLength)
-	if r.Length > 0 {
-		limit = r.Length
-	}
-	b, err := readAll(resp, limit)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", r.Path, err)
-	}
-	if r.Length > 0 && int64(len(b)) != r.Length {
-		return nil, fmt.Errorf("%s ends before byte %d: %w", r.Path, r.Offset+r.Length, htlcdash.ErrCorrupt)
-	}
-	return b, nil
-}
-
-// readAll reads a body of at most limit bytes in one piece of memory.
-func readAll(resp *http.Response, limit int64) ([]byte, error) {
-	if n := resp.ContentLength; n > limit {
-		return nil, fmt.Errorf("%d bytes, at most %d are taken: %w", n, limit, htlcdash.ErrFormat)
-	} else if n >= 0 {
-		b := make([]byte, n)
-		_, err := io.ReadFull(resp.Body, b)
-		return b, err
-	}
-	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
-	if err == nil && int64(len(b)) > limit {
-		err = fmt.Errorf("more than %d bytes: %w", limit, htlcdash.ErrFormat)
-	}
-	return b, err
-}
-
-func (o open) do(ctx context.Context, r dash.Resource) (*http.Response, error) {
-	u := o.base.ResolveReference(&url.URL{Path: escapeColon(r.Path)})
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-	want := http.StatusOK
-	if r.Length > 0 {
-		want = http.StatusPartialContent
-		req.Header.Set("Range", "bytes="+strconv.FormatInt(r.Offset, 10)+"-"+strconv.FormatInt(r.Offset+r.Length-1, 10))
-	}
-	resp, err := o.client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode == want {
-		return resp, nil
-	}
-	resp.Body.Close()
-	if resp.StatusCode == http.StatusNotFound {
-		return nil, fmt.Errorf("%s: %w", u, htlcdash.ErrNotFound)
-	}
-	return nil, fmt.Errorf("%s answers %s, want %d", u, resp.Status, want)
-}
-
-// escapeColon keeps a path with a colon in its first part from reading as a
-// URL with a scheme (RFC 3986, 4.2).
-func escapeColon(path string) string {
-	if strings.Contains(path, ":") {
-		return "./" + path
-	}
-	return path
-}
-
-// manifest fetches and reads the MPD of an open title.
-func (o open) manifest(ctx context.Context) ([]byte, *dash.Manifest, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, o.base.String(), nil)
-	if err != nil {
-		return nil, nil, err
-	}
-	resp, err := o.client.Do(req)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, nil, fmt.Errorf("%s answers %s", o.base, resp.Status)
-	}
-	b, err := readAll(resp, dash.MaxSize)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", o.base, err)
-	}
-	m, err := dash.Parse(b)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", o.base, err)
-	}
-	return b, m, m.Resolve(ctx, func(ctx context.Context, path string, offset, length int64) ([]byte, error) {
-		return o.fetch(ctx, dash.Resource{Path: path, Offset: offset, Length: length})
-	})
-}
+func (open) ladder(context.Context, string) (*title.Ladder, error)     { return nil, nil }
+func (open) prepare(context.Context, []piece)                          {}
+func (open) ready(context.Context, []piece)                            {}
+func (open) download(context.Context, *dash.Representation, int) error { return nil }

@@ -1,10 +1,13 @@
 // dash.js, told to spend little: a short buffer, no segment fetched twice for
-// a better quality, and no rung above what the budget carries.
+// a better quality. Of a film that is paid for it plays, segment by segment,
+// what the proxy's agent has chosen. The choices for the next segments come with
+// the state, so that no request waits for them.
 
 const bufferAhead = 12; // seconds
 
 export class Player {
   #video; #player; #source; #begin = 0; #stopped = false; #failed = false; #onFailure; #onSegment;
+  #state; #next = {}; // by kind: when the segment begins that is to be asked for
 
   // onFailure(code) is called when the player gives up, onSegment(rep, index)
   // for each segment that it has got.
@@ -31,14 +34,22 @@ export class Player {
           bufferTimeAtTopQualityLongForm: bufferAhead,
           fastSwitchEnabled: false,
         },
-        abr: { initialBitrate: startRates(state) },
+        abr: { initialBitrate: startRates(state), ...(state.agent ? { rules: noRules } : {}) },
         lastBitrateCachingInfo: { enabled: false },
         lastMediaSettingsCachingInfo: { enabled: false },
         utcSynchronization: { enabled: false },
       },
     });
+    this.#next = {};
+    if (state.agent) {
+      player.addABRCustomRule('qualitySwitchRules', 'AgentRule', ruleOf((kind, reps, period, now) => this.#choose(kind, reps, period, now)));
+    }
     this.bound(state);
     player.on('error', e => this.#fail(e));
+    player.on('playbackSeeking', () => { this.#next = {}; });
+    player.on('fragmentLoadingStarted', ({ request: r }) => {
+      if (r.type === 'MediaSegment') this.#next[r.mediaType] = r.startTime + r.duration;
+    });
     player.on('fragmentLoadingCompleted', ({ request: r, error }) => {
       if (!error && r.type === 'MediaSegment') this.#onSegment(r.representation.id, r.index);
     });
@@ -47,16 +58,28 @@ export class Player {
     player.attachSource(`${title.mpd}?all=1&t=${at.toFixed(1)}`, at || undefined);
   }
 
-  // bound keeps the player below what the budget carries, from the next
-  // segment on.
+  // bound tells the player what the agent has chosen by now, and of a film
+  // without an agent, what it may do.
   bound(state) {
-    const kind = state.rungs.some(r => r.kind === 'video') ? 'video' : 'audio';
-    const kbps = state.cap ? state.cap / 1000 + 0.5 : -1;
+    this.#state = state;
     // What the proxy has bought ahead comes at once. The player takes that for
     // its own cache and learns nothing from it, and so stays low for long. On a
     // network that is quick anyway it may learn from it.
     const cached = state.quick ? { video: 0, audio: 0 } : { video: 10, audio: 5 }; // ms
-    this.#player?.updateSettings({ streaming: { abr: { maxBitrate: { [kind]: kbps } }, cacheLoadThresholds: cached } });
+    this.#player?.updateSettings({ streaming: { cacheLoadThresholds: cached } });
+  }
+
+  // choose finds what the agent wants for the segment that is due. If it has not
+  // said, the quality stays, or falls to what the budget carries in any case.
+  #choose(kind, reps, period, now) {
+    const at = this.#next[kind] ?? this.#video.currentTime;
+    const s = this.#state;
+    const wanted = s.agent?.coming.find(c => c.kind === kind && c.start_ms <= at * 1000 + 100 && at * 1000 + 100 < c.end_ms);
+    const named = wanted && reps.find(r => r.id === wanted.rep || `${r.id}@${period + 1}` === wanted.rep);
+    if (named) return named;
+    const picture = s.rungs.some(r => r.kind === 'video') ? 'video' : 'audio';
+    if (kind !== picture || !s.cap || now.bandwidth <= s.cap) return null;
+    return reps.findLast(r => r.bandwidth <= s.cap) ?? reps[0];
   }
 
   // hold pauses, and asks for nothing while it is paused.
@@ -120,4 +143,30 @@ function startRates(state) {
     if (state.start.includes(r.id)) rates[r.kind] = r.bandwidth / 1000 + 0.5;
   }
   return rates;
+}
+
+// noRules turns off what dash.js would choose by itself.
+const noRules = Object.fromEntries(
+  ['throughputRule', 'bolaRule', 'insufficientBufferRule', 'switchHistoryRule', 'droppedFramesRule', 'abandonRequestsRule', 'l2ARule', 'loLPRule']
+    .map(name => [name, { active: false }]));
+
+// ruleOf makes a rule of dash.js out of a function that chooses, or gives null.
+function ruleOf(choose) {
+  function AgentRule() {
+    const context = this.context;
+    return {
+      getClassName: () => 'AgentRule',
+      getSwitchRequest(about) {
+        const SwitchRequest = dashjs.FactoryMaker.getClassFactoryByName('SwitchRequest');
+        const request = SwitchRequest(context).create();
+        request.rule = 'AgentRule';
+        const reps = about.getAbrController().getPossibleVoRepresentationsFilteredBySettings(about.getMediaInfo(), true);
+        const chosen = choose(about.getMediaType(), [...reps].sort((a, b) => a.bandwidth - b.bandwidth), about.getStreamInfo().index, about.getRepresentation());
+        if (chosen) Object.assign(request, { representation: chosen, reason: { agent: true }, priority: SwitchRequest.PRIORITY?.STRONG ?? 1 });
+        return request;
+      },
+    };
+  }
+  AgentRule.__dashjs_factory_name = 'AgentRule';
+  return dashjs.FactoryMaker.getClassFactory(AgentRule);
 }

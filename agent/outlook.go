@@ -1,0 +1,318 @@
+package agent
+
+import "math"
+
+// An outlook is what is expected of the network: a chain of states. In each of
+// them a rate holds for a time without memory; then the next state is drawn, by
+// odds that do not depend on the one before ("persist or redraw"). State 0 is
+// the network as it is now; the last two are outages, in which nothing comes.
+//
+// It is learnt from the downloads alone, and starts from a prior that fades as
+// they are seen. It has two things that a mean of recent rates has not and that
+// decide about stalls: how long a good or a bad rate lasts, and how often and
+// for how long nothing comes at all.
+type outlook struct {
+	latency float64            // seconds from a request to its first byte
+	rates   [numStates]float64 // bit/s
+	odds    [numStates]float64 // of being drawn
+	dwell   [numStates]float64 // mean seconds until the next draw
+	typical float64            // bit/s of a draw that is no outage: the harmonic mean
+	mean    float64            // bit/s over a long time, outages and all
+	gap     float64            // seconds since the rate of state 0 was seen
+	hazard  float64            // outages in a second without one
+	outage  float64            // their mean length in seconds
+}
+
+// States.
+const (
+	numRates  = 5 // that carry something: parts of equal odds of what was seen
+	numStates = 1 + numRates + 2
+
+	stateNow   = 0
+	stateShort = numStates - 2
+	stateLong  = numStates - 1
+)
+
+// The length of an outage has no memory either. Two lengths stand for it, two
+// thirds of them short, with the same mean.
+const (
+	shortOutage = 0.4
+	longOutage  = 2.2
+)
+
+// What is thought before anything is seen. It is weak: a minute of downloads
+// counts for more than all of it. Decisions hardly depend on these figures;
+// half or twice of each moves what a viewer gets by a part in a thousand.
+const (
+	priorRate    = 3e6   // bit/s, if no earlier session measured it
+	priorSpread  = 1.0   // of its logarithm
+	knownSpread  = 0.6   // the same, when something was measured
+	priorTime    = 8.0   // seconds of downloads that the prior weighs as much as
+	priorDwell   = 8.0   // seconds that a rate lasts
+	priorPairs   = 4.0   // of downloads, that this weighs as much as
+	priorOutages = 0.5   // that were seen in
+	priorWatch   = 150.0 // seconds, and took
+	priorOutage  = 5.0   // seconds each
+	priorLatency = 0.05  // seconds
+)
+
+const (
+	memory   = 120.0 // seconds after which a download weighs 1/e
+	mostPast = 256   // downloads that are looked at
+
+	shortDwell, longDwell = 0.5, 300.0 // bounds of what is believed
+)
+
+// observe makes an outlook of what was seen. floor is the rate in bit/s that
+// carries the lowest rungs.
+func observe(s State, floor float64) *outlook {
+	o := &outlook{latency: latencyOf(s.Past)}
+	now := s.Now.Seconds()
+	samples := sampled(s.Past, o.latency)
+	rate, spread := priorRate, priorSpread
+	if s.Prior > 0 {
+		rate, spread = s.Prior, knownSpread
+	}
+	var seen histogram
+	seen.add(rate, 1)
+	for _, b := range samples {
+		seen.add(b.rate(), b.weight(now))
+		spread = knownSpread
+	}
+	center := seen.median()
+	o.separate(samples, center, floor)
+
+	var h histogram
+	for _, z := range [...]float64{-1.38, -0.67, -0.21, 0.21, 0.67, 1.38} { // means of the sixths of a normal distribution
+		h.add(center*math.Exp(z*spread), priorTime/6)
+	}
+	for _, b := range samples {
+		h.add(b.rate(), b.weight(now))
+	}
+	o.chain(h.split(), dwellOf(samples, now))
+	o.rates[stateNow], o.gap = o.typical, math.Inf(1)
+	if n := len(samples); n > 0 {
+		o.rates[stateNow], o.gap = samples[n-1].rate(), max(now-samples[n-1].end, 0)
+	}
+	return o
+}
+
+// separate takes outages out of the samples: where a download is far too slow,
+// for the lowest rungs and beside the others, it was as fast as these and stood
+// still for a while.
+func (o *outlook) separate(samples []sample, center, floor float64) {
+	outages, dark, bright := priorOutages, priorOutages*priorOutage, priorWatch
+	for i := range samples {
+		b := &samples[i]
+		bright += b.span
+		if r := b.rate(); r < floor/2 && r < center/4 {
+			lost := b.active - b.bits/center
+			outages, dark, bright = outages+1, dark+lost, bright-lost
+			b.active -= lost
+			b.span = max(b.span-lost, b.active)
+		}
+	}
+	o.hazard, o.outage = outages/bright, dark/outages
+}
+
+// chain fills in the states.
+func (o *outlook) chain(rates [numRates]float64, dwell float64) {
+	out := min(o.hazard*dwell, 0.5)
+	inverse := 0.0
+	for i, r := range rates {
+		o.rates[1+i], o.odds[1+i], o.dwell[1+i] = r, (1-out)/numRates, dwell
+		inverse += 1 / r / numRates
+	}
+	o.typical = 1 / inverse
+	o.odds[stateShort], o.dwell[stateShort] = out*2/3, o.outage*shortOutage
+	o.odds[stateLong], o.dwell[stateLong] = out/3, o.outage*longOutage
+	o.dwell[stateNow] = dwell
+	bits, time := 0.0, 0.0
+	for i, odds := range o.odds {
+		bits += odds * o.dwell[i] * o.rates[i]
+		time += odds * o.dwell[i]
+	}
+	o.mean = bits / time
+}
+
+// dwellOf is how long a rate lasts: from how much two samples in a row differ,
+// beside how much any two do.
+func dwellOf(samples []sample, now float64) float64 {
+	var sum, squares, weight, jumps float64
+	before := 0.0
+	for i, b := range samples {
+		x, w := math.Log(b.rate()), b.weight(now)
+		sum, squares, weight = sum+w*x, squares+w*x*x, weight+w
+		if i > 0 {
+			jumps += (x - before) * (x - before)
+		}
+		before = x
+	}
+	pairs := float64(len(samples) - 1)
+	if pairs < 1 {
+		return priorDwell
+	}
+	const least = 1e-4 // variance that means nothing
+	variance := max(squares/weight-(sum/weight)*(sum/weight), least)
+	step := max(samples[len(samples)-1].end-samples[0].end, 1e-3) / pairs
+	changed := min(jumps/pairs/(2*variance), 1) // share of the pairs between which there was a draw
+	prior := -math.Expm1(-step / priorDwell)
+	changed = (changed*pairs + prior*priorPairs) / (pairs + priorPairs)
+	return min(max(-step/math.Log1p(-min(changed, 0.98)), shortDwell), longDwell)
+}
+
+// belief is what the network may be like for a download now, some seconds
+// after the last one.
+func (o *outlook) belief(since float64) (odds [numStates]float64) {
+	stay := math.Exp(-(o.gap + since) / o.dwell[stateNow])
+	for s := range odds {
+		odds[s] = (1 - stay) * o.odds[s]
+	}
+	odds[stateNow] += stay
+	return odds
+}
+
+// takes is the expected time of a download that begins in a state, without
+// its latency: the rate of the state while it lasts, then the typical one.
+func (o *outlook) takes(state int, bits float64) float64 {
+	tau, rate := o.dwell[state], o.rates[state]
+	if rate <= 0 {
+		return tau + bits/o.typical
+	}
+	x := bits / rate / tau
+	left := -math.Expm1(-x) // probability that the state ends before the download
+	// after the end of the state the rest comes at the typical rate
+	return tau*left + bits/o.typical*left - rate/o.typical*tau*(left-x*(1-left))
+}
+
+// latencyOf is the wait for the first byte, as far as downloads of different
+// sizes tell: the line through the halves of small and large ones.
+func latencyOf(past []Download) float64 {
+	if len(past) == 0 {
+		return priorLatency
+	}
+	past = past[max(0, len(past)-40):]
+	mean, least := 0.0, math.Inf(1)
+	for _, d := range past {
+		mean += float64(d.Size) / float64(len(past))
+		least = min(least, d.Took.Seconds())
+	}
+	// of each half the quickest, by what it takes for its size
+	var small, large Download
+	for _, d := range past {
+		half := &large
+		if float64(d.Size) < mean {
+			half = &small
+		}
+		if half.Size == 0 || d.Rate() > half.Rate() {
+			*half = d
+		}
+	}
+	guess := min(priorLatency, least/2)
+	if small.Size > 0 && large.Size > 2*small.Size {
+		slope := (large.Took - small.Took).Seconds() / float64(large.Size-small.Size)
+		guess = small.Took.Seconds() - slope*float64(small.Size)
+	}
+	return min(max(guess, 0), least*0.9)
+}
+
+// A sample is one or more downloads in a row, enough to tell a rate.
+type sample struct {
+	end    float64 // seconds
+	bits   float64
+	active float64 // seconds in which bits came
+	span   float64 // seconds that it stands for: until the next one began
+}
+
+func (b sample) rate() float64 { return b.bits / b.active }
+
+func (b sample) weight(now float64) float64 { return b.span * math.Exp((b.end-now)/memory) }
+
+// sampled joins downloads until each tells a rate: one that is mostly waiting
+// for its first byte does not.
+func sampled(past []Download, latency float64) []sample {
+	past = past[max(0, len(past)-mostPast):]
+	mean := 0.0
+	for _, d := range past {
+		mean += float64(d.Size) * 8 / float64(len(past))
+	}
+	out := make([]sample, 0, len(past))
+	var b sample
+	begin := 0.0
+	for i, d := range past {
+		if b.active == 0 {
+			begin = d.At.Seconds()
+		}
+		b.bits += float64(d.Size) * 8
+		b.active += max(d.Took.Seconds()-latency, 1e-3)
+		b.end = (d.At + d.Took).Seconds()
+		if b.bits < mean/2 && i < len(past)-1 {
+			continue
+		}
+		b.span = b.end - begin
+		if i+1 < len(past) {
+			b.span = max(past[i+1].At.Seconds()-begin, b.span)
+		}
+		b.span = max(b.span, b.active)
+		b.bits = max(b.bits, 1)
+		if b.bits >= mean/2 || len(out) == 0 {
+			out = append(out, b)
+		} else { // the rest is too little to stand alone
+			l := &out[len(out)-1]
+			l.bits, l.active, l.end, l.span = l.bits+b.bits, l.active+b.active, b.end, l.span+b.span
+		}
+		b = sample{}
+	}
+	return out
+}
+
+// A histogram of rates, by their logarithm.
+type histogram struct {
+	weight [histBins]float64
+	sum    [histBins]float64 // of weight/rate
+	total  float64
+}
+
+const (
+	histBins = 80
+	histLow  = 13.0 // log2 of the lowest rate: 8 kbit/s
+	histStep = 0.25 // octaves
+)
+
+func (h *histogram) add(rate, weight float64) {
+	rate = min(max(rate, 1e3), 1e10)
+	b := min(max(int((math.Log2(rate)-histLow)/histStep), 0), histBins-1)
+	h.weight[b] += weight
+	h.sum[b] += weight / rate
+	h.total += weight
+}
+
+func (h *histogram) median() float64 {
+	sum := 0.0
+	for b, w := range h.weight {
+		if sum += w; sum >= h.total/2 && w > 0 {
+			return w / h.sum[b]
+		}
+	}
+	return priorRate
+}
+
+// split returns the harmonic means of numRates parts of equal weight.
+func (h *histogram) split() (rates [numRates]float64) {
+	part, room, inverse := 0, h.total/numRates, 0.0
+	for b, w := range h.weight {
+		for w > 0 && part < numRates {
+			take := min(w, room)
+			inverse += h.sum[b] / h.weight[b] * take
+			w, room = w-take, room-take
+			if room <= h.total*1e-9 {
+				rates[part] = h.total / numRates / max(inverse, 1e-12)
+				part, room, inverse = part+1, h.total/numRates, 0
+			}
+		}
+	}
+	for ; part < numRates; part++ {
+		rates[part] = rates[max(part-1, 0)]
+	}
+	return rates
+}

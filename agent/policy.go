@@ -1,0 +1,207 @@
+package agent
+
+import (
+	"time"
+
+	"htlcdash/lightning"
+)
+
+// An Agent is this project's own policy. It is three parts:
+//
+//   - an outlook on the network, learnt from the downloads: how fast it is, how
+//     long that lasts, how often and for how long nothing comes;
+//   - a plan of the whole title that tells what an msat is worth, so that the
+//     rest of it spends what is left;
+//   - foresight over the next minutes: a dynamic program over buffer, network
+//     and rung that weighs quality, changes, waiting and money.
+//
+// All is solved anew for each decision, from the State alone, so an error of
+// the outlook or of the plan mends itself with the next segment.
+type Agent struct {
+	title  *Title
+	strict *book // by the preferences
+	loose  *book // without the bounds that cost money; the same if there are none
+	stall  float64
+	thrift float64
+}
+
+// A book is a title by what is allowed of it.
+type book struct {
+	ladders []*ladder
+	plan    *plan
+	order   []int   // tracks, the one that takes most bits first
+	floor   float64 // bit/s of the lowest rungs
+}
+
+// New returns an Agent for a title that passes [Title.Check] and is not changed
+// afterwards, and for preferences that pass [Preferences.Validate]. For an hour
+// of film it takes some ten milliseconds.
+func New(t *Title, p Preferences) *Agent {
+	p.Weights = p.weights()
+	a := &Agent{title: t, stall: p.Weights.Stall, strict: newBook(t, p)}
+	a.loose = a.strict
+	if p.MinHeight > 0 || p.MinSound > 0 {
+		a.loose = newBook(t, p.loose())
+	}
+	if price := a.strict.dearest(); price > 0 {
+		a.thrift = p.Thrift / price
+	}
+	return a
+}
+
+func newBook(t *Title, p Preferences) *book {
+	b := &book{}
+	most := 0.0
+	for k := range t.Tracks {
+		l := newLadder(&t.Tracks[k], p)
+		b.ladders = append(b.ladders, l)
+		if top := l.total(l.width - 1).bits; top > most || k == 0 {
+			most = top
+			b.order = append([]int{k}, b.order...)
+		} else {
+			b.order = append(b.order, k)
+		}
+		b.floor += l.rate(0)
+	}
+	b.plan = newPlan(b.ladders)
+	return b
+}
+
+// dearest is the mean price of a segment, of the track that costs most, at its
+// best.
+func (b *book) dearest() (price float64) {
+	for _, l := range b.ladders {
+		price = max(price, l.total(l.width-1).stay/float64(len(l.seconds)))
+	}
+	return price
+}
+
+// reaches says that the money carries the lowest rungs to the end.
+func (b *book) reaches(s State) bool {
+	least, _ := b.plan.need(s.Next, len(b.plan.prices)-1, 0)
+	return s.Left == NoLimit || least <= float64(s.Left)
+}
+
+// principal is the track, of those that go on, which takes most bits.
+func (b *book) principal(s State) int {
+	for _, k := range b.order {
+		if s.Next[k] < len(b.ladders[k].seconds) {
+			return k
+		}
+	}
+	return s.Track
+}
+
+// seconds is how much is left of the longest track.
+func (b *book) seconds(s State) (rest float64) {
+	for k, l := range b.ladders {
+		rest = max(rest, l.begins[len(l.seconds)]-l.begins[s.Next[k]])
+	}
+	return rest
+}
+
+// A Thought is why a decision is what it is.
+type Thought struct {
+	Price   float64       `json:"price"`   // what an msat is worth, in weighted decibel; 0: there is enough
+	Rate    float64       `json:"rate"`    // bit/s that are seen now
+	Mean    float64       `json:"mean"`    // bit/s that are expected in the long run, outages and all
+	Latency time.Duration `json:"latency"` // until the first byte
+	Every   time.Duration `json:"every"`   // mean time between outages that is reckoned with
+	Outage  time.Duration `json:"outage"`  // their mean length
+	Options []Option      `json:"options"` // the rungs that were weighed
+	Choice  int           `json:"choice"`  // index of the best of them
+}
+
+// An Option is a rung that was weighed.
+type Option struct {
+	Rung  int            `json:"rung"`
+	Gain  float64        `json:"gain"`  // its quality less the change to it, weighted decibel
+	Cost  lightning.Msat `json:"cost"`  // 0 if its key is here
+	Stall time.Duration  `json:"stall"` // that is expected while it is fetched
+	Value float64        `json:"value"` // all in all, what comes after it included; only differences mean something
+}
+
+// Decide implements [Policy]. It takes a fraction of a millisecond.
+func (a *Agent) Decide(s State) Decision {
+	t := a.think(s, nil)
+	return Decision{Rung: t.Options[t.Choice].Rung}
+}
+
+// Explain says why Decide decides as it does.
+func (a *Agent) Explain(s State) Thought { return a.think(s, nil) }
+
+// think weighs the rungs of the segment that is due, one of which may be on its
+// way.
+func (a *Agent) think(s State, going *Progress) Thought {
+	b := a.strict
+	if !b.reaches(s) {
+		b = a.loose
+	}
+	o := observe(s, b.floor)
+	price, toll := b.plan.solve(s.Next, s.Left, o.mean*b.seconds(s))
+	price = max(price, a.thrift)
+	main := b.principal(s)
+	f := foresights.Get().(*foresight)
+	defer foresights.Put(f)
+	f.look(b, s, o, main, a.stall, price, toll)
+	t := Thought{
+		Price: price, Rate: o.rates[stateNow], Mean: o.mean, Latency: seconds(o.latency),
+		Every: seconds(1 / o.hazard), Outage: seconds(o.outage),
+	}
+	if s.Track == main {
+		t.Options = f.weigh(s, going)
+	} else {
+		t.Options = f.beside(b.ladders[s.Track], s, going)
+	}
+	for k, o := range t.Options {
+		if o.Value > t.Options[t.Choice].Value {
+			t.Choice = k
+		}
+	}
+	return t
+}
+
+func seconds(s float64) time.Duration {
+	return time.Duration(min(s, 1e9) * float64(time.Second))
+}
+
+// held is what a track has in hand or will have when keys are here.
+func (s State) held(k int) float64 {
+	have := s.Buffer[k]
+	if k < len(s.Coming) {
+		have += s.Coming[k]
+	}
+	return have.Seconds()
+}
+
+// Constants of when a download is given up.
+const (
+	patience  = 500 * time.Millisecond // before which nothing can be said of it
+	worthLess = 0.8                    // of what it leaves to fetch, so much must be spared
+	inTime    = 0.8                    // of the buffer, in which the rest may come
+	margin    = 0.5                    // decibel that the other rung must be better by
+)
+
+// Abandon implements [Abandoner]: a download is given up when it threatens to
+// let the picture stand still, and a lower rung is worth more than what is left
+// to fetch of it.
+func (a *Agent) Abandon(s State, p Progress) (rung int, ok bool) {
+	rungs := a.title.Tracks[s.Track].Segments[s.Next[s.Track]].Rungs
+	left := float64(rungs[p.Rung].Size - p.Got)
+	took := s.Now - p.Since
+	if p.Rung == 0 || took < patience || float64(rungs[0].Size) > left*worthLess {
+		return 0, false
+	}
+	if rate := float64(p.Got) / took.Seconds(); left < rate*s.held(s.Track)*inTime {
+		return 0, false
+	}
+	s.Past = append(s.Past[:len(s.Past):len(s.Past)], Download{At: p.Since, Took: took, Size: p.Got})
+	t := a.think(s, &p)
+	best := t.Options[t.Choice]
+	for _, o := range t.Options {
+		if o.Rung == p.Rung && best.Rung < o.Rung && best.Value > o.Value+margin {
+			return best.Rung, true
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,169 @@
+// Package plain fetches titles that nobody has sealed, from any web server.
+//
+// It asks for nothing but what the MPD names beside itself, follows no redirect
+// to another host, and bounds all it takes. It does not choose what to fetch,
+// nor try again.
+package plain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"htlcdash"
+	"htlcdash/internal/dash"
+)
+
+// ErrPaid means that a server wants to be paid for a file.
+var ErrPaid = errors.New("it is sold, not free")
+
+// NewClient returns a client for the servers of plain titles. It has timeouts,
+// keeps connections, and does not follow redirects to other hosts.
+func NewClient() *http.Client {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.MaxIdleConnsPerHost = 16
+	t.ResponseHeaderTimeout = 30 * time.Second
+	t.MaxResponseHeaderBytes = 64 << 10
+	return &http.Client{Transport: t, CheckRedirect: stayAtHome}
+}
+
+// stayAtHome keeps a server from making us knock at doors of our own network.
+// One of them is the viewer's proxy, which spends money for who knocks.
+func stayAtHome(r *http.Request, via []*http.Request) error {
+	if len(via) > 3 || r.URL.Host != via[0].URL.Host {
+		return http.ErrUseLastResponse
+	}
+	return nil
+}
+
+// A Title is a plain title. Its fields are not to be changed; its methods may be
+// called from many goroutines at once.
+type Title struct {
+	MPD      []byte // as it came
+	Manifest *dash.Manifest
+
+	base   *url.URL // of the MPD
+	client *http.Client
+}
+
+// Open fetches and reads the MPD at an http or https address, and the indexes
+// that it names. A nil client is that of [NewClient].
+func Open(ctx context.Context, address string, client *http.Client) (*Title, error) {
+	base, err := url.Parse(address)
+	if err != nil || base.Scheme != "http" && base.Scheme != "https" {
+		return nil, fmt.Errorf("%q is no address of an MPD", address)
+	}
+	if client == nil {
+		client = NewClient()
+	}
+	t := &Title{base: base, client: client}
+	if t.MPD, err = t.get(ctx, base, dash.Resource{}, dash.MaxSize, nil); err != nil {
+		return nil, err
+	}
+	if t.Manifest, err = dash.Parse(t.MPD); err != nil {
+		return nil, fmt.Errorf("%s: %w", base, err)
+	}
+	return t, t.Manifest.Resolve(ctx, func(ctx context.Context, path string, offset, length int64) ([]byte, error) {
+		return t.Fetch(ctx, dash.Resource{Path: path, Offset: offset, Length: length}, nil)
+	})
+}
+
+// Fetch returns the bytes of r. The error matches [htlcdash.ErrNotFound] if there
+// are none, [ErrPaid] if they are not free, [htlcdash.ErrCorrupt] if they end too
+// early, and [htlcdash.ErrFormat] if they are more than a segment may have. As they
+// come, came is told how many more are here, unless it is nil.
+func (t *Title) Fetch(ctx context.Context, r dash.Resource, came func(n int)) ([]byte, error) {
+	limit := int64(htlcdash.MaxSegmentLength)
+	if r.Length > 0 {
+		limit = r.Length
+	}
+	b, err := t.get(ctx, t.base.ResolveReference(&url.URL{Path: escapeColon(r.Path)}), r, limit, came)
+	if err == nil && r.Length > 0 && int64(len(b)) != r.Length {
+		err = fmt.Errorf("%s ends before byte %d: %w", r.Path, r.Offset+r.Length, htlcdash.ErrCorrupt)
+	}
+	return b, err
+}
+
+// get fetches at most limit bytes.
+func (t *Title) get(ctx context.Context, from *url.URL, r dash.Resource, limit int64, came func(n int)) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, from.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	want := http.StatusOK
+	if r.Length > 0 {
+		want = http.StatusPartialContent
+		req.Header.Set("Range", "bytes="+strconv.FormatInt(r.Offset, 10)+"-"+strconv.FormatInt(r.Offset+r.Length-1, 10))
+	}
+	resp, err := t.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if err := status(resp, want); err != nil {
+		return nil, fmt.Errorf("%s: %w", from.Redacted(), err)
+	}
+	if came != nil {
+		resp.Body = &counted{resp.Body, came}
+	}
+	b, err := readAll(resp, limit)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", from.Redacted(), err)
+	}
+	return b, nil
+}
+
+func status(resp *http.Response, want int) error {
+	switch resp.StatusCode {
+	case want:
+		return nil
+	case http.StatusNotFound, http.StatusGone:
+		return htlcdash.ErrNotFound
+	case http.StatusPaymentRequired:
+		return ErrPaid
+	}
+	return fmt.Errorf("it answers %s, want %d", resp.Status, want)
+}
+
+// counted tells how many bytes came.
+type counted struct {
+	io.ReadCloser
+	came func(n int)
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.came(n)
+	return n, err
+}
+
+// readAll reads a body of at most limit bytes in one piece of memory.
+func readAll(resp *http.Response, limit int64) ([]byte, error) {
+	if n := resp.ContentLength; n > limit {
+		return nil, fmt.Errorf("%d bytes, at most %d are taken: %w", n, limit, htlcdash.ErrFormat)
+	} else if n >= 0 {
+		b := make([]byte, n)
+		_, err := io.ReadFull(resp.Body, b)
+		return b, err
+	}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		err = fmt.Errorf("more than %d bytes: %w", limit, htlcdash.ErrFormat)
+	}
+	return b, err
+}
+
+// escapeColon keeps a path with a colon in its first part from reading as a
+// URL with a scheme (RFC 3986, 4.2).
+func escapeColon(path string) string {
+	if strings.Contains(path, ":") {
+		return "./" + path
+	}
+	return path
+}

@@ -1,0 +1,4 @@
+package trial
+
+// Unplayed is for tests of the arithmetic.
+var Unplayed = unplayed
