@@ -2,7 +2,6 @@ package replay
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -69,8 +68,8 @@ func Best(t *agent.Title, s Setup) (Bound, error) {
 	if err := t.Check(); err != nil {
 		return Bound{}, err
 	}
-	if s.Link == nil {
-		return Bound{}, errors.New("replay: no link")
+	if err := s.check(); err != nil {
+		return Bound{}, err
 	}
 	s = s.withDefaults()
 	s.Each = nil
@@ -122,7 +121,11 @@ func (d *dual) bound() Bound {
 	if len(d.tracks) > 1 {
 		return Bound{Upper: d.upper, Price: d.price}
 	}
-	return Bound{Upper: max(d.upper, d.result.Utility), Feasible: d.result, Plan: d.plan, Price: d.price}
+	full, err := Run(d.title, d.plan, d.setup)
+	if err != nil {
+		panic("replay: what was played cannot be played: " + err.Error())
+	}
+	return Bound{Upper: max(d.upper, full.Utility), Feasible: full, Plan: d.plan, Price: d.price}
 }
 
 // Grids of labels, and what is near enough, as a share of the utility.
@@ -259,15 +262,11 @@ func (d *dual) play(t *agent.Title, p agent.Policy, budget lightning.Msat) (Resu
 	s := d.setup
 	s.Budget = budget
 	r := newRun(t, p, s)
-	for {
-		k, ok := r.due()
-		if !ok {
-			return r.finish(), nil
-		}
-		if err := r.step(k); err != nil {
-			return Result{Utility: math.Inf(-1), Rungs: make([][]int, len(t.Tracks))}, err
-		}
+	if err := r.play(); err != nil {
+		return Result{Utility: math.Inf(-1), Rungs: make([][]int, len(t.Tracks))}, err
 	}
+	r.result.value(t, s.Weights)
+	return r.result, nil
 }
 
 // freePrice is the best price as if there were no network, which is where the
