@@ -178,7 +178,7 @@ func TestUnplayed(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.Link = link
-		got, err := replay.Run(tt.title, replay.Plan{Rungs: tt.rungs}, s)
+		got, err := replay.Run(tt.title, replay.Plan{Rungs: [][]int{tt.rungs}}, s)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -189,7 +189,7 @@ func TestUnplayed(t *testing.T) {
 }
 
 func TestQoE(t *testing.T) {
-	got, err := replay.Run(twoRungs(4), replay.Plan{Rungs: []int{0, 1, 1, 0}}, replay.Setup{Link: flat(t, 2e6), Budget: agent.NoLimit})
+	got, err := replay.Run(twoRungs(4), replay.Plan{Rungs: [][]int{{0, 1, 1, 0}}}, replay.Setup{Link: flat(t, 2e6), Budget: agent.NoLimit})
 	if err != nil {
 		t.Fatal(err)
 	}
