@@ -221,7 +221,7 @@ func (f *foresight) beside(l *ladder, s State, going *Progress) []Option {
 	if lead > probe {
 		worth = min(max((f.best(s, lead)-f.best(s, lead-probe))/probe, 0), f.stall)
 	}
-	ahead := l.ahead(i+1, min(i+1+companion, len(l.seconds)), f.price, worth/f.o.typical)
+	ahead := l.ahead(i+1, l.whole(i, min(i+1+companion, len(l.seconds))), f.price, worth/f.o.typical)
 	last := l.position(i-1, s.Last[s.Track])
 	out := make([]Option, l.width)
 	for p, o := range l.at(i) {

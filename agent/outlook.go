@@ -230,7 +230,7 @@ type sample struct {
 
 func (b sample) rate() float64 { return b.bits / b.active }
 
-func (b sample) weight(now float64) float64 { return b.span * math.Exp((b.end-now)/memory) }
+func (b sample) weight(now float64) float64 { return b.span * math.Exp(min(b.end-now, 0)/memory) }
 
 // sampled joins downloads until each tells a rate: one that is mostly waiting
 // for its first byte does not.
