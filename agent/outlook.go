@@ -25,7 +25,7 @@ type outlook struct {
 
 // States.
 const (
-	numRates  = 5 // that carry something: parts of equal odds of what was seen
+	numRates  = 4 // that carry something: parts of equal odds of what was seen
 	numStates = 1 + numRates + 2
 
 	stateNow   = 0
