@@ -26,11 +26,12 @@ type foresight struct {
 	belief [numStates]float64
 
 	cuts    [maxStages]stage
-	levels  [numLevels]float64 // seconds of buffer, denser where it is small
-	inverse [numLevels]float64 // of the step from each level to the next
-	value   table              // before a stage, by the state and the position of the last one
-	after   table              // after a download
-	draw    [maxWidth][numLevels]float64
+	levels  [numLevels]float64           // seconds of buffer, denser where it is small
+	inverse [numLevels]float64           // of the step from each level to the next
+	value   table                        // before a stage, by the state and the position of the last one
+	after   table                        // after a download
+	draw    [maxWidth][numLevels]float64 // what is expected of a state that is drawn, and
+	dark    [maxWidth][numLevels]float64 // of an outage
 }
 
 // numLevels is how many levels of the buffer are told apart.
@@ -96,22 +97,28 @@ func (f *foresight) look(b *book, s State, o *outlook, k int, stall, price, toll
 func (f *foresight) back(st stage, since float64) {
 	l := f.ladder
 	for p := range l.width {
-		f.draw[p] = [numLevels]float64{}
 		bits := l.bits(st, p)
-		for s, odds := range f.o.odds {
+		for s := range numStates {
 			f.download(st, s, p, bits)
-			for n, v := range &f.after[s][p] {
-				f.draw[p][n] += odds * v
+		}
+		short, long := &f.after[stateShort][p], &f.after[stateLong][p]
+		for n := range f.draw[p] {
+			sum := 0.0
+			for s := 1; s <= numRates; s++ {
+				sum += f.after[s][p][n]
 			}
+			f.draw[p][n], f.dark[p][n] = sum/numRates, short[n]*shortShare+long[n]*(1-shortShare)
 		}
 	}
 	enter := l.entries(st, f.price)
 	for s, dwell := range f.o.dwell {
 		stay := math.Exp(-since / dwell)
+		dark := (1 - stay) * f.o.out[s]
+		bright := 1 - stay - dark
 		for p := range l.width {
-			after, draw := &f.after[s][p], &f.draw[p]
+			after, a, b := &f.after[s][p], &f.draw[p], &f.dark[p]
 			for n := range after {
-				after[n] = stay*after[n] + (1-stay)*draw[n]
+				after[n] = stay*after[n] + bright*a[n] + dark*b[n]
 			}
 		}
 		for last := range l.width {

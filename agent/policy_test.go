@@ -276,7 +276,7 @@ func TestAgentAgainstBOLA(t *testing.T) {
 	title := film(150)
 	for _, kind := range []string{replay.Steady, replay.Slow, replay.Mobile, replay.Fiber} {
 		var ours, theirs replay.Result
-		for seed := range uint64(4) {
+		for seed := range uint64(12) {
 			for _, share := range []lightning.Msat{2, 5} {
 				setup := replay.Setup{Link: replay.Synthetic(seed, kind), Budget: price(title, -1) / share}
 				for p, sum := range map[agent.Policy]*replay.Result{agent.New(title, agent.Preferences{}): &ours, agent.NewBOLA(title): &theirs} {
