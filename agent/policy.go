@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -94,10 +95,29 @@ func (b *book) dearest() (price float64) {
 	return price
 }
 
-// reaches says that the money carries the lowest rungs to the end.
-func (b *book) reaches(s State) bool {
-	least, _ := b.plan.need(s.Next, len(b.plan.prices)-1, 0)
-	return s.Left == NoLimit || least <= float64(s.Left)
+// unpaid is, by track, the first segment that has no key in hand. Of the track
+// paid, -1 for none, the segment that is due counts as having one.
+func (b *book) unpaid(s State, paid int) []int {
+	next := slices.Clone(s.Next)
+	for k, l := range b.ladders {
+		if k == paid {
+			next[k]++
+		}
+		if i := next[k]; l.ends != nil && i > 0 && (k == paid || s.Last[k] >= 0) {
+			next[k] = max(i, l.ends[i-1])
+		}
+	}
+	return next
+}
+
+// spare is what may be spent so that the lowest rungs of all that is unpaid can
+// still be paid.
+func (b *book) spare(s State, paid int) float64 {
+	if s.Left == NoLimit {
+		return math.Inf(1)
+	}
+	rest, _ := b.plan.need(b.unpaid(s, paid), len(b.plan.prices)-1, 0)
+	return float64(s.Left) - rest
 }
 
 // principal is the track, of those that go on, which takes most bits.
@@ -111,9 +131,9 @@ func (b *book) principal(s State) int {
 }
 
 // seconds is how much is left of the longest track.
-func (b *book) seconds(s State) (rest float64) {
+func (b *book) seconds(next []int) (rest float64) {
 	for k, l := range b.ladders {
-		rest = max(rest, l.begins[len(l.seconds)]-l.begins[s.Next[k]])
+		rest = max(rest, l.begins[len(l.seconds)]-l.begins[next[k]])
 	}
 	return rest
 }
@@ -152,11 +172,12 @@ func (a *Agent) Explain(s State) Thought { return a.think(s, nil) }
 // way.
 func (a *Agent) think(s State, going *Progress) Thought {
 	b := a.strict
-	if !b.reaches(s) {
+	if b.spare(s, -1) < 0 {
 		b = a.loose
 	}
 	o := observe(s, b.floor)
-	price, toll := b.plan.solve(s.Next, s.Left, o.mean*b.seconds(s))
+	unpaid := b.unpaid(s, -1)
+	price, toll := b.plan.solve(unpaid, s.Left, o.mean*b.seconds(unpaid))
 	price = max(price, a.thrift)
 	main := b.principal(s)
 	f := foresights.Get().(*foresight)
@@ -171,33 +192,23 @@ func (a *Agent) think(s State, going *Progress) Thought {
 	} else {
 		t.Options = f.beside(b.ladders[s.Track], s, going)
 	}
-	t.Choice = choose(t.Options, b.spare(s))
+	spare := math.Inf(1) // what bounds nothing is left to Floor.Affordable
+	if b != a.loose {
+		spare = b.spare(s, s.Track)
+	}
+	t.Choice = choose(t.Options, spare)
 	return t
 }
 
-// spare is what may be spent on the segment that is due so that the lowest
-// rungs of all that comes after it can still be paid.
-func (b *book) spare(s State) float64 {
-	if s.Left == NoLimit {
-		return math.Inf(1)
-	}
-	next := slices.Clone(s.Next)
-	next[s.Track]++
-	rest, _ := b.plan.need(next, len(b.plan.prices)-1, 0)
-	return float64(s.Left) - rest
-}
-
 // choose returns the best of the options that cost no more than can be spared,
-// or the cheapest.
+// or than the cheapest does.
 func choose(options []Option, spare float64) (best int) {
+	cheapest := slices.MinFunc(options, func(a, b Option) int { return cmp.Compare(a.Cost, b.Cost) })
+	spare = max(spare, float64(cheapest.Cost))
+	value := math.Inf(-1)
 	for k, o := range options {
-		if o.Cost < options[best].Cost {
-			best = k
-		}
-	}
-	for k, o := range options {
-		if float64(o.Cost) <= spare && (o.Value > options[best].Value || float64(options[best].Cost) > spare) {
-			best = k
+		if float64(o.Cost) <= spare && o.Value > value {
+			best, value = k, o.Value
 		}
 	}
 	return best
