@@ -176,8 +176,7 @@ func (a *Agent) think(s State, going *Progress) Thought {
 		b = a.loose
 	}
 	o := observe(s, b.floor)
-	unpaid := b.unpaid(s, -1)
-	price, toll := b.plan.solve(unpaid, s.Left, o.mean*b.seconds(unpaid))
+	price, toll := b.plan.solve(s.Next, s.Left, o.mean*b.seconds(s.Next))
 	price = max(price, a.thrift)
 	main := b.principal(s)
 	f := foresights.Get().(*foresight)
