@@ -13,7 +13,7 @@ import (
 	"htlcdash/agent"
 	"htlcdash/agent/replay"
 	"htlcdash/internal/player"
-	"htlcdash/internal/player/playertest"
+	"htlcdash/internal/playertest"
 	"htlcdash/internal/publish"
 	"htlcdash/internal/title/titletest"
 	"htlcdash/lightning"

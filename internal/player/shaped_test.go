@@ -15,7 +15,7 @@ import (
 	"htlcdash/agent/replay"
 	"htlcdash/internal/plain"
 	"htlcdash/internal/player"
-	"htlcdash/internal/player/playertest"
+	"htlcdash/internal/playertest"
 	"htlcdash/internal/title"
 )
 
