@@ -39,23 +39,21 @@ func (s Segment) clip(r int) int { return min(r, len(s.Rungs)-1) }
 // the money goes. The lowest rung that the preferences allow is among them, for
 // a network that carries no other, unless it is known to carry twice the best.
 //
-// If nothing of what is preferred can be paid, heights give way, and then rungs
-// count that cost less since they are paid for. ok is false if nothing can be
+// If nothing of what is preferred can be paid, rungs count that cost less since
+// they are paid for, and then the lower bounds of preferences give way. ok is false if nothing can be
 // paid to the end: then the menu is the lowest rungs.
 func NewMenu(t *Title, s State, p Preferences) (m Menu, ok bool) {
-	free := p
-	free.MinHeight = 0
-	for _, p := range []Preferences{p, free} {
+	for _, p := range []Preferences{p, p.loose()} {
 		ladders := p.ladders(t, s)
 		for _, bases := range [][]int{lowest(ladders), t.cheapest(ladders, s)} {
 			if m = menuOf(bases); m.Most(t, s) <= s.Left {
-				m.raise(t, s, p.Weights, ladders)
+				m.raise(t, s, p.weights(), ladders)
 				m.fill(t, s, p, ladders)
 				return m, true
 			}
 		}
 	}
-	return menuOf(lowest(free.ladders(t, s))), false
+	return menuOf(lowest(p.loose().ladders(t, s))), false
 }
 
 // ladders are, by track, the rungs that are allowed in the segment that is due.

@@ -1,10 +1,6 @@
 package agent
 
-import (
-	"math"
-
-	"htlcdash/lightning"
-)
+import "htlcdash/lightning"
 
 // An Outline is how money is best spent on the rest of a title if the network
 // carries all of it: one price of money for all segments, so that a decibel
@@ -16,10 +12,16 @@ type Outline struct {
 	Costs [][]lightning.Msat // of these
 	Total lightning.Msat
 
-	title *Title
-	next  []int
-	wish  Preferences
-	keys  [][][]float64 // by track, segment from next on and rung: msat for a segment
+	title  *Title
+	next   []int
+	worths [][][]worth // by track, segment from next on and rung that is allowed
+}
+
+// A worth is a rung that may be chosen.
+type worth struct {
+	rung    int
+	quality float64 // weighted
+	share   float64 // msat: of the key's price, for each segment that it opens
 }
 
 // outlineSteps is how often the price of money is halved towards.
@@ -28,52 +30,57 @@ const outlineSteps = 24
 // NewOutline makes the outline. If the money does not carry even the cheapest
 // rungs, it is made of these.
 func NewOutline(t *Title, s State, p Preferences) *Outline {
-	o, w := &Outline{title: t, next: s.Next, wish: p}, p.Weights
-	most := o.spread(w)
-	if o.choose(s, w, 0); o.Total <= s.Left {
+	o := &Outline{title: t, next: s.Next}
+	most := o.spread(p)
+	if o.choose(s, 0); o.Total <= s.Left {
 		return o
 	}
 	low, high := 0.0, most
 	for range outlineSteps {
-		if o.choose(s, w, (low+high)/2); o.Total > s.Left {
+		if o.choose(s, (low+high)/2); o.Total > s.Left {
 			low = o.Price
 		} else {
 			high = o.Price
 		}
 	}
-	o.choose(s, w, high)
+	o.choose(s, high)
 	return o
 }
 
 // spread shares the price of each key among the segments that it opens, and
 // returns a price of money at which nothing but the cheapest is bought.
-func (o *Outline) spread(w Weights) (most float64) {
+func (o *Outline) spread(p Preferences) (most float64) {
+	weights := p.weights()
 	for k := range o.title.Tracks {
 		track := &o.title.Tracks[k]
-		segments := make([][]float64, len(track.Segments)-o.next[k])
+		worths := make([][]worth, len(track.Segments)-o.next[k])
 		var ends [MaxRungs]int // by rung: where the key of the segment after ends
 		for i := len(track.Segments) - 1; i >= o.next[k]; i-- {
-			shares := make([]float64, len(track.Segments[i].Rungs))
-			for r, g := range track.Segments[i].Rungs {
+			seg := track.Segments[i]
+			for r := range seg.Rungs {
 				if !track.goesOn(i, r) {
 					ends[r] = i + 1
 				}
-				shares[r] = float64(g.Price) / float64(ends[r]-g.First)
 			}
-			segments[i-o.next[k]] = shares
-			most = max(most, steepest(track.Segments[i], shares)*w.Of(track.Kind))
+			var list []worth
+			for _, r := range p.allowed(seg) {
+				g := seg.Rungs[r]
+				list = append(list, worth{r, weights.Of(track.Kind) * g.Quality, float64(g.Price) / float64(ends[r]-g.First)})
+			}
+			worths[i-o.next[k]] = list
+			most = max(most, steepest(list))
 		}
-		o.keys = append(o.keys, segments)
+		o.worths = append(o.worths, worths)
 	}
 	return 2 * most
 }
 
 // steepest is the most that a msat gains between two rungs, in decibel.
-func steepest(s Segment, shares []float64) (most float64) {
-	for a := range shares {
-		for b := range shares {
-			if more := shares[b] - shares[a]; more > 0 {
-				most = max(most, (s.Rungs[b].Quality-s.Rungs[a].Quality)/more)
+func steepest(list []worth) (most float64) {
+	for _, a := range list {
+		for _, b := range list {
+			if more := b.share - a.share; more > 0 {
+				most = max(most, (b.quality-a.quality)/more)
 			}
 		}
 	}
@@ -81,24 +88,25 @@ func steepest(s Segment, shares []float64) (most float64) {
 }
 
 // choose takes the best rung of each segment at a price of money.
-func (o *Outline) choose(s State, w Weights, price float64) {
+func (o *Outline) choose(s State, price float64) {
 	o.Price, o.Total = price, 0
-	o.Rungs, o.Costs = make([][]int, len(o.title.Tracks)), make([][]lightning.Msat, len(o.title.Tracks))
-	for k := range o.title.Tracks {
-		track, last := &o.title.Tracks[k], s.Last[k]
-		for i := o.next[k]; i < len(track.Segments); i++ {
-			shares := o.keys[k][i-o.next[k]]
-			best, value := 0, math.Inf(-1)
-			for _, r := range o.wish.allowed(track.Segments[i]) {
-				if v := w.Of(track.Kind)*track.Segments[i].Rungs[r].Quality - price*shares[r]; v > value || v == value && shares[r] < shares[best] {
-					best, value = r, v
+	o.Rungs, o.Costs = make([][]int, len(o.worths)), make([][]lightning.Msat, len(o.worths))
+	for k, worths := range o.worths {
+		last := s.Last[k]
+		rungs, costs := make([]int, len(worths)), make([]lightning.Msat, len(worths))
+		for i, list := range worths {
+			best := list[0]
+			value := best.quality - price*best.share
+			for _, w := range list[1:] {
+				if v := w.quality - price*w.share; v > value || v == value && w.share < best.share {
+					best, value = w, v
 				}
 			}
-			cost := track.Cost(i, best, last)
-			o.Rungs[k], o.Costs[k] = append(o.Rungs[k], best), append(o.Costs[k], cost)
-			o.Total += cost
-			last = best
+			rungs[i], costs[i] = best.rung, o.title.Tracks[k].Cost(o.next[k]+i, best.rung, last)
+			o.Total += costs[i]
+			last = best.rung
 		}
+		o.Rungs[k], o.Costs[k] = rungs, costs
 	}
 }
 

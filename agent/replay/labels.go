@@ -20,8 +20,8 @@ type label struct {
 	before int32 // its place among the labels of the segment before
 }
 
-// A found is the best way at a price of money.
-type found struct {
+// A foundWay is the best way at a price of money.
+type foundWay struct {
 	value float64
 	rungs []int
 }
@@ -83,7 +83,7 @@ func (t *track) hope(i int, l label) float64 {
 // joined to one that is as good as each of them, and the value is not exceeded
 // by any way but those that are not worth more than least. Else one of them is
 // kept, and the way can really be gone.
-func (t *track) pass(grid, wide time.Duration, bound bool, least float64) found {
+func (t *track) pass(grid, wide time.Duration, bound bool, least float64) foundWay {
 	layers := make([][]label, len(t.stages))
 	from := []label{{}}
 	var s sweep
@@ -98,11 +98,11 @@ func (t *track) pass(grid, wide time.Duration, bound bool, least float64) found 
 					s.add(t, i, n)
 				}
 			}
-			layers[i] = append(layers[i], s.kept...)
+			layers[i] = append(slices.Grow(layers[i], len(s.kept)), s.kept...)
 		}
 		from = layers[i]
 		if len(from) == 0 {
-			return found{value: math.Inf(-1)}
+			return foundWay{value: math.Inf(-1)}
 		}
 	}
 	best, at := math.Inf(-1), 0
@@ -116,7 +116,7 @@ func (t *track) pass(grid, wide time.Duration, bound bool, least float64) found 
 		l := layers[i][at]
 		rungs[i], at = int(l.rung), int(l.before)
 	}
-	return found{best, rungs}
+	return foundWay{best, rungs}
 }
 
 // An ask is when a label asks for the next segment.

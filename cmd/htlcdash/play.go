@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"htlcdash"
@@ -19,6 +21,8 @@ import (
 	"htlcdash/internal/ledger"
 	"htlcdash/internal/plain"
 	"htlcdash/internal/player"
+	"htlcdash/internal/player/view"
+	"htlcdash/internal/proxy"
 	"htlcdash/internal/title"
 	"htlcdash/lightning"
 	"htlcdash/source"
@@ -34,12 +38,14 @@ type playCommand struct {
 	To        time.Duration `help:"End there."`
 	AudioOnly bool          `help:"Play the sound alone."`
 	Lang      string        `placeholder:"TAG" help:"Language of the sound, such as de."`
+	Profile   string        `placeholder:"NAME" help:"What matters to you: film, music, podcast, talk, data-saver or best; else proxy.profile."`
 	Buffer    time.Duration `default:"20s" help:"Most that is fetched ahead of the picture."`
 	Policy    string        `default:"agent" enum:"agent,lowest,highest,rate,bola,mpc" help:"Who chooses the quality: agent, or one of the rules that it is measured against: lowest, highest, rate, bola, mpc."`
 
 	Write string  `placeholder:"FILE" help:"Write what is played as one MP4 stream; - is standard output, for a pipe into ffplay or mpv."`
 	JSON  string  `placeholder:"FILE" help:"Write what happens, a line of JSON for each event; - is standard output."`
-	Quiet bool    `help:"Say nothing while it plays."`
+	Quiet bool    `help:"Say nothing while it plays, only at the end."`
+	Plain bool    `help:"Write lines also where a terminal could show more."`
 	Fast  bool    `help:"Do not play in real time: fetch as fast as the network gives."`
 	Speed float64 `default:"1" help:"How many times as fast as life it plays."`
 
@@ -55,7 +61,10 @@ func (playCommand) Help() string {
 		"Example: htlcdash play https://films.example/bunny/manifest.mpd --json events.jsonl --quiet"
 }
 
-func (c playCommand) Run(ctx context.Context, t terminal, log *slog.Logger) error {
+func (c playCommand) Run(ctx context.Context, t terminal, all *commands) error {
+	screen := &screen{Writer: t.err}
+	t.err = screen
+	log := newLogger(all.Log, screen)
 	if c.Write == "-" && c.JSON == "-" {
 		return usageError{errors.New("--write and --json cannot both go to standard output")}
 	}
@@ -165,7 +174,11 @@ func (c playCommand) menu(ctx context.Context, film *title.Title, books *ledger.
 
 // play plays a menu, and tells of it.
 func (c playCommand) play(ctx context.Context, t terminal, menu player.Menu, stock player.Stock, log *slog.Logger) (res player.Result, err error) {
-	if c.AudioOnly {
+	wish, err := c.wish()
+	if err != nil {
+		return res, usageError{err}
+	}
+	if c.AudioOnly || wish.SoundOnly && len(menu.Tracks) > 1 {
 		if menu, err = menu.Only(agent.Audio); err != nil {
 			return res, err
 		}
@@ -173,7 +186,7 @@ func (c playCommand) play(ctx context.Context, t terminal, menu player.Menu, sto
 	if menu, err = menu.Cut(c.From, c.To); err != nil {
 		return res, err
 	}
-	policy, err := c.policy(menu.Title)
+	policy, err := c.policy(menu.Title, wish)
 	if err != nil {
 		return res, err
 	}
@@ -181,22 +194,34 @@ func (c playCommand) play(ctx context.Context, t terminal, menu player.Menu, sto
 	if err != nil {
 		return res, err
 	}
-	tell, closeTell, err := c.teller(t)
+	tell, closeTell, err := c.teller(t, menu)
 	if err != nil {
 		return res, errors.Join(err, closeSink())
 	}
 	res, err = player.Play(ctx, player.Config{
-		Menu: menu, Stock: stock, Policy: policy, Most: c.Buffer, Anyway: c.Anyway, Fast: c.Fast, Speed: c.Speed,
+		Menu: menu, Stock: stock, Policy: policy, Weights: wish.Weights, Most: c.Buffer, Anyway: c.Anyway, Fast: c.Fast, Speed: c.Speed,
 		Sink: sink, Event: tell, Log: log,
 	})
-	return res, errors.Join(err, closeSink(), closeTell())
+	err = errors.Join(err, closeSink(), closeTell())
+	if res.Played > 0 {
+		sum(t.err, res)
+	}
+	return res, err
 }
 
-func (c playCommand) policy(t *agent.Title) (agent.Policy, error) {
+// wish is what the viewer prefers.
+func (c playCommand) wish() (agent.Preferences, error) {
+	return proxy.Wish{
+		Profile: cmp.Or(c.Profile, c.ProxyBuying.Profile), MinHeight: c.MinHeight, MaxHeight: c.MaxHeight,
+		Thrift: c.Thrift, Sound: c.SoundWeight, Switch: c.SwitchWeight, Stall: c.StallWeight,
+	}.Resolve()
+}
+
+func (c playCommand) policy(t *agent.Title, wish agent.Preferences) (agent.Policy, error) {
 	if c.Policy == "agent" {
-		return agent.New(t, agent.Preferences{}), nil
+		return agent.New(t, wish), nil
 	}
-	return agent.Rule(c.Policy, t, agent.Standard)
+	return agent.Rule(c.Policy, t, wish.Weights)
 }
 
 // sink is where the media goes; nil: nowhere.
@@ -213,21 +238,67 @@ func (c playCommand) sink(ctx context.Context, t terminal, menu player.Menu, sto
 }
 
 // teller tells people, and programs, what happens.
-func (c playCommand) teller(t terminal) (func(player.Event), func() error, error) {
+func (c playCommand) teller(t terminal, menu player.Menu) (func(player.Event), func() error, error) {
 	out, closeOut, err := output(c.JSON, t)
 	if err != nil {
 		return nil, nil, err
 	}
-	people := &playLines{w: t.err, quiet: c.Quiet}
+	people, closeView := c.view(t, menu)
 	lines := json.NewEncoder(out)
 	var failed error
 	tell := func(e player.Event) {
-		people.tell(e)
+		people(e)
 		if out != nil && failed == nil && e.What != player.Tick {
 			failed = lines.Encode(e)
 		}
 	}
-	return tell, func() error { return errors.Join(failed, closeOut()) }, nil
+	return tell, func() error { return errors.Join(failed, closeView(), closeOut()) }, nil
+}
+
+// view is what people see. What is logged meanwhile goes through it.
+func (c playCommand) view(t terminal, menu player.Menu) (tell func(player.Event), closeView func() error) {
+	if c.Quiet {
+		return func(player.Event) {}, func() error { return nil }
+	}
+	name := printable(cmp.Or(menu.Name, c.Title))
+	s, ok := t.err.(*screen)
+	if !ok {
+		v := view.New(t.err, view.Config{Name: name, Title: menu.Title, Most: c.Buffer, Plain: true})
+		return v.Event, v.Close
+	}
+	below := s.Writer
+	v := view.New(below, view.Config{Name: name, Title: menu.Title, Most: c.Buffer, Plain: c.Plain})
+	s.turn(v)
+	return v.Event, func() error {
+		s.turn(below)
+		return v.Close()
+	}
+}
+
+// A screen is a writer that leads elsewhere for a while.
+type screen struct {
+	mu sync.Mutex
+	io.Writer
+}
+
+func (s *screen) turn(to io.Writer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Writer = to
+}
+
+// Write implements io.Writer.
+func (s *screen) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.Writer.Write(b)
+}
+
+// sum is the last word for people.
+func sum(w io.Writer, r player.Result) {
+	fmt.Fprintf(w, "played %v of %.1f dB on average, with %d changes of quality\n", r.Played.Round(time.Second/10), r.Quality, r.Switches)
+	fmt.Fprintf(w, "it began after %v and stood still %d times, for %v in all\n", r.Start.Round(time.Millisecond), r.Stalls, r.Stall.Round(time.Millisecond))
+	fmt.Fprintf(w, "%.1f MB came, %.1f of them for nothing; %v were paid, %v of them for routes\n", float64(r.Bytes)/1e6, float64(r.Wasted)/1e6, r.Spent, r.Fees)
 }
 
 // output opens a file, or standard output for "-"; nil for no name.

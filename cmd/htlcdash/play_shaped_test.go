@@ -81,7 +81,11 @@ func TestPlayBoughtOverAShapedLink(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	playertest.Compare(t, got, ladder.Title, agent.New(ladder.Title, agent.Preferences{}), telephone, replay.Setup{Budget: budget, Most: 8 * time.Second, Pay: pay})
+	wish, err := agent.Profile("film")
+	if err != nil {
+		t.Fatal(err)
+	}
+	playertest.Compare(t, got, ladder.Title, agent.New(ladder.Title, wish), telephone, replay.Setup{Budget: budget, Most: 8 * time.Second, Pay: pay, Weights: wish.Weights})
 	s.network.Wait()
 	bought, paid := s.sum(t, "bought", "amount_msat")
 	sold, received := s.sum(t, "sold", "received_msat")

@@ -17,8 +17,9 @@ import (
 	"htlcdash/lightning"
 )
 
-// drawTrial draws what an account says into a folder.
-func drawTrial(ctx context.Context, folder string, p trial.Plan, a *trial.Account) error {
+// drawTrial draws what an account says into a folder. One chart needs more
+// cases, of which done is told.
+func drawTrial(ctx context.Context, folder string, p trial.Plan, a *trial.Account, done func(n, of int)) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return err
 	}
@@ -30,7 +31,7 @@ func drawTrial(ctx context.Context, folder string, p trial.Plan, a *trial.Accoun
 		}
 		figures["timeline.svg"] = f
 	}
-	f, err := moneyFigure(ctx, p)
+	f, err := moneyFigure(ctx, p, done)
 	if err != nil {
 		return err
 	}
@@ -171,12 +172,12 @@ var sweep = []float64{0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1}
 
 // moneyFigure shows what more money buys: of the first title, on one network of
 // each group.
-func moneyFigure(ctx context.Context, p trial.Plan) (chart.Figure, error) {
+func moneyFigure(ctx context.Context, p trial.Plan, done func(n, of int)) (chart.Figure, error) {
 	p.Titles, p.Links, p.Budgets = p.Titles[:1], oneOfEach(p.Links), nil
 	for _, share := range sweep {
 		p.Budgets = append(p.Budgets, trial.Budget{Share: share})
 	}
-	a, err := p.Run(ctx, nil)
+	a, err := p.Run(ctx, done)
 	if err != nil {
 		return chart.Figure{}, err
 	}

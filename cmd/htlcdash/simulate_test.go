@@ -77,6 +77,17 @@ func TestSimulateBuiltIn(t *testing.T) {
 	}
 }
 
+func TestSimulateSoundOnly(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
+	stdout, _, err := call(t, "simulate", "film", "--traces", write(t, "train/one.json", aTrace), "--budgets", "none", "--length", "10s", "--policies", "highest", "--profile", "podcast")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(stdout, " 0.0/min  15.7 dB") { // 128 kbit/s
+		t.Errorf("not the best sound alone:\n%s", stdout)
+	}
+}
+
 func TestSimulateExportsASealedTitle(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	made, out := titletest.Make(t, titletest.Options{}), t.TempDir()
@@ -110,6 +121,7 @@ func TestSimulateSaysWhatToMend(t *testing.T) {
 		{"a network where nothing comes", []string{film, "--traces", write(t, "t.json", `[{"duration_ms": 1, "bandwidth_kbps": 0}]`)}, "nothing ever comes through"},
 		{"a budget without unit", []string{film, "--traces", trace, "--budgets", "300"}, "300 sat"},
 		{"no such policy", []string{film, "--traces", trace, "--policies", "best"}, "lowest, highest, rate, bola, mpc, fixed-N; or agent"},
+		{"no such profile", []string{film, "--traces", trace, "--profile", "mine"}, "data-saver"},
 		{"a policy twice", []string{film, "--traces", trace, "--policies", "bola,bola"}, "stands twice"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -197,8 +197,26 @@ func (f *film) stateOf(a *adviser, left lightning.Msat) agent.State {
 		l, playing := f.levels[kind]
 		s.Next, s.Last, s.Buffer = append(s.Next, next), append(s.Last, last), append(s.Buffer, l.now(now))
 		s.Playing = s.Playing || playing
+		if track.Kind == agent.Video && f.soundOnly() {
+			s.Next[k] = len(track.Segments)
+		}
 	}
 	return s
+}
+
+// soundOnly reports whether the picture is left out. f.mu is held.
+func (f *film) soundOnly() bool {
+	return f.paid && len(f.audio) > 0 && f.wish.preferences().SoundOnly
+}
+
+// main is the track that matters: the picture, unless it is left out.
+func (a *adviser) main(s agent.State) int {
+	for k, track := range a.title.Tracks {
+		if s.Next[k] < len(track.Segments) {
+			return k
+		}
+	}
+	return 0
 }
 
 // stands is where a track is from which nothing was asked for yet: where the
@@ -318,8 +336,9 @@ func (f *film) menu(a *adviser, s agent.State, limited bool) agent.Menu {
 	m, _ := agent.NewMenu(a.title, s, f.wish.preferences())
 	f.top = 0
 	if limited {
-		due := a.title.Tracks[0].Segments[min(s.Next[0], len(a.title.Tracks[0].Segments)-1)]
-		if rep, _ := a.ladder.At(0, 0, min(slices.Max(m.Rungs[0]), len(due.Rungs)-1)); rep != nil {
+		k := a.main(s)
+		i := min(s.Next[k], len(a.title.Tracks[k].Segments)-1)
+		if rep, _ := a.ladder.At(k, i, min(slices.Max(m.Rungs[k]), len(a.title.Tracks[k].Segments[i].Rungs)-1)); rep != nil {
 			f.top = rep.Bandwidth
 		}
 	}
@@ -346,7 +365,11 @@ func (f *film) shown(money budget) (shown func(*dash.Representation) bool, m age
 			}
 		}
 	}
+	silent := f.soundOnly()
 	return func(rep *dash.Representation) bool {
+		if silent && rep.ContentType == string(agent.Video) {
+			return false
+		}
 		if _, _, _, known := a.ladder.Find(rep.ID, 0); known {
 			return on[rep]
 		}
@@ -419,7 +442,9 @@ const pricesLimit = time.Second
 
 // options say what a player is told of the film.
 func (f *film) options(ctx context.Context, ours bool) dash.PlayerOptions {
-	o := dash.PlayerOptions{CMCD: true}
+	f.mu.Lock()
+	o := dash.PlayerOptions{CMCD: true, SoundOnly: f.soundOnly()}
+	f.mu.Unlock()
 	if ours || !f.paid {
 		return o
 	}

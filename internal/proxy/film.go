@@ -467,7 +467,7 @@ func (f *film) position() time.Duration {
 // main is the track whose quality the budget decides: the picture, or the
 // sound where there is no picture.
 func (f *film) main() []*dash.Representation {
-	if len(f.video) > 0 {
+	if len(f.video) > 0 && !f.soundOnly() {
 		return f.video
 	}
 	return f.audio

@@ -13,6 +13,7 @@ import (
 // says and tells a person why.
 type AgentState struct {
 	Wish     Wish           `json:"wish"`
+	Sound    bool           `json:"sound_only"`    // the picture is left out
 	Coming   []ChoiceState  `json:"coming"`        // in the order of time; empty until the prices are known
 	Why      *WhyState      `json:"why,omitempty"` // of the next segment of the picture, or of the sound
 	Forecast int64          `json:"forecast"`      // bit/s, as it came lately; 0: not known
@@ -33,7 +34,7 @@ type ChoiceState struct {
 type WhyState struct {
 	Rep    string         `json:"rep"`
 	Better string         `json:"better,omitempty"` // the next better rung; empty: there is none
-	More   lightning.Msat `json:"more_msat"`        // what it would cost more
+	More   lightning.Msat `json:"more_msat"`        // what it would cost more: its share, where a key opens several segments
 	Gain   float64        `json:"gain_db"`          // what it would gain
 	// Reason is "best": there is no better one; "bought": it is bought already;
 	// "money": the end of the film could not be paid; "price": the gain is not
@@ -56,7 +57,7 @@ func (f *film) advise(s *TitleState, money budget) {
 	s.ToEnd, s.Enough = money.withFees(rest), !money.limited || rest <= money.left
 	f.menu(a, now, money.limited)
 	s.Cap = f.top
-	s.Agent = &AgentState{Wish: f.wish, Coming: []ChoiceState{}, Forecast: f.proxy.gauge.rate()}
+	s.Agent = &AgentState{Wish: f.wish, Sound: f.soundOnly(), Coming: []ChoiceState{}, Forecast: f.proxy.gauge.rate()}
 	s.Agent.outline(a, now, f.wish.preferences(), money, s.Spent)
 	if a.policy == nil {
 		return
@@ -108,7 +109,7 @@ func (a *adviser) end() (end time.Duration) {
 
 // why tells what keeps the agent from the next better rung.
 func (a *adviser) why(s agent.State) *WhyState {
-	const main = 0 // the picture, if there is one
+	main := a.main(s)
 	track := &a.title.Tracks[main]
 	i := s.Next[main]
 	if i == len(track.Segments) {
@@ -123,11 +124,21 @@ func (a *adviser) why(s agent.State) *WhyState {
 	}
 	why := &WhyState{
 		Rep: rungs[rung].ID, Better: rungs[better].ID,
-		More: track.Cost(i, better, s.Last[main]) - track.Cost(i, rung, s.Last[main]),
+		More: share(track, i, better, s.Last[main]) - share(track, i, rung, s.Last[main]),
 		Gain: rungs[better].Quality - rungs[rung].Quality,
 	}
 	why.Reason = a.reason(w.State, rung, better, why)
 	return why
+}
+
+// share is what a rung of a segment costs a player that had rung last before: of
+// a key that opens several, the segment's part.
+func share(t *agent.Track, i, rung, last int) lightning.Msat {
+	first, end := t.Segments[i].Rungs[rung].First, i+1
+	for end < len(t.Segments) && rung < len(t.Segments[end].Rungs) && t.Segments[end].Rungs[rung].First == first {
+		end++
+	}
+	return t.Cost(i, rung, last) / lightning.Msat(end-first)
 }
 
 func (a *adviser) reason(s agent.State, rung, better int, why *WhyState) string {

@@ -176,9 +176,13 @@ func (f *film) state() *TitleState {
 	return s
 }
 
-// rungs are the Representations of the first Period. f.mu is held.
+// rungs are the Representations of the first Period that may play. f.mu is held.
 func (f *film) rungs() (rungs []RungState) {
-	for _, reps := range [][]*dash.Representation{f.video, f.audio} {
+	shown := [][]*dash.Representation{f.video, f.audio}
+	if f.soundOnly() {
+		shown = shown[1:]
+	}
+	for _, reps := range shown {
 		for _, rep := range reps {
 			r := RungState{ID: rep.ID, Kind: rep.ContentType, Bandwidth: rep.Bandwidth, Width: rep.Width, Height: rep.Height, Count: len(rep.Segments), Allowed: true}
 			if rep.Pay != nil {

@@ -1,7 +1,7 @@
 // Three small plots over the time of the film: what each segment of the picture
 // cost, its quality beside what the budget carries, and what was spent beside
 // what is planned.
-import { sat, clock, rungName } from './format.js';
+import { sat, clock, shortName } from './format.js';
 
 const height = 118;
 
@@ -71,7 +71,7 @@ export class Plots {
       label: 'quality', stroke: css('--second'), width: 2.5, points: { show: false },
       paths: uPlot.paths.stepped({ align: 1 }),
     };
-    const spent = { label: 'spent', stroke: css('--accent'), width: 2.5, points: { show: false }, spanGaps: true };
+    const spent = { label: 'spent', stroke: css('--accent'), width: 2.5, points: { show: false }, spanGaps: true, paths: uPlot.paths.stepped({ align: 1 }) };
     const plan = { ...spent, label: 'planned', width: 1.8, dash: [5, 4] };
     const limit = { ...spent, label: 'budget', stroke: css('--soft'), width: 1 };
     const cap = { ...rung, label: 'budget allows', stroke: css('--soft'), width: 1.5, dash: [5, 4] };
@@ -81,7 +81,7 @@ export class Plots {
         { values: (_, ticks) => ticks.map(v => sat(v * 1000)), splits: (_, i, min, max) => ticks(max, 3) }, false),
       this.#plot(this.#boxes[1], duration, [rung, cap],
         { range: [-0.3, top + 0.3] },
-        { values: (_, ticks) => ticks.map(i => rungs[i] ? rungName(rungs[i]) : ''), splits: rungs.map((_, i) => i) }, true),
+        { values: (_, ticks) => ticks.map(i => rungs[i] ? shortName(rungs[i]) : ''), splits: rungs.map((_, i) => i) }, true),
       this.#plot(this.#boxes[2], duration, [spent, plan, limit],
         { range: () => [0, this.#top()] },
         { values: (_, ticks) => ticks.map(v => sat(v * 1000)), splits: (_, i, min, max) => ticks(max, 3) }, true),

@@ -10,6 +10,7 @@ const retryAfter = 5000; // ms, for trouble that may pass by itself
 const rows = 12;         // purchases shown
 
 let title = null, state = null, lost = false, unwatch = () => {};
+let soundOnly = null; // whether the film is played without its picture
 let sliding = false, retry = 0, purchases = new Map();
 
 const player = new Player($('video'), failed, (rep, index) => mark(rep, index, {}));
@@ -42,6 +43,7 @@ const called = t => t.publisher ? `${t.title} · by ${shortKey(t.publisher)}` : 
 async function choose(t) {
   unwatch();
   title = t;
+  soundOnly = null;
   purchases = new Map();
   document.title = `${t.title} · htlcdash`;
   history.replaceState(null, '', `#${encodeURIComponent(t.id)}`);
@@ -75,6 +77,7 @@ function wallet(w) {
 
 function show() {
   const s = state;
+  if (s.agent && s.agent.sound_only !== soundOnly) reload(s);
   player.bound(s);
   player.hold(s.stopped);
   $('spent').textContent = s.paid ? sat(s.spent_msat) : '0';
@@ -99,6 +102,16 @@ function show() {
   if (s.agent) showAgent(s);
   showBuffer();
   tell();
+}
+
+// reload opens the film anew where it stands, once its picture is left out or is
+// wanted again.
+async function reload(s) {
+  const first = soundOnly === null;
+  soundOnly = s.agent.sound_only;
+  if (first) return;
+  plots.film(title.duration_ms / 1000, ladder());
+  $('unmute').hidden = !await player.again(s);
 }
 
 function fill(id, main, small) {
@@ -154,7 +167,7 @@ function why(w) {
   const now = rungOf(w.rep), up = rungOf(w.better);
   const head = element('b', {}, `Next ${now ? rungName(now) : w.rep}.`);
   const name = up ? rungName(up) : w.better;
-  const more = w.more_msat > 0 ? `${sats(w.more_msat)} more` : 'no more';
+  const more = w.more_msat > 0 ? `${sats(w.more_msat)} more a segment` : 'no more';
   const gain = `${w.gain_db.toFixed(1)} dB`;
   switch (w.reason) {
     case 'best': return [head, ' There is no better quality.'];
