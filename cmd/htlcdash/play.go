@@ -9,9 +9,11 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"htlcdash"
@@ -62,6 +64,8 @@ func (playCommand) Help() string {
 }
 
 func (c playCommand) Run(ctx context.Context, t terminal, all *commands) error {
+	// Who closes a pipe ends the play, not the process: money may be under way.
+	signal.Ignore(syscall.SIGPIPE)
 	screen := &screen{Writer: t.err}
 	t.err = screen
 	log := newLogger(all.Log, screen)
@@ -71,6 +75,15 @@ func (c playCommand) Run(ctx context.Context, t terminal, all *commands) error {
 	if c.Speed <= 0 || c.Buffer <= 0 || c.From < 0 || c.To != 0 && c.To <= c.From {
 		return usageError{errors.New("--speed and --buffer must be above 0, and --to behind --from")}
 	}
+	err := c.playAny(ctx, t, log)
+	if errors.Is(err, syscall.EPIPE) && ctx.Err() == nil {
+		log.Info("who took what was written has gone")
+		return nil
+	}
+	return err
+}
+
+func (c playCommand) playAny(ctx context.Context, t terminal, log *slog.Logger) error {
 	if strings.HasPrefix(c.Title, "http://") || strings.HasPrefix(c.Title, "https://") {
 		return c.playFree(ctx, t, log)
 	}

@@ -93,7 +93,7 @@ func (r *run) play(ctx context.Context) (Result, error) {
 	paying, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	err := r.fetchAll(ctx, paying)
-	if ctx.Err() == nil {
+	if ctx.Err() == nil && r.out.failed() == nil {
 		err = errors.Join(err, r.playOut(ctx, err == nil))
 	}
 	if ctx.Err() != nil {
@@ -101,7 +101,9 @@ func (r *run) play(ctx context.Context) (Result, error) {
 		r.c.Stock.Stop()
 	}
 	r.settle(ctx, cancel)
-	err = errors.Join(err, r.out.close(ctx))
+	if last := r.out.close(ctx); !errors.Is(err, last) {
+		err = errors.Join(err, last)
+	}
 	return r.finish(err), err
 }
 
