@@ -53,7 +53,7 @@ func TestPlay(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	got, pays := playertest.Heard(t, out, line.Begin)
+	got, pay, late := playertest.Heard(t, out, line.Begin)
 	if err := cmd.Wait(); err != nil {
 		t.Fatalf("%v: %s", err, said.String())
 	}
@@ -65,7 +65,7 @@ func TestPlay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	playertest.Compare(t, got, ladder.Title, agent.New(ladder.Title, wish), train, replay.Setup{Budget: budget, Most: most, Pay: pays[len(pays)/2], Weights: wish.Weights})
+	playertest.Compare(t, got, ladder.Title, agent.New(ladder.Title, wish), train, replay.Setup{Budget: budget, Most: most, Pay: pay, Weights: wish.Weights}, late)
 
 	bought := purchases(t, s.books("play"))
 	cost := spent(t, bought)

@@ -73,7 +73,7 @@ func TestPlayBoughtOverAShapedLink(t *testing.T) {
 	if err := c.Play.playSold(t.Context(), terminal{out: beginner{&out, line.Begin}, err: &says}, s.viewer, s.log); err != nil {
 		t.Fatal(err, says.String())
 	}
-	got, pays := playertest.Heard(t, &out, func() {})
+	got, pay, late := playertest.Heard(t, &out, func() {})
 	ladder, err := film.Ladder(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +82,7 @@ func TestPlayBoughtOverAShapedLink(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	playertest.Compare(t, got, ladder.Title, agent.New(ladder.Title, wish), telephone, replay.Setup{Budget: budget, Most: 8 * time.Second, Pay: pays[len(pays)/2], Weights: wish.Weights})
+	playertest.Compare(t, got, ladder.Title, agent.New(ladder.Title, wish), telephone, replay.Setup{Budget: budget, Most: 8 * time.Second, Pay: pay, Weights: wish.Weights}, late)
 	s.network.Wait()
 	bought, paid := s.sum(t, "bought", "amount_msat")
 	sold, received := s.sum(t, "sold", "received_msat")

@@ -12,10 +12,12 @@ import (
 )
 
 // Heard reads what "htlcdash play --json" says, and calls begin at each line, of
-// which the first is the beginning. It returns the account, and how long payments
-// took, the quickest first.
-func Heard(t testing.TB, lines io.Reader, begin func()) (r player.Result, pays []time.Duration) {
+// which the first is the beginning. It returns the account, the median of what
+// payments took, and by how much the first ones, which the start waits for, took
+// longer.
+func Heard(t testing.TB, lines io.Reader, begin func()) (r player.Result, pay, late time.Duration) {
 	t.Helper()
+	var pays []time.Duration
 	for in := json.NewDecoder(lines); in.More(); {
 		var e struct {
 			Event  player.What    `json:"event"`
@@ -46,9 +48,11 @@ func Heard(t testing.TB, lines io.Reader, begin func()) (r player.Result, pays [
 	if len(pays) == 0 {
 		t.Fatal("nothing was paid")
 	}
+	first := slices.Max(pays[:min(2, len(pays))])
 	slices.Sort(pays)
-	t.Logf("%d payments, of %v, %v and %v; %v spent", len(pays), pays[0], pays[len(pays)/2], pays[len(pays)-1], r.Spent)
-	return r, pays
+	pay = pays[len(pays)/2]
+	t.Logf("%d payments, of %v, %v and %v, the first of %v; %v spent", len(pays), pays[0], pay, pays[len(pays)-1], first, r.Spent)
+	return r, pay, max(first-pay, 0)
 }
 
 func span(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
