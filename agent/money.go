@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"htlcdash/lightning"
 )
@@ -16,6 +17,11 @@ const (
 	MaxTracks   = 8
 	MaxSegments = 1 << 17 // of a track
 	MaxRungs    = 64      // of a segment
+
+	// MaxLength of a track. With it no sum of times overflows.
+	MaxLength  = 10_000 * time.Hour
+	maxSize    = 1 << 50 // bytes of a segment
+	maxQuality = 1000    // decibel
 )
 
 // Check reports what is wrong with a title; the error matches [ErrTitle].
@@ -27,9 +33,13 @@ func (t *Title) Check() error {
 		if n := len(track.Segments); n == 0 || n > MaxSegments {
 			return fmt.Errorf("%w: track %d has %d segments, want 1 to %d", ErrTitle, k, n, MaxSegments)
 		}
+		length := time.Duration(0)
 		for i, s := range track.Segments {
 			if err := s.check(i); err != nil {
 				return fmt.Errorf("%w: track %d, segment %d: %w", ErrTitle, k, i, err)
+			}
+			if length += s.Duration; length > MaxLength {
+				return fmt.Errorf("%w: track %d lasts more than %v", ErrTitle, k, MaxLength)
 			}
 		}
 	}
@@ -37,18 +47,18 @@ func (t *Title) Check() error {
 }
 
 func (s Segment) check(index int) error {
-	if s.Duration <= 0 {
-		return errors.New("it takes no time")
+	if s.Duration <= 0 || s.Duration > MaxLength {
+		return fmt.Errorf("it takes %v", s.Duration)
 	}
 	if n := len(s.Rungs); n == 0 || n > MaxRungs {
 		return fmt.Errorf("%d rungs, want 1 to %d", n, MaxRungs)
 	}
 	for r, g := range s.Rungs {
 		switch {
-		case g.Size < 0 || g.Price < 0 || g.Price > lightning.Msat(math.MaxInt64/(MaxTracks*MaxSegments)):
+		case g.Size < 0 || g.Size > maxSize || g.Price < 0 || g.Price > lightning.Msat(math.MaxInt64/(MaxTracks*MaxSegments)):
 			return fmt.Errorf("rung %d: size or price out of range", r)
-		case math.IsNaN(g.Quality) || math.IsInf(g.Quality, 0):
-			return fmt.Errorf("rung %d: its quality is no number", r)
+		case !(math.Abs(g.Quality) <= maxQuality): // nor is it NaN
+			return fmt.Errorf("rung %d: a quality of %v dB", r, g.Quality)
 		case g.First < 0 || g.First > index:
 			return fmt.Errorf("rung %d: its key opens from %d, which is not before", r, g.First)
 		}

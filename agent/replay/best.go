@@ -166,8 +166,10 @@ func (d *dual) step(rich, poor *line) float64 {
 		return -1
 	case rich == nil && poor.spent < 0.8*d.budget:
 		return 0
+	case rich == nil && poor.spent < 0.97*d.budget:
+		return poor.price * 0.6
 	case rich == nil:
-		return poor.price * 0.8
+		return poor.price * 0.85
 	case poor == nil:
 		return rich.price*1.25 + 1e-12
 	}
@@ -185,6 +187,7 @@ func (d *dual) step(rich, poor *line) float64 {
 func (d *dual) look(price float64, grid time.Duration) line {
 	first := d.tracks[0]
 	first.setPrice(price)
+	first.setPerBit()
 	d.learn(first.pass(grid, 5*grid, false, d.best(price).worth(price)).rungs)
 	known := d.best(price)
 	least := known.worth(price)
@@ -197,7 +200,7 @@ func (d *dual) look(price float64, grid time.Duration) line {
 	for _, t := range d.tracks[1:] {
 		t.setPrice(price)
 		l.spent += t.freeSpent()
-		found.value += t.rest[0][0]
+		found.value += t.loose.value[0][0]
 	}
 	l.utility = found.value + price*l.spent
 	upper := found.value
@@ -221,6 +224,7 @@ func (d *dual) begin(price float64) {
 	}
 	first := d.tracks[0]
 	first.setPrice(price)
+	first.setPerBit()
 	d.learn(first.pass(rough, 5*rough, false, d.best(price).worth(price)).rungs)
 }
 

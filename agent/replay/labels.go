@@ -14,7 +14,9 @@ type label struct {
 	waited time.Duration // that is paid for in value
 	played time.Duration // waited, as it holds the film back; less than waited only in labels that were joined
 	since  time.Duration // the place in the film where played last grew
+	came   float64       // bits of the link up to here
 	value  float64       // money and waiting paid for
+	hope   float64       // the most that it can lead to
 	keys   uint64        // rungs whose key is in hand and opens the next segment too
 	rung   int32
 	before int32 // its place among the labels of the segment before
@@ -46,7 +48,7 @@ func (t *track) free(i int, l label) time.Duration {
 func (t *track) next(i int, l label, p position, r int) label {
 	st := &t.stages[i]
 	c := &st.rungs[r]
-	n := label{here: t.link.arrival(p, c.size), value: l.value + c.gain, keys: l.keys, rung: int32(r)}
+	n := label{here: t.link.arrival(p, c.size), came: t.link.until(p) + float64(c.size)*8, value: l.value + c.gain, keys: l.keys, rung: int32(r)}
 	late := n.here + t.pay - st.place
 	n.waited, n.played, n.since = max(l.waited, late), l.played, l.since
 	if late > n.played {
@@ -69,13 +71,20 @@ func (t *track) next(i int, l label, p position, r int) label {
 }
 
 // hope is the most that a way can be worth that goes on from a label: without a
-// network, and without paying for what is in hand.
+// network or with the bits that are left of it, and without paying for what is
+// in hand.
 func (t *track) hope(i int, l label) float64 {
-	v := l.value + t.rest[i+1][l.rung]
+	v := l.value
 	for keys := l.keys; keys != 0; keys &= keys - 1 {
 		v += t.price * t.stages[i+1].rungs[bits.TrailingZeros64(keys)].refund
 	}
-	return v
+	free := v + t.loose.value[i+1][l.rung]
+	waited := l.waited.Seconds()
+	if t.perBit == 0 || waited >= maxCarry {
+		return free
+	}
+	tight := v + t.tight.value[i+1][l.rung] + t.carry[int(waited)] - t.perBit*l.came
+	return min(free, max(tight, free-t.stall*(maxCarry-waited)))
 }
 
 // pass goes through the title with labels. Those that cannot lead to more than
@@ -84,40 +93,62 @@ func (t *track) hope(i int, l label) float64 {
 // by any way but those that are not worth more than least. Else one of them is
 // kept, and the way can really be gone.
 func (t *track) pass(grid, wide time.Duration, bound bool, least float64) foundWay {
-	layers := make([][]label, len(t.stages))
-	from := []label{{}}
+	steps := make([][]step, len(t.stages))
+	from, next := []label{{}}, []label(nil)
 	var s sweep
 	for i := range t.stages {
 		asks := t.asks(i, from)
+		s.start(t, grid, wide, bound, from)
+		next = next[:0]
 		for r := range t.stages[i].rungs {
-			s.start(t, grid, wide, bound, from)
+			s.begin()
 			for _, a := range asks {
 				n := t.next(i, from[a.before], a.position, r)
 				n.before = int32(a.before)
-				if t.hope(i, n) > least {
+				if n.hope = t.hope(i, n); n.hope > least {
 					s.add(t, i, n)
 				}
 			}
-			layers[i] = append(slices.Grow(layers[i], len(s.kept)), s.kept...)
+			next = append(next, s.kept...)
 		}
-		from = layers[i]
-		if len(from) == 0 {
+		if len(next) == 0 {
 			return foundWay{value: math.Inf(-1)}
 		}
+		if !bound && len(next) > beam {
+			slices.SortFunc(next, func(a, b label) int { return cmp.Compare(b.hope, a.hope) })
+			next = next[:beam]
+		}
+		steps[i] = make([]step, len(next))
+		for k, l := range next {
+			steps[i][k] = step{l.rung, l.before}
+		}
+		from, next = next, from
 	}
-	best, at := math.Inf(-1), 0
-	for k, l := range from {
-		if l.value > best {
-			best, at = l.value, k
+	return best(from, steps)
+}
+
+// A step leads back from a label.
+type step struct{ rung, before int32 }
+
+// best goes back from the best label.
+func best(last []label, steps [][]step) foundWay {
+	most, at := math.Inf(-1), 0
+	for k, l := range last {
+		if l.value > most {
+			most, at = l.value, k
 		}
 	}
-	rungs := make([]int, len(layers))
-	for i := len(layers) - 1; i >= 0; i-- {
-		l := layers[i][at]
-		rungs[i], at = int(l.rung), int(l.before)
+	rungs := make([]int, len(steps))
+	for i := len(steps) - 1; i >= 0; i-- {
+		s := steps[i][at]
+		rungs[i], at = int(s.rung), int(s.before)
 	}
-	return foundWay{best, rungs}
+	return foundWay{most, rungs}
 }
+
+// beam bounds the labels of a segment where no bound is wanted: the most hopeful
+// ones are kept.
+const beam = 1000
 
 // An ask is when a label asks for the next segment.
 type ask struct {
@@ -163,7 +194,7 @@ type cell struct {
 // maxCells bounds the stretches of waiting; the last one has no end.
 const maxCells = 1 << 12
 
-// start forgets all but the memory. No label comes that has waited less than
+// start is called for each segment. No label comes that has waited less than
 // those of the segment before.
 func (s *sweep) start(t *track, grid, wide time.Duration, bound bool, from []label) {
 	s.grid, s.wide, s.bound = grid, wide, bound
@@ -172,8 +203,10 @@ func (s *sweep) start(t *track, grid, wide time.Duration, bound bool, from []lab
 	for _, l := range from {
 		s.base = min(s.base, l.waited/wide)
 	}
-	s.kept, s.front = s.kept[:0], s.front[:0]
 }
+
+// begin forgets all labels, for the next rung.
+func (s *sweep) begin() { s.kept, s.front = s.kept[:0], s.front[:0] }
 
 // add keeps a label if there is a reason to.
 func (s *sweep) add(t *track, i int, l label) {

@@ -16,8 +16,20 @@ type track struct {
 	patient bool    // to wait may bring bytes sooner
 	price   float64
 	stages  []stage
-	rest    [][]float64 // by segment and rung before: the most that the rest is worth without a network
-	choices [][]int     // of rest
+
+	loose rest // without a network
+	// A price of bits makes a second bound of what the rest is worth: a bit
+	// that is not there cannot be used, but may be spread over the film at will.
+	tight   rest
+	perBit  float64
+	carried []float64 // bits until the last segment is due, by whole seconds of waiting
+	carry   []float64 // by seconds waited so far: the most for these bits, further waiting paid for
+}
+
+// A rest says what the rest of a film is worth at most, at a price.
+type rest struct {
+	value  [][]float64 // by segment and rung before
+	choice [][]int
 }
 
 // A stage is a segment.
@@ -100,27 +112,33 @@ func (t *track) group(of *agent.Track) {
 	}
 }
 
-// setPrice works out what the rest is worth from each segment on.
+// setPrice sets the price of money, and works out what the rest is worth from
+// each segment on.
 func (t *track) setPrice(price float64) {
 	t.price = price
+	t.fill(&t.loose, 0)
+}
+
+// fill works out a rest by dynamic programming, at a price of bits.
+func (t *track) fill(of *rest, perBit float64) {
 	n := len(t.stages)
-	if t.rest == nil {
-		t.rest, t.choices = make([][]float64, n+1), make([][]int, n)
+	if of.value == nil {
+		of.value, of.choice = make([][]float64, n+1), make([][]int, n)
+		of.value[n] = make([]float64, len(t.stages[n-1].rungs))
 		for i := range n {
 			before := 1
 			if i > 0 {
 				before = len(t.stages[i-1].rungs)
 			}
-			t.rest[i], t.choices[i] = make([]float64, before), make([]int, before)
+			of.value[i], of.choice[i] = make([]float64, before), make([]int, before)
 		}
-		t.rest[n] = make([]float64, len(t.stages[n-1].rungs))
 	}
 	for i := n - 1; i >= 0; i-- {
-		for last := range t.rest[i] {
+		for last := range of.value[i] {
 			most, at := math.Inf(-1), 0
 			for r := range t.stages[i].rungs {
 				c := &t.stages[i].rungs[r]
-				v := c.gain - price*c.share + t.rest[i+1][r]
+				v := c.gain - t.price*c.share - perBit*float64(c.size)*8 + of.value[i+1][r]
 				if i > 0 {
 					v -= c.changes[last]
 				}
@@ -128,19 +146,67 @@ func (t *track) setPrice(price float64) {
 					most, at = v, r
 				}
 			}
-			t.rest[i][last], t.choices[i][last] = most, at
+			of.value[i][last], of.choice[i][last] = most, at
 		}
 	}
 }
 
-// freeSpent is what the best way without a network pays, by shares.
-func (t *track) freeSpent() (sum float64) {
+// sum adds something up over the best way through a rest.
+func (t *track) sum(of *rest, what func(*choice) float64) (sum float64) {
 	last := 0
 	for i := range t.stages {
-		last = t.choices[i][last]
-		sum += t.stages[i].rungs[last].share
+		last = of.choice[i][last]
+		sum += what(&t.stages[i].rungs[last])
 	}
 	return sum
+}
+
+// freeSpent is what the best way without a network pays, by shares.
+func (t *track) freeSpent() float64 {
+	return t.sum(&t.loose, func(c *choice) float64 { return c.share })
+}
+
+// maxCarry is how much waiting the price of bits reckons with, in seconds.
+const maxCarry = 1024
+
+// setPerBit sets the price of bits for the least bound of the whole.
+func (t *track) setPerBit() {
+	if t.carried == nil {
+		due := t.stages[len(t.stages)-1].place - t.pay
+		for k := range maxCarry + 2 {
+			end := t.link.position(max(0, due+time.Duration(k)*time.Second))
+			t.carried = append(t.carried, t.link.until(end))
+		}
+		t.carry = make([]float64, maxCarry)
+	}
+	scarce := func(perBit float64) bool {
+		t.fill(&t.tight, perBit)
+		most, bits := math.Inf(-1), 0.0
+		for k, b := range t.carried {
+			if v := perBit*b - t.stall*float64(k); v > most {
+				most, bits = v, b
+			}
+		}
+		return t.sum(&t.tight, func(c *choice) float64 { return float64(c.size) * 8 }) > bits
+	}
+	low, high := 0.0, 1e-9
+	for scarce(high) && high < 1 {
+		low, high = high, high*4
+	}
+	for range 20 {
+		if mid := (low + high) / 2; scarce(mid) {
+			low = mid
+		} else {
+			high = mid
+		}
+	}
+	t.perBit = high
+	t.fill(&t.tight, high)
+	most := math.Inf(-1)
+	for k := maxCarry - 1; k >= 0; k-- { // the next second may begin at once
+		most = max(most-t.stall, high*t.carried[k+2])
+		t.carry[k] = most
+	}
 }
 
 // spent is what a way pays.

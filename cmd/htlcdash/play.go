@@ -12,7 +12,6 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -47,7 +46,6 @@ type playCommand struct {
 	Write string  `placeholder:"FILE" help:"Write what is played as one MP4 stream; - is standard output, for a pipe into ffplay or mpv."`
 	JSON  string  `placeholder:"FILE" help:"Write what happens, a line of JSON for each event; - is standard output."`
 	Quiet bool    `help:"Say nothing while it plays, only at the end."`
-	Plain bool    `help:"Write lines also where a terminal could show more."`
 	Fast  bool    `help:"Do not play in real time: fetch as fast as the network gives."`
 	Speed float64 `default:"1" help:"How many times as fast as life it plays."`
 
@@ -63,12 +61,9 @@ func (playCommand) Help() string {
 		"Example: htlcdash play https://films.example/bunny/manifest.mpd --json events.jsonl --quiet"
 }
 
-func (c playCommand) Run(ctx context.Context, t terminal, all *commands) error {
+func (c playCommand) Run(ctx context.Context, t terminal, log *slog.Logger) error {
 	// Who closes a pipe ends the play, not the process: money may be under way.
 	signal.Ignore(syscall.SIGPIPE)
-	screen := &screen{Writer: t.err}
-	t.err = screen
-	log := newLogger(all.Log, screen)
 	if c.Write == "-" && c.JSON == "-" {
 		return usageError{errors.New("--write and --json cannot both go to standard output")}
 	}
@@ -207,7 +202,7 @@ func (c playCommand) play(ctx context.Context, t terminal, menu player.Menu, sto
 	if err != nil {
 		return res, err
 	}
-	tell, closeTell, err := c.teller(t, menu)
+	tell, closeTell, err := c.teller(t, menu.Title)
 	if err != nil {
 		return res, errors.Join(err, closeSink())
 	}
@@ -216,9 +211,6 @@ func (c playCommand) play(ctx context.Context, t terminal, menu player.Menu, sto
 		Sink: sink, Event: tell, Log: log,
 	})
 	err = errors.Join(err, closeSink(), closeTell())
-	if res.Played > 0 {
-		sum(t.err, res)
-	}
 	return res, err
 }
 
@@ -251,12 +243,12 @@ func (c playCommand) sink(ctx context.Context, t terminal, menu player.Menu, sto
 }
 
 // teller tells people, and programs, what happens.
-func (c playCommand) teller(t terminal, menu player.Menu) (func(player.Event), func() error, error) {
+func (c playCommand) teller(t terminal, title *agent.Title) (func(player.Event), func() error, error) {
 	out, closeOut, err := output(c.JSON, t)
 	if err != nil {
 		return nil, nil, err
 	}
-	people, closeView := c.view(t, menu)
+	people, closePeople := c.people(t, title)
 	lines := json.NewEncoder(out)
 	var failed error
 	tell := func(e player.Event) {
@@ -265,53 +257,20 @@ func (c playCommand) teller(t terminal, menu player.Menu) (func(player.Event), f
 			failed = lines.Encode(e)
 		}
 	}
-	return tell, func() error { return errors.Join(failed, closeView(), closeOut()) }, nil
+	return tell, func() error { return errors.Join(closePeople(), failed, closeOut()) }, nil
 }
 
-// view is what people see. What is logged meanwhile goes through it.
-func (c playCommand) view(t terminal, menu player.Menu) (tell func(player.Event), closeView func() error) {
+// people tells people what happens: by a picture on a terminal, else by lines.
+func (c playCommand) people(t terminal, title *agent.Title) (func(player.Event), func() error) {
+	lines := &playLines{w: t.err, quiet: c.Quiet}
 	if c.Quiet {
-		return func(player.Event) {}, func() error { return nil }
+		return lines.tell, func() error { return nil }
 	}
-	name := printable(cmp.Or(menu.Name, c.Title))
-	s, ok := t.err.(*screen)
+	screen, ok := view.Open(t.err, view.Config{Name: printable(c.Title), Title: title, Most: c.Buffer})
 	if !ok {
-		v := view.New(t.err, view.Config{Name: name, Title: menu.Title, Most: c.Buffer, Plain: true})
-		return v.Event, v.Close
+		return lines.tell, func() error { return nil }
 	}
-	below := s.Writer
-	v := view.New(below, view.Config{Name: name, Title: menu.Title, Most: c.Buffer, Plain: c.Plain})
-	s.turn(v)
-	return v.Event, func() error {
-		s.turn(below)
-		return v.Close()
-	}
-}
-
-// A screen is a writer that leads elsewhere for a while.
-type screen struct {
-	mu sync.Mutex
-	io.Writer
-}
-
-func (s *screen) turn(to io.Writer) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.Writer = to
-}
-
-// Write implements io.Writer.
-func (s *screen) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.Writer.Write(b)
-}
-
-// sum is the last word for people.
-func sum(w io.Writer, r player.Result) {
-	fmt.Fprintf(w, "played %v of %.1f dB on average, with %d changes of quality\n", r.Played.Round(time.Second/10), r.Quality, r.Switches)
-	fmt.Fprintf(w, "it began after %v and stood still %d times, for %v in all\n", r.Start.Round(time.Millisecond), r.Stalls, r.Stall.Round(time.Millisecond))
-	fmt.Fprintf(w, "%.1f MB came, %.1f of them for nothing; %v were paid, %v of them for routes\n", float64(r.Bytes)/1e6, float64(r.Wasted)/1e6, r.Spent, r.Fees)
+	return screen.Event, screen.Close
 }
 
 // output opens a file, or standard output for "-"; nil for no name.

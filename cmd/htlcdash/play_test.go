@@ -85,7 +85,7 @@ func TestPlayBuysAndCounts(t *testing.T) {
 	if bought != 10 || sold != 10 || paid != received || paid != end.Result.Spent || paid == 0 {
 		t.Errorf("%d keys for %v by the viewer's books, %d for %v by the provider's, %v by what was said", bought, paid, sold, received, end.Result.Spent)
 	}
-	if !strings.Contains(people, "played 5s") {
+	if !strings.Contains(people, "played 0:05") {
 		t.Errorf("people are told %q", people)
 	}
 	again, _, err := s.playTitle(t, t.Context(), s.title.ID.String())
