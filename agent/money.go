@@ -16,11 +16,12 @@ var ErrTitle = errors.New("agent: not a title")
 // Bounds of a title.
 const (
 	MaxTracks   = 8
-	MaxSegments = 1 << 17 // of a track
-	MaxRungs    = 64      // of a segment
-	MaxSize     = 1 << 40 // bytes of a segment
-	MaxLength   = 366 * 24 * time.Hour
-	MaxJSON     = 1 << 28 // bytes
+	MaxSegments = 1 << 17              // of a track
+	MaxRungs    = 64                   // of a segment
+	MaxSize     = 1 << 40              // bytes of a segment
+	MaxLength   = 366 * 24 * time.Hour // of a track; with it no sum of times overflows
+	maxQuality  = 1000                 // decibel
+	MaxJSON     = 1 << 28              // bytes
 )
 
 // ParseTitle reads a title from JSON. The error matches [ErrTitle].
@@ -72,8 +73,8 @@ func (t *Track) check(index int) error {
 		switch {
 		case g.Size < 0 || g.Size > MaxSize || g.Price < 0 || g.Price > lightning.Msat(math.MaxInt64/(MaxTracks*MaxSegments)):
 			return fmt.Errorf("rung %d: size or price out of range", r)
-		case math.IsNaN(g.Quality) || math.IsInf(g.Quality, 0):
-			return fmt.Errorf("rung %d: its quality is no number", r)
+		case !(math.Abs(g.Quality) <= maxQuality): // nor is it NaN
+			return fmt.Errorf("rung %d: a quality of %v dB", r, g.Quality)
 		case g.First != index && !t.opened(index, r):
 			return fmt.Errorf("rung %d: its key opens from %d, which is neither here nor where that of the segment before does", r, g.First)
 		}

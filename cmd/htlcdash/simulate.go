@@ -257,12 +257,9 @@ func readTitle(ctx context.Context, path string) (*agent.Title, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := new(agent.Title)
-	if err := json.Unmarshal(b, t); err != nil {
-		return nil, usageError{fmt.Errorf("%s: not a title: %w; htlcdash simulate FOLDER --export makes one of a sealed title", path, err)}
-	}
-	if err := t.Check(); err != nil {
-		return nil, usageError{fmt.Errorf("%s: %w", path, err)}
+	t, err := titles.Parse(b)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("%s: %w; htlcdash simulate FOLDER --export makes one of a sealed title", path, err)}
 	}
 	return t, nil
 }
