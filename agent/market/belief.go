@@ -74,10 +74,10 @@ func (b belief) expected() guess {
 }
 
 // sampled is what b would be if the dice told the truth, in standard deviations.
-// The chance is drawn on the scale of log odds, where it is nearly normal.
 func (b belief) sampled(d dice) guess {
-	odds := math.Log(b.yes/b.no) + d.chance*math.Sqrt(1/b.yes+1/b.no)
-	return guess{p: 1 / (1 + math.Exp(-odds)), mean: b.mean + d.latency*b.sd/math.Sqrt(b.n), sd: b.sd}
+	p := b.p()
+	sd := math.Sqrt(p * (1 - p) / (b.yes + b.no + 1)) // of the beta distribution
+	return guess{p: min(max(p+d.chance*sd, 0.001), 0.999), mean: b.mean + d.latency*b.sd/math.Sqrt(b.n), sd: b.sd}
 }
 
 // dice are two throws of a normal distribution.

@@ -51,7 +51,7 @@ func (m *Market) crowd(now time.Time, group string, saw Evidence) {
 
 // Weights of what is known of a provider before it was seen of late.
 const (
-	carry   = 4   // of its reputation
+	carry   = 12  // of its reputation
 	hearsay = 1   // of what newcomers do, and
 	rumour  = 0.5 // of how long all take
 )

@@ -67,10 +67,10 @@ func (e Evidence) sound() bool {
 // entry is a Record in use.
 type entry struct {
 	Record
-	dice   dice
-	throw  int      // choice at which the dice are thrown anew
-	alarm  float64  // how much speaks for it that it has turned bad,
-	window Evidence // and what was seen since that began
+	dice  dice
+	throw int // choice at which the dice are thrown anew
+
+	worse, better suspicion
 
 	x, y  float64 // logarithms of size and seconds of the last delivery
 	sized bool

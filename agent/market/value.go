@@ -64,9 +64,21 @@ func (v value) both(a, b guess, after float64) float64 {
 	return v.worth - v.late*v.grace*missing
 }
 
-// hedge is after how many seconds it is best to ask b as well, if asking costs
-// something.
-func (v value) hedge(a, b guess, cost float64) float64 {
+// An aid is who is asked when the first is silent, and its price.
+type aid struct {
+	guess
+	price float64
+}
+
+// helped is the mean value if the aid is asked when four of five of a's answers
+// would be in.
+func (v value) helped(a guess, price float64, b aid) float64 {
+	const most = 0.8
+	return v.both(a, b.guess, a.quantile(most)) - a.p*price - (1-a.p)*b.p*b.price - asking*v.worth*(1-most*a.p)
+}
+
+// hedge is after how many seconds it is best to ask b as well.
+func (v value) hedge(a, b guess) float64 {
 	// Before most of a's answers are in, a second request is load for nothing;
 	// far beyond them it is known that none will come.
 	soon, last := a.quantile(patience), max(a.quantile(overdue), v.deadline/2)
@@ -77,7 +89,7 @@ func (v value) hedge(a, b guess, cost float64) float64 {
 	const steps = 12
 	for i := range steps + 1 {
 		t := soon * math.Pow(last/soon, float64(i)/steps)
-		if u := v.both(a, b, t) - cost*(1-a.by(math.Log(t))); u > best {
+		if u := v.both(a, b, t) - asking*v.worth*(1-a.by(math.Log(t))); u > best {
 			best, at = u, t
 		}
 	}
