@@ -24,7 +24,7 @@ var mayEnter = map[string][]string{
 	"agent/replay":               {"agent", "lightning"},
 	"agent/replay/titles":        {"agent"},
 	"agent/market":               {"lightning"},
-	"agent/market/bazaar":        {"lightning", "agent/market"},
+	"agent/market/bazaar":        {"agent/market", "lightning"},
 	"source":                     {".", "internal/due", "internal/join"},
 	"source/dir":                 {".", "source"},
 	"source/web":                 {".", "source"},

@@ -19,11 +19,17 @@ import (
 // the outlook or of the plan mends itself with the next segment.
 type Agent struct {
 	title  *Title
-	strict *book // by the preferences
-	loose  *book // without the bounds that cost money; the same if there are none
-	stall  float64
-	thrift float64
+	strict *book   // by the preferences
+	loose  *book   // without the bounds that cost money; the same if there are none
+	stall  float64 // cost of a second, with caution
+	thrift float64 // least price of money
 }
+
+// caution is how much more a second of waiting counts than the weights say. An
+// outlook learnt from a minute does not know what it has not seen; to reckon
+// with twice the cost takes a tenth of a percent off the mean utility and a
+// twentieth off the waiting.
+const caution = 2
 
 // A book is a title by what is allowed of it.
 type book struct {
@@ -38,7 +44,7 @@ type book struct {
 // of film it takes some ten milliseconds.
 func New(t *Title, p Preferences) *Agent {
 	p.Weights = p.weights()
-	a := &Agent{title: t, stall: p.Weights.Stall, strict: newBook(t, p)}
+	a := &Agent{title: t, stall: caution * p.Weights.Stall, strict: newBook(t, p)}
 	a.loose = a.strict
 	if p.MinHeight > 0 || p.MinSound > 0 {
 		a.loose = newBook(t, p.loose())

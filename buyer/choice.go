@@ -17,18 +17,18 @@ import (
 // NeededBy says until when what is asked for with ctx is of full value: the
 // segment is to be played then. As that draws near and a provider is late,
 // others are asked beside it. It ends nothing: for that there are deadlines of
-// contexts. Without it, and without a deadline, four seconds are assumed.
+// contexts. Without it, a segment is taken to be needed within its own duration:
+// who takes longer for each does not keep up.
 func NeededBy(ctx context.Context, at time.Time) context.Context { return due.By(ctx, at) }
 
-// unsaid is how long we think that something may take, if nobody says.
-const unsaid = 4 * time.Second
+// What is needed, if nobody says, within the time of what it lasts, is needed in
+// no less and no more than that.
+const leastNeed, mostNeed = 500 * time.Millisecond, 4 * time.Second
 
 // needOf is the market's view of so many segments like seg.
 func needOf(ctx context.Context, seg htlcdash.Segment, count int) market.Need {
-	n := market.Need{Ceiling: seg.Price, Segments: count, Deadline: unsaid}
+	n := market.Need{Ceiling: seg.Price, Segments: count, Deadline: min(max(seg.Duration, leastNeed), mostNeed)}
 	if at, ok := due.Of(ctx); ok {
-		n.Deadline = time.Until(at)
-	} else if at, ok := ctx.Deadline(); ok {
 		n.Deadline = time.Until(at)
 	}
 	return n

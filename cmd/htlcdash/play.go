@@ -19,6 +19,7 @@ import (
 	"htlcdash/internal/ledger"
 	"htlcdash/internal/plain"
 	"htlcdash/internal/player"
+	"htlcdash/internal/player/view"
 	"htlcdash/internal/title"
 	"htlcdash/lightning"
 	"htlcdash/source"
@@ -181,7 +182,7 @@ func (c playCommand) play(ctx context.Context, t terminal, menu player.Menu, sto
 	if err != nil {
 		return res, err
 	}
-	tell, closeTell, err := c.teller(t)
+	tell, closeTell, err := c.teller(t, menu.Title)
 	if err != nil {
 		return res, errors.Join(err, closeSink())
 	}
@@ -213,21 +214,34 @@ func (c playCommand) sink(ctx context.Context, t terminal, menu player.Menu, sto
 }
 
 // teller tells people, and programs, what happens.
-func (c playCommand) teller(t terminal) (func(player.Event), func() error, error) {
+func (c playCommand) teller(t terminal, title *agent.Title) (func(player.Event), func() error, error) {
 	out, closeOut, err := output(c.JSON, t)
 	if err != nil {
 		return nil, nil, err
 	}
-	people := &playLines{w: t.err, quiet: c.Quiet}
+	people, closePeople := c.people(t, title)
 	lines := json.NewEncoder(out)
 	var failed error
 	tell := func(e player.Event) {
-		people.tell(e)
+		people(e)
 		if out != nil && failed == nil && e.What != player.Tick {
 			failed = lines.Encode(e)
 		}
 	}
-	return tell, func() error { return errors.Join(failed, closeOut()) }, nil
+	return tell, func() error { return errors.Join(closePeople(), failed, closeOut()) }, nil
+}
+
+// people tells people what happens: by a picture on a terminal, else by lines.
+func (c playCommand) people(t terminal, title *agent.Title) (func(player.Event), func() error) {
+	lines := &playLines{w: t.err, quiet: c.Quiet}
+	if c.Quiet {
+		return lines.tell, func() error { return nil }
+	}
+	screen, ok := view.Open(t.err, view.Config{Name: printable(c.Title), Title: title, Most: c.Buffer})
+	if !ok {
+		return lines.tell, func() error { return nil }
+	}
+	return screen.Event, screen.Close
 }
 
 // output opens a file, or standard output for "-"; nil for no name.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"htlcdash"
+	"htlcdash/agent"
 	"htlcdash/internal/dash"
 	"htlcdash/internal/proxy"
 	"htlcdash/internal/publish"
@@ -259,6 +260,12 @@ func TestPreferencesAreChangedLive(t *testing.T) {
 		want(t, "what the money does not carry gives way", shown(h), "v0 v1 v2")
 		h.post("/api/preferences", `{"title":"film","profile":"data-saver","max_height":360}`)
 		want(t, "never above 360", shown(h), "v0 v1")
+		for _, name := range agent.Profiles() {
+			want(t, name, h.post("/api/preferences", fmt.Sprintf(`{"title":"film","profile":%q}`, name)).Code, 200)
+			want(t, "sound only: "+name, h.state(t).Agent.Sound, name == "podcast")
+			want(t, "the picture: "+name, shown(h) == "", name == "podcast")
+		}
+		h.post("/api/preferences", `{"title":"film","profile":"data-saver","max_height":360}`)
 		for body, status := range map[string]int{
 			`{"title":"film","profile":"x"}`:                     400,
 			`{"title":"film","min_height":-1}`:                   400,

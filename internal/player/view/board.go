@@ -87,12 +87,12 @@ func (b *board) add(e player.Event) {
 	case player.Start:
 		b.start = e.At
 	case player.Stall:
-		b.noteAs(bad, "the picture stands still")
+		b.note(bad, "the picture stands still")
 	case player.Resume:
-		b.noteAs(good, "it moves again")
+		b.note(good, "it moves again")
 	case player.End:
 		if e.Why != "" {
-			b.noteAs(bad, "ended: "+e.Why)
+			b.note(bad, "ended: "+e.Why)
 		}
 	}
 }
@@ -116,13 +116,13 @@ func (b *board) aboutSegment(e player.Event, l *lane) {
 	case player.Switch:
 		b.switches++
 		l.name(e.Index)
-		b.noteAs(plain, fmt.Sprintf("%s: from %s to %s", heading(l.kind), l.label(l.rung), l.label(e.Rung)))
+		b.note(plain, fmt.Sprintf("%s: from %s to %s", heading(l.kind), l.label(l.rung), l.label(e.Rung)))
 	case player.Abandoned:
 		b.abandoned++
-		b.noteAs(notice, fmt.Sprintf("%s: gave up a slow download, takes %s", heading(l.kind), l.label(e.Rung)))
+		b.note(notice, fmt.Sprintf("%s: gave up a slow download, takes %s", heading(l.kind), l.label(e.Rung)))
 	case player.Retry:
 		b.retries++
-		b.noteAs(notice, "tries again: "+e.Why)
+		b.note(notice, "tries again: "+e.Why)
 	}
 }
 
@@ -134,9 +134,7 @@ func keep[T any](list []T, v T, most int) []T {
 	return list
 }
 
-func (b *board) note(text string) { b.noteAs(faint, text) }
-
-func (b *board) noteAs(t tone, text string) {
+func (b *board) note(t tone, text string) {
 	b.notes = keep(b.notes, note{b.now.Position, t, clean(text)}, maxNotes)
 }
 
@@ -206,9 +204,6 @@ func (b *board) rest() (same, least lightning.Msat) {
 	}
 	return same, b.floor.Rest(s)
 }
-
-// current is the rung of the first track.
-func (b *board) current() int { return b.tracks[0].rung }
 
 func heading(k agent.Kind) string {
 	return map[agent.Kind]string{agent.Video: "picture", agent.Audio: "sound"}[k]

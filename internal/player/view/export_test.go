@@ -5,12 +5,15 @@ import (
 	"strings"
 )
 
-// Live is New on a terminal of that size.
+// Live is Open on a terminal of that size.
 func Live(w io.Writer, c Config, tone bool, size func() (int, int)) *View {
-	v := New(w, c)
+	v := newView(w, c)
 	v.live(tone, size)
 	return v
 }
+
+// Still is a View that does not draw.
+func Still(c Config) *View { return newView(io.Discard, c) }
 
 // Frame is what a terminal of that size would show, without colours.
 func (v *View) Frame(width, height int) string {

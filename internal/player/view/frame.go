@@ -38,7 +38,7 @@ func (b *board) frame(width, height int) []line {
 		b.head(width), []line{nil},
 		b.lanes(width), []line{nil},
 		b.curves(width), []line{nil},
-		b.money(width), []line{nil},
+		after(b.money(width)),
 		b.times(width), []line{nil},
 		b.happened(),
 	)
@@ -50,6 +50,14 @@ func (b *board) frame(width, height int) []line {
 		lines[i] = lines[i].cut(width)
 	}
 	return lines
+}
+
+// after puts a blank line behind lines, if there are some.
+func after(lines []line) []line {
+	if len(lines) == 0 {
+		return nil
+	}
+	return append(lines, nil)
 }
 
 // head is what is played, and where it is.
@@ -127,9 +135,9 @@ func (b *board) curves(width int) []line {
 	curve := func(name string, t tone, values []float64, low, high float64, unit string) line {
 		said := "-"
 		if n := len(values); n > 0 {
-			said = fmt.Sprintf("%.1f %s", values[n-1], unit)
+			said = digits(values[n-1]) + " " + unit
 			if width >= 60 {
-				said += fmt.Sprintf(", mean %.1f", mean(values))
+				said += ", mean " + digits(mean(values))
 			}
 		}
 		return row(width, name, func(n int) line { return line{}.add(t, spark(values, n, low, high)) }, said)
@@ -140,9 +148,12 @@ func (b *board) curves(width int) []line {
 	}
 }
 
-// money is what was spent, and what will be.
+// money is what was spent, and what will be; nothing for what is free.
 func (b *board) money(width int) []line {
 	same, least := b.rest()
+	if b.now.Left == agent.NoLimit && b.now.Spent+same+least == 0 {
+		return nil
+	}
 	var first line
 	if b.now.Left == agent.NoLimit || !b.began {
 		first = line{}.add(bold, "money").fill(label).add(plain, sats(b.now.Spent)+" sat spent, no limit")

@@ -128,7 +128,7 @@ func clock(d time.Duration) string {
 	return fmt.Sprintf("%d:%02d", s/60, s%60)
 }
 
-// span of a wait.
+// short writes how long something took.
 func short(d time.Duration) string {
 	switch {
 	case d < time.Second:
@@ -139,25 +139,24 @@ func short(d time.Duration) string {
 	return clock(d)
 }
 
-func rate(bits float64) string {
-	switch {
-	case bits >= 1e6:
-		return fmt.Sprintf("%.1f Mbit/s", bits/1e6)
-	default:
-		return fmt.Sprintf("%.0f kbit/s", bits/1e3)
+// digits writes a number with as many digits as a look takes in.
+func digits(v float64) string {
+	if v >= 99.95 {
+		return fmt.Sprintf("%.0f", v)
 	}
+	return fmt.Sprintf("%.1f", v)
 }
 
 // sats writes money with as many digits as a look takes in.
 func sats(m lightning.Msat) string {
-	s := float64(m) / 1000
-	switch {
-	case m%1000 == 0 || s >= 100:
+	switch s := float64(m) / 1000; {
+	case m%1000 == 0:
 		return fmt.Sprintf("%.0f", s)
 	case s >= 1:
-		return fmt.Sprintf("%.1f", s)
+		return digits(s)
+	default:
+		return fmt.Sprintf("%.2f", s)
 	}
-	return fmt.Sprintf("%.2f", s)
 }
 
 func plural(n int, one, many string) string {

@@ -3,9 +3,8 @@
 // and what it costs to the end.
 //
 // It listens to the events of package player and draws a few times in a second,
-// on a screen of its own that is left at the end. Where there is no terminal it
-// writes a line now and then instead. Colours are the terminal's own sixteen, so
-// they suit its background; NO_COLOR turns them off (no-color.org).
+// on a screen of its own that is left at the end. Colours are the terminal's own
+// sixteen, so they suit its background; NO_COLOR turns them off (no-color.org).
 package view
 
 import (
@@ -26,36 +25,40 @@ type Config struct {
 	Name  string        // of the title, for people
 	Title *agent.Title  // required
 	Most  time.Duration // that a buffer may hold; 0: 20 s
-	// Plain writes lines also on a terminal.
-	Plain bool
 }
 
 // A View is told of events and shows them. Its methods may be called by many
 // goroutines at once.
 type View struct {
 	out  io.Writer
-	size func() (width, height int) // of the terminal; nil: there is none
+	size func() (width, height int) // of the terminal
 	tone bool                       // with colours
 	work sync.WaitGroup
 	end  chan struct{}
 
 	mu    sync.Mutex
 	board *board
-	shown string        // what is on the screen
-	said  time.Duration // position in the last line about how things stand
 	over  bool
+
+	shown string // what is on the screen, and since how many pictures; of the one who draws
+	since int
 }
 
 // redraw is how often the screen follows what happens.
 const redraw = 200 * time.Millisecond
 
-// New returns a View on w, and draws on it until Close if it is a terminal.
-func New(w io.Writer, c Config) *View {
-	v := &View{out: w, board: newBoard(c), end: make(chan struct{}), said: -every}
+// anew is after how many pictures one is drawn again that has not changed: others
+// may have written on the terminal.
+const anew = 5
+
+// Open takes the terminal w until Close. Without ok, w is none, or one that
+// cannot do what is needed.
+func Open(w io.Writer, c Config) (v *View, ok bool) {
 	f, ok := w.(*os.File)
-	if !ok || c.Plain || os.Getenv("TERM") == "dumb" || !term.IsTerminal(int(f.Fd())) {
-		return v
+	if !ok || os.Getenv("TERM") == "dumb" || !term.IsTerminal(int(f.Fd())) {
+		return nil, false
 	}
+	v = newView(w, c)
 	v.live(os.Getenv("NO_COLOR") == "", func() (int, int) {
 		width, height, err := term.GetSize(int(f.Fd()))
 		if err != nil || width <= 0 || height <= 0 {
@@ -63,7 +66,11 @@ func New(w io.Writer, c Config) *View {
 		}
 		return width, height
 	})
-	return v
+	return v, true
+}
+
+func newView(w io.Writer, c Config) *View {
+	return &View{out: w, board: newBoard(c), end: make(chan struct{})}
 }
 
 // live draws on a terminal from now on. Its size is asked each time: that is
@@ -78,24 +85,7 @@ func (v *View) live(tone bool, size func() (width, height int)) {
 func (v *View) Event(e player.Event) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	before := v.board.current()
 	v.board.add(e)
-	if v.size == nil && !v.over {
-		v.say(e, before)
-	}
-}
-
-// Write shows each line of b for a while, as a log does.
-func (v *View) Write(b []byte) (int, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.size == nil || v.over {
-		return v.out.Write(b)
-	}
-	for line := range strings.Lines(string(b)) {
-		v.board.note(strings.TrimSpace(line))
-	}
-	return len(b), nil
 }
 
 // Close gives the terminal back and leaves on it how things stood at last.
@@ -109,9 +99,6 @@ func (v *View) Close() error {
 	v.mu.Unlock()
 	close(v.end)
 	v.work.Wait()
-	if v.size == nil {
-		return nil
-	}
 	return v.leave()
 }
 
@@ -140,7 +127,7 @@ func (v *View) watch() {
 	}
 }
 
-// draw writes the whole picture at once over the last one, if it has changed.
+// draw writes the whole picture at once over the last one, if that is another.
 func (v *View) draw() {
 	width, height := v.size()
 	v.mu.Lock()
@@ -155,8 +142,8 @@ func (v *View) draw() {
 		b.WriteString(l.text(v.tone) + toEndOfLine)
 	}
 	b.WriteString(toEndOfScreen + commit)
-	if b.String() != v.shown {
-		v.shown = b.String()
+	if v.since++; b.String() != v.shown || v.since == anew {
+		v.shown, v.since = b.String(), 0
 		io.WriteString(v.out, v.shown)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -144,7 +145,7 @@ func TestFrames(t *testing.T) {
 	free, _ := evening(agent.NoLimit)
 	config := view.Config{Name: "An evening at the lake, uncut, with the commentary of its director and a long name", Title: s.title}
 	for name, events := range map[string][]player.Event{"began": s.told[:1], "halfway": s.told[:halfway], "end": s.told, "unlimited": free.told[:halfway]} {
-		v := view.New(&bytes.Buffer{}, config)
+		v := view.Still(config)
 		for _, e := range events {
 			v.Event(e)
 		}
@@ -157,6 +158,23 @@ func TestFrames(t *testing.T) {
 			}
 			golden(t, fmt.Sprintf("%s-%d.txt", name, width), got)
 		}
+	}
+}
+
+// TestFree holds that nothing is said of money where there is none to pay.
+func TestFree(t *testing.T) {
+	title := film()
+	for _, track := range title.Tracks {
+		for _, s := range track.Segments {
+			for i := range s.Rungs {
+				s.Rungs[i].Price = 0
+			}
+		}
+	}
+	v := view.Still(view.Config{Name: "film", Title: title})
+	v.Event(player.Event{What: player.Began, Left: agent.NoLimit})
+	if frame := v.Frame(80, 30); strings.Contains(frame, "money") || strings.Contains(frame, "sat") {
+		t.Errorf("a free title costs\n%s", frame)
 	}
 }
 
@@ -181,7 +199,7 @@ func golden(t *testing.T, name, got string) {
 // lines first.
 func TestSmallTerminal(t *testing.T) {
 	s, halfway := evening(300_000)
-	v := view.New(&bytes.Buffer{}, view.Config{Name: "film", Title: s.title})
+	v := view.Still(view.Config{Name: "film", Title: s.title})
 	for _, e := range s.told[:halfway] {
 		v.Event(e)
 	}
@@ -216,14 +234,13 @@ func TestTerminalIsGivenBack(t *testing.T) {
 		}
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		if n := len(out.writes); n > 3 {
-			t.Errorf("%d writes for the screen, an empty picture and one that stays the same", n)
+		if n := len(out.writes); n > 13 {
+			t.Errorf("%d writes in 10 s of a picture that stays the same", n)
 		}
-		fmt.Fprintln(v, "level=WARN msg=hello")
-		time.Sleep(time.Second)
-		synctest.Wait()
-		if last := out.writes[len(out.writes)-1]; !strings.Contains(last, "msg=hello") || strings.Contains(last, "\x1b[2J") {
-			t.Errorf("the log is not on the screen, or a stranger's word is: %q", last)
+		for _, picture := range out.writes[1:] {
+			if !strings.HasPrefix(picture, "\x1b[?2026h\x1b[H") || !strings.HasSuffix(picture, "\x1b[?2026l") || strings.Contains(picture, "\x1b[2J") {
+				t.Errorf("not a picture that is shown at once, or a stranger clears the screen: %q", picture)
+			}
 		}
 		for range 2 {
 			if err := v.Close(); err != nil {
@@ -266,16 +283,16 @@ func TestNoColour(t *testing.T) {
 	})
 }
 
-func TestLines(t *testing.T) {
+func TestNoTerminal(t *testing.T) {
 	s, _ := evening(300_000)
-	var out bytes.Buffer
-	v := view.New(&out, view.Config{Name: "film", Title: s.title})
-	for _, e := range s.told {
-		v.Event(e)
+	file, err := os.Create(filepath.Join(t.TempDir(), "file"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	fmt.Fprintln(v, "a line of the log")
-	if err := v.Close(); err != nil {
-		t.Error(err)
+	defer file.Close()
+	for _, w := range []io.Writer{&bytes.Buffer{}, file} {
+		if _, ok := view.Open(w, view.Config{Title: s.title}); ok {
+			t.Errorf("%T is taken for a terminal", w)
+		}
 	}
-	golden(t, "lines.txt", out.String())
 }
