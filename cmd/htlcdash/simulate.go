@@ -20,7 +20,12 @@ import (
 )
 
 type simulateCommands struct {
-	Play simulateCommand `cmd:"" default:"withargs" help:"Play titles over recorded networks, by the agent and by what players do today."`
+	Play   simulateCommand       `cmd:"" default:"withargs" help:"Play titles over recorded networks, by the agent and by what players do today."`
+	Market simulateMarketCommand `cmd:"" help:"Let rules for choosing among providers loose on markets of honest, drifting, slow, lying and sybil ones."`
+}
+
+func (simulateCommands) Help() string {
+	return "htlcdash simulate TITLE... is the same as htlcdash simulate play TITLE..., whose --help tells all flags."
 }
 
 type simulateCommand struct {
