@@ -17,18 +17,18 @@ import (
 // NeededBy says until when what is asked for with ctx is of full value: the
 // segment is to be played then. As that draws near and a provider is late,
 // others are asked beside it. It ends nothing: for that there are deadlines of
-// contexts. Without it, and without a deadline, four seconds are assumed.
+// contexts. Without it, a segment is taken to be needed within its own duration:
+// who takes longer for each does not keep up.
 func NeededBy(ctx context.Context, at time.Time) context.Context { return due.By(ctx, at) }
 
-// unsaid is how long we think that something may take, if nobody says.
-const unsaid = 4 * time.Second
+// What is needed, if nobody says, within the time of what it lasts, is needed in
+// no less and no more than that.
+const leastNeed, mostNeed = 500 * time.Millisecond, 4 * time.Second
 
 // needOf is the market's view of so many segments like seg.
 func needOf(ctx context.Context, seg htlcdash.Segment, count int) market.Need {
-	n := market.Need{Ceiling: seg.Price, Segments: count, Deadline: unsaid}
+	n := market.Need{Ceiling: seg.Price, Segments: count, Deadline: min(max(seg.Duration, leastNeed), mostNeed)}
 	if at, ok := due.Of(ctx); ok {
-		n.Deadline = time.Until(at)
-	} else if at, ok := ctx.Deadline(); ok {
 		n.Deadline = time.Until(at)
 	}
 	return n
@@ -39,11 +39,10 @@ type bidder struct {
 	*peer
 	market.Candidate
 	probation bool
-	costs     bool // credentials of it cost money, so it is not asked beside others
+	reserve   bool // it is asked when all others have failed, not beside them
 }
 
-// bidders are the peers of t that may be paid, as candidates for seg: with what
-// they quoted, or else with what they asked for others.
+// bidders are the peers of t that may be paid, as candidates for seg.
 func (b *Buyer) bidders(t *title, seg htlcdash.Segment) (all []bidder) {
 	quoted := b.desk.asks(seg)
 	for _, p := range t.peers {
@@ -51,9 +50,7 @@ func (b *Buyer) bidders(t *title, seg htlcdash.Segment) (all []bidder) {
 			continue
 		}
 		c := market.Candidate{ID: p.id(), Group: p.group}
-		if c.Price, c.Quoted = quoted[p]; !c.Quoted {
-			c.Price = p.estimate(seg.Price)
-		}
+		c.Price, c.Quoted = quoted[p]
 		all = append(all, bidder{peer: p, Candidate: c})
 	}
 	return all
@@ -81,15 +78,36 @@ func (b *Buyer) rank(t *title, seg htlcdash.Segment, need market.Need) []bidder 
 			p.probation = c.Probation
 			ranked = append(ranked, p)
 		}
-		all = ranked
+		all = append(ranked, b.leftOut(now, all, ranked)...)
 	}
-	slices.SortStableFunc(all, func(p, q bidder) int { return last(p.holds(now)) - last(q.holds(now)) })
+	slices.SortStableFunc(all, func(p, q bidder) int { return p.behind(t, now) - q.behind(t, now) })
 	t.favour.set(all)
 	return all
 }
 
-func last(is bool) int {
-	if is {
+// leftOut are those whom the market would not ask, for a while. A film does not
+// stop for that while one of them sells, unless it has cheated.
+func (b *Buyer) leftOut(now time.Time, all, ranked []bidder) (out []bidder) {
+	for _, p := range all {
+		isIt := func(q bidder) bool { return q.peer == p.peer }
+		if r, _ := b.market.Record(p.ID); slices.ContainsFunc(ranked, isIt) || r.Cheat && now.Before(r.Banned) {
+			continue
+		}
+		p.probation, p.reserve = true, true
+		out = append(out, p)
+	}
+	return out
+}
+
+// behind is greater for who is asked after others, however they rank: a newcomer
+// that wants money to begin with, and who holds a payment.
+func (p bidder) behind(t *title, now time.Time) int {
+	switch {
+	case p.reserve:
+		return 3
+	case p.holds(now):
+		return 2
+	case p.probation && p.purse.known().Credentials.Price > 0 && p.purse.live(t.id) == nil:
 		return 1
 	}
 	return 0
@@ -154,7 +172,7 @@ func (b *Buyer) survey(t *title, segs []htlcdash.Segment) {
 			mine := b.desk.wanted(segs, p)
 			defer b.desk.asked(mine, p)
 			if len(mine) > 0 {
-				_, _ = b.askPeer(b.alive, p, t, mine, true) // it is logged
+				_ = b.askPeer(b.alive, p, t, mine, true) // it is logged
 			}
 		})
 	}
@@ -173,10 +191,17 @@ func (b *Buyer) toAsk(t *title, seg htlcdash.Segment) (who []*peer) {
 	return who
 }
 
+// instant is what nobody can be quicker than: below it are the moods of machines,
+// and no viewer minds them.
+const instant = 50 * time.Millisecond
+
 // observe tells the market how p did.
 func (b *Buyer) observe(p *peer, o market.Outcome) {
 	now := time.Now()
 	o.Group = p.group
+	if o.Took > 0 {
+		o.Took = max(o.Took, instant)
+	}
 	b.market.Observe(now, p.id(), o)
 	if r, ok := b.market.Record(p.id()); ok && now.Before(r.Banned) && p.shun(r.Banned) {
 		b.c.Log.Warn("provider shunned", "provider", p.URL(), "until", r.Banned.Round(time.Second), "why", r.Reason)
@@ -197,6 +222,7 @@ func faultOf(err error) market.Kind {
 	}{
 		{ErrPrice, market.Gouged},
 		{errLateProof, market.Silent},
+		{errNoSystem, market.Refused},
 		{exchange.ErrExpired, market.Refused}, // or our clock is wrong
 		{ErrTerms, market.Garbled},            // in what it has signed, or proved
 		{htlcdash.ErrFormat, market.Silent},   // as of a web proxy in between
@@ -244,6 +270,9 @@ func (b *Buyer) Standing(id htlcdash.TitleID) []Standing {
 		r, _ := b.market.Record(p.id())
 		s := p.standing(now)
 		s.Latency, s.Success = look.Latency, look.Success
+		if r.Ceiling > 0 {
+			s.Factor = float64(r.Price) / float64(r.Ceiling)
+		}
 		switch {
 		case s.State != "":
 		case look.Standing == market.Banned:

@@ -144,6 +144,16 @@ func (d *desk) asks(seg htlcdash.Segment) map[*peer]lightning.Msat {
 	return prices
 }
 
+// lacking returns those of segs that nobody has quoted.
+func (d *desk) lacking(segs []htlcdash.Segment) (out []htlcdash.Segment) {
+	for _, seg := range segs {
+		if len(d.asks(seg)) == 0 {
+			out = append(out, seg)
+		}
+	}
+	return out
+}
+
 // drop forgets q, unless somebody has taken it.
 func (d *desk) drop(seg htlcdash.Segment, q *quote) {
 	d.mu.Lock()

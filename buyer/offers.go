@@ -24,7 +24,7 @@ func (b *Buyer) quote(ctx context.Context, t *title, seg htlcdash.Segment, p *pe
 		}
 		if wait == nil {
 			one := []htlcdash.Segment{seg}
-			_, err := b.askPeer(ctx, p, t, one, free)
+			err := b.askPeer(ctx, p, t, one, free)
 			b.desk.asked(one, p)
 			if err != nil {
 				return nil, err
@@ -40,61 +40,121 @@ func (b *Buyer) quote(ctx context.Context, t *title, seg htlcdash.Segment, p *pe
 	}
 }
 
-// gather gets quotes for segs of one title, from the favourite and, for what it
-// does not give, from the next best. It returns who gave some, and fails if any
-// of segs is left without.
+// gather gets quotes for segs of one title, from the favourite and, where that
+// does not give them or is late, from the next best. It fails if any of segs is
+// left without.
 func (b *Buyer) gather(ctx context.Context, t *title, segs []htlcdash.Segment) error {
-	asked := make(map[*peer]bool)
+	line := &queue{b: b, t: t, seg: segs[0], need: needOf(ctx, segs[0], len(segs)), asked: make(map[*peer]bool)}
+	came := make(chan error, len(t.peers))
 	var errs []error
-	ask := func(p *peer) {
-		asked[p] = true
-		var err error
-		if segs, err = b.askAhead(ctx, p, t, segs); err != nil {
-			errs = append(errs, err)
+	for running := 0; ; {
+		segs = b.desk.lacking(segs)
+		if len(segs) == 0 {
+			return nil
+		}
+		p, ok := line.next()
+		if ok && b.goAsk(p.peer, t, segs, came) {
+			running++
+		} else if running == 0 {
+			return noOffer(errs)
+		}
+		select {
+		case err := <-came:
+			running, errs = running-1, append(errs, err)
+		case <-line.late(p):
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
-	if p := b.favourite(t, time.Now()); p != nil {
-		ask(p)
-	}
-	if len(segs) > 0 {
-		for _, p := range b.rank(t, segs[0], needOf(ctx, segs[0], len(segs))) {
-			if len(segs) > 0 && !asked[p.peer] && ctx.Err() == nil {
-				ask(p.peer)
-			}
-		}
-	}
-	if len(segs) == 0 {
-		return nil
-	}
-	return errors.Join(append([]error{ErrNoOffer, ctx.Err()}, errs...)...)
 }
 
-// askAhead asks p for what it has not quoted of segs, and returns what it does
-// not sell.
-func (b *Buyer) askAhead(ctx context.Context, p *peer, t *title, segs []htlcdash.Segment) (left []htlcdash.Segment, err error) {
-	var mu sync.Mutex
+// noOffer says why there are none. Without a reason there were some, and they
+// were taken.
+func noOffer(errs []error) error {
+	if err := errors.Join(errs...); err != nil || len(errs) == 0 {
+		return errors.Join(ErrNoOffer, err)
+	}
+	return nil
+}
+
+// goAsk has p asked, and its error sent. It reports whether that was begun.
+func (b *Buyer) goAsk(p *peer, t *title, segs []htlcdash.Segment, came chan<- error) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return false
+	}
+	b.work.Go(func() { came <- b.askAhead(b.alive, p, t, segs) })
+	return true
+}
+
+// A queue is the peers of a title in the order in which they are asked ahead:
+// the favourite, and the others as the market ranks them, if it comes to that.
+type queue struct {
+	b     *Buyer
+	t     *title
+	seg   htlcdash.Segment
+	need  market.Need
+	asked map[*peer]bool
+	rest  []bidder
+	again bool // rest was filled
+}
+
+func (q *queue) next() (p bidder, ok bool) {
+	if f := q.b.favourite(q.t, time.Now()); f != nil && len(q.asked) == 0 {
+		p = bidder{peer: f, Candidate: market.Candidate{ID: f.id(), Group: f.group}}
+		q.asked[f] = true
+		return p, true
+	}
+	if !q.again {
+		q.rest, q.again = q.b.rank(q.t, q.seg, q.need), true
+	}
+	for len(q.rest) > 0 {
+		p, q.rest = q.rest[0], q.rest[1:]
+		if !q.asked[p.peer] {
+			q.asked[p.peer] = true
+			return p, true
+		}
+	}
+	return bidder{}, false
+}
+
+// late says when p, which was asked now, is not to be waited for alone.
+func (q *queue) late(p bidder) <-chan time.Time {
+	if p.peer == nil || len(q.asked) >= len(q.t.peers) {
+		return nil
+	}
+	return time.After(q.b.market.HedgeAfter(time.Now(), p.Candidate, market.Candidate{ID: "another"}, q.need))
+}
+
+// askAhead asks p for what it has not quoted of segs, in as few requests as can
+// be.
+func (b *Buyer) askAhead(ctx context.Context, p *peer, t *title, segs []htlcdash.Segment) error {
+	batches := slices.Collect(slices.Chunk(b.desk.wanted(segs, p), exchange.MaxBatch))
+	errs := make([]error, len(batches))
 	var work sync.WaitGroup
-	var errs []error
-	for batch := range slices.Chunk(b.desk.wanted(segs, p), exchange.MaxBatch) {
+	for i, batch := range batches {
 		work.Go(func() {
 			defer b.desk.asked(batch, p)
-			none, err := b.askPeer(ctx, p, t, batch, false)
-			mu.Lock()
-			defer mu.Unlock()
-			left, errs = append(left, none...), append(errs, err)
+			errs[i] = b.askPeer(ctx, p, t, batch, false)
 		})
 	}
 	work.Wait()
-	return left, errors.Join(errs...)
+	for _, seg := range segs { // others may have it asked already
+		if _, err := b.desk.look(ctx, seg, p); err != nil {
+			return err
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // offerTimeout bounds the wait for one provider's offers, before the next is
 // asked.
 const offerTimeout = 5 * time.Second
 
-// askPeer asks one peer, keeps its good offers, and returns the segments for
-// which there is none, with an error. If free, it buys no credentials for that.
-func (b *Buyer) askPeer(ctx context.Context, p *peer, t *title, segs []htlcdash.Segment, free bool) (left []htlcdash.Segment, err error) {
+// askPeer asks one peer and keeps its good offers. It fails if any of segs is left
+// without. If free, it buys no credentials for that.
+func (b *Buyer) askPeer(ctx context.Context, p *peer, t *title, segs []htlcdash.Segment, free bool) error {
 	ask, cancel := context.WithTimeout(ctx, offerTimeout)
 	defer cancel()
 	req := exchange.OfferRequest{Title: t.id, Scheme: exchange.SchemeSalted, Try: exchange.NewTry()}
@@ -104,7 +164,7 @@ func (b *Buyer) askPeer(ctx context.Context, p *peer, t *title, segs []htlcdash.
 	begun := time.Now()
 	var offers []exchange.Offer
 	var shown *pass
-	err = b.withPass(ask, p, t, free, func(v *pass) (err error) {
+	err := b.withPass(ask, p, t, free, func(v *pass) (err error) {
 		shown = v
 		offers, err = p.offers(ask, v.credential, req)
 		return err
@@ -115,14 +175,14 @@ func (b *Buyer) askPeer(ctx context.Context, p *peer, t *title, segs []htlcdash.
 			b.fault(p, took, err)
 			b.c.Log.Warn("no offers", "provider", p.URL(), "err", err)
 		}
-		return segs, err
+		return err
 	}
 	var errs []error
 	said := market.Outcome{Kind: market.Quoted, Took: took}
 	for i, o := range offers {
 		q, err := b.check(p, o, segs[i])
 		if err != nil {
-			left, errs = append(left, segs[i]), append(errs, fmt.Errorf("%s: segment %d of %s: %w", p, segs[i].Index, segs[i].Representation, err))
+			errs = append(errs, fmt.Errorf("%s: segment %d of %s: %w", p, segs[i].Index, segs[i].Representation, err))
 			continue
 		}
 		said.Price, said.Ceiling = said.Price+q.Price, said.Ceiling+q.ceiling
@@ -130,15 +190,13 @@ func (b *Buyer) askPeer(ctx context.Context, p *peer, t *title, segs []htlcdash.
 		b.desk.put(segs[i], q)
 	}
 	if said.Ceiling > 0 {
-		p.quotes(said.Price, said.Ceiling)
 		b.observe(p, said)
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err = errors.Join(errs...); err != nil {
 		b.fault(p, took, err)
 		b.c.Log.Warn("offers refused", "provider", p.URL(), "err", err)
-		return left, err
 	}
-	return nil, nil
+	return err
 }
 
 // check holds an offer against the seal and the bans.

@@ -35,6 +35,7 @@ type flight struct {
 
 	ceiling lightning.Msat // the publisher's price; 0: not of a segment
 	waited  time.Duration  // for the offer, which was not asked for ahead
+	held    bool           // that was told to the market
 
 	risk lightning.Msat // of its amount, what counts as exposure
 	peer *peer          // whose exposure it counts in, nil: none's; guarded by Buyer.mu
@@ -238,10 +239,24 @@ func (b *Buyer) look(f *flight, sent time.Time) (known bool) {
 	}
 	f.looked()
 	if err != nil || out.State == lightning.Unknown {
+		b.hung(f, err)
 		return false
 	}
 	b.settle(f, out)
 	return true
+}
+
+// hung tells the market, once, of a payment that the node has sent and that
+// comes to no end: err says that the node did not send it, as far as it knows.
+func (b *Buyer) hung(f *flight, err error) {
+	b.mu.Lock()
+	p := f.peer
+	b.mu.Unlock()
+	if err != nil || p == nil || f.inv.Bolt11 == "" || f.held || time.Since(f.began) < b.c.Patience {
+		return
+	}
+	f.held = true
+	b.observe(p, market.Outcome{Kind: market.Hung, Took: time.Since(f.began), Reason: "holds a payment: " + f.Hash.String()})
 }
 
 // settle books a known outcome and tells all who wait.

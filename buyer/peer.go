@@ -30,8 +30,6 @@ type peer struct {
 	moved    time.Time      // when underway last shrank, or began
 	freed    chan struct{}  // closed when underway shrinks, and replaced
 	proven   bool           // has sold a key in this run
-	asked    lightning.Msat // by it, for what cost ceiling at the publisher's price; the
-	ceiling  lightning.Msat // last time. 0: not known
 	sales    int            // keys bought in this run
 	paid     lightning.Msat // for them
 }
@@ -64,29 +62,6 @@ func (p *peer) id() string {
 		return key.String()
 	}
 	return p.URL()
-}
-
-// quotes notes what p asks now.
-func (p *peer) quotes(asked, ceiling lightning.Msat) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.asked, p.ceiling = asked, ceiling
-}
-
-// estimate is what p may ask for what costs price at the publisher's; 0 if it
-// never said.
-func (p *peer) estimate(price lightning.Msat) lightning.Msat {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return lightning.Msat(p.factor() * float64(price))
-}
-
-// factor needs p.mu.
-func (p *peer) factor() float64 {
-	if p.ceiling == 0 {
-		return 0
-	}
-	return float64(p.asked) / float64(p.ceiling)
 }
 
 // expose waits until one more payment may be under way to p, of which it could
@@ -178,7 +153,7 @@ func (p *peer) standing(now time.Time) Standing {
 	key := p.purse.known().Key
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := Standing{Provider: p.URL(), Key: key, Factor: p.factor(), Sold: p.sales, Paid: p.paid}
+	s := Standing{Provider: p.URL(), Key: key, Sold: p.sales, Paid: p.paid}
 	switch {
 	case now.Before(p.ban.Until):
 		s.State, s.Until, s.Why = "banned", p.ban.Until, p.ban.Reason

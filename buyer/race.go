@@ -45,9 +45,9 @@ type finish struct {
 	err   error
 }
 
-// atOnce bounds the runners: the second is asked when the first is late, and
-// the third only when one of them has failed.
-const atOnce = 2
+// atOnce bounds the runners: the second is asked when the first is late, and the
+// third, since two may be hanging, when both are.
+const atOnce = 3
 
 func (b *Buyer) race(ctx context.Context, t *title, seg htlcdash.Segment) *race {
 	order := b.rank(t, seg, needOf(ctx, seg, 1))
@@ -103,7 +103,7 @@ func (r *race) start() bool {
 // help says when the latest runner is late. It never does where nobody could
 // help.
 func (r *race) help() (late <-chan time.Time, stop func() bool) {
-	if len(r.left) == 0 || r.left[0].costs || len(r.running) >= atOnce {
+	if len(r.left) == 0 || r.left[0].reserve || len(r.running) >= atOnce {
 		return nil, func() bool { return true }
 	}
 	timer := time.NewTimer(time.Until(r.late))
@@ -118,10 +118,13 @@ func (r *race) judge(f finish) *quote {
 		r.outrun(f.runner)
 		return f.quote
 	case errors.Is(f.err, errTokensCost): // it may turn out to be the only one
-		f.costs = true
+		f.reserve = true
 		r.left = append(r.left, f.bidder)
 	default:
 		r.errs = append(r.errs, f.err)
+	}
+	if f.peer == r.latest {
+		r.late = time.Now() // those who still run were late before
 	}
 	return nil
 }

@@ -110,6 +110,8 @@ type shop struct {
 	node     *sim.Node
 	patience time.Duration                                       // of those who ask it; 0: for ever
 	requests atomic.Int64                                        // for offers
+	percent  atomic.Int64                                        // of the publisher's price that it asks; 0: all
+	slow     atomic.Int64                                        // nanoseconds before it answers any request
 	spoil    func(seg htlcdash.Segment, o *exchange.Offer)       // tampers with each offer, and signs it all the same
 	forge    func(o *exchange.Offer)                             // tampers with each signed offer
 	lie      func(req *exchange.ProofRequest, o *exchange.Offer) // tampers with what is proved
@@ -140,7 +142,15 @@ func (w *world) shop(t testing.TB, name string) *shop {
 	mux.HandleFunc("POST /v1/offers", s.offers)
 	mux.HandleFunc("POST /v1/proofs", s.prove)
 	mux.HandleFunc("POST /v1/keys", s.tell)
-	s.Server = httptest.NewServer(mux)
+	s.Server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body) // so that the server sees it when who asked has gone
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		select {
+		case <-time.After(time.Duration(s.slow.Load())):
+			mux.ServeHTTP(rw, r)
+		case <-r.Context().Done():
+		}
+	}))
 	t.Cleanup(s.Close)
 	return s
 }
@@ -296,9 +306,17 @@ func (s *shop) offers(w http.ResponseWriter, r *http.Request) {
 	var resp exchange.OfferResponse
 	for _, q := range req.Sealed {
 		seg := s.segment(q)
-		o, err := exchange.Salted{}.Sell(r.Context(), s.till, guest, seg, s.keyOf(q), seg.Price, req.Try, time.Now())
+		asked := seg.Price
+		if percent := s.percent.Load(); percent > 0 {
+			asked = asked * lightning.Msat(percent) / 100
+		}
+		o, err := exchange.Salted{}.Sell(r.Context(), s.till, guest, seg, s.keyOf(q), min(asked, seg.Price), req.Try, time.Now())
 		if err != nil {
 			o = exchange.Offer{Sealed: q, Error: exchange.RefusedUnavailable}
+		}
+		if asked > seg.Price {
+			o.Price = asked
+			o.Signature, _ = exchange.SignOffer(s.till.Key, seg.Title, seg.Seal, o)
 		}
 		if s.spoil != nil {
 			s.spoil(seg, &o)

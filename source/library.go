@@ -54,7 +54,9 @@ type shelf struct {
 	Source
 	failures int       // in a row; guarded by Library.mu
 	benched  time.Time // until then it is asked last; guarded by Library.mu
-	rate     float64   // bytes a second, smoothed; 0: not known; guarded by Library.mu
+	pace     float64   // bytes a second, smoothed; guarded by Library.mu
+	paced    time.Time // when that was measured last; guarded by Library.mu
+	helped   time.Time // when it was last asked beside another; guarded by Library.mu
 }
 
 // NewLibrary returns a Library over sources, cheapest first.
@@ -133,20 +135,51 @@ func (l *Library) keep(b htlcdash.Blob, data []byte) {
 	}
 }
 
-// order gives the sources in their order, those on the bench last.
+// muchSlower is how many times as long as the quickest a source may take, before
+// it is asked after others.
+const muchSlower = 4
+
+// order gives the sources in their order, those last that are much slower than
+// others, or on the bench.
 func (l *Library) order() []*shelf {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := time.Now()
-	var good, benched []*shelf
+	now, best := time.Now(), 0.0
 	for _, s := range l.sources {
-		if now.Before(s.benched) {
+		if !now.Before(s.benched) {
+			best = max(best, s.rate(now))
+		}
+	}
+	var good, slow, benched []*shelf
+	for _, s := range l.sources {
+		switch {
+		case now.Before(s.benched):
 			benched = append(benched, s)
-		} else {
+		case s.rate(now) > 0 && s.rate(now)*muchSlower < best:
+			slow = append(slow, s)
+		default:
 			good = append(good, s)
 		}
 	}
-	return slices.Concat(good, benched)
+	return slices.Concat(good, slow, benched)
+}
+
+// helper says which of sources to ask beside one that is late: the quickest that
+// is known, or else the one that was asked so least recently.
+func (l *Library) helper(left []*shelf) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now, best := time.Now(), 0
+	for i, s := range left {
+		b := left[best]
+		switch {
+		case now.Before(s.benched):
+		case now.Before(b.benched), s.rate(now) > b.rate(now), s.rate(now) == b.rate(now) && s.helped.Before(b.helped):
+			best = i
+		}
+	}
+	left[best].helped = now
+	return best
 }
 
 // judge sends a source that failed to the bench, twice as long each time, up
@@ -166,23 +199,42 @@ func (l *Library) judge(s *shelf, err error) {
 
 // measure books how fast a source gave bytes.
 func (l *Library) measure(s *shelf, n int64, took time.Duration) {
-	rate := float64(n) / max(took.Seconds(), 1e-3)
+	rate := float64(max(n, 1)) / max(took.Seconds(), 1e-3) // nothing at all is known to be slow, too
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s.rate == 0 {
-		s.rate = rate
+	now := time.Now()
+	if s.rate(now) > 0 && rate*muchSlower > s.pace { // else it has broken down
+		rate = s.pace + (rate-s.pace)/4
 	}
-	s.rate += (rate - s.rate) / 4
+	s.pace, s.paced = rate, now
 }
 
-// estimate is how long a source may take for n bytes, if it was read before.
-func (l *Library) estimate(s *shelf, n int64) (took time.Duration, known bool) {
+// paceLife is how long a measured pace counts: then a slow source is tried anew.
+const paceLife = time.Minute
+
+// rate is bytes a second, or 0 if it is not known. It needs Library.mu.
+func (s *shelf) rate(now time.Time) float64 {
+	if now.Sub(s.paced) >= paceLife {
+		return 0
+	}
+	return s.pace
+}
+
+// estimate is how long the quickest of sources may take for n bytes, if any was
+// read before.
+func (l *Library) estimate(sources []*shelf, n int64) (took time.Duration, known bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s.rate == 0 {
+	now, best := time.Now(), 0.0
+	for _, s := range sources {
+		if !now.Before(s.benched) {
+			best = max(best, s.rate(now))
+		}
+	}
+	if best == 0 {
 		return 0, false
 	}
-	return time.Duration(float64(n) / s.rate * float64(time.Second)), true
+	return time.Duration(float64(n) / best * float64(time.Second)), true
 }
 
 // read gets b from one source and checks it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,7 +57,7 @@ func (r *relay) run(ctx context.Context) ([]byte, error) {
 	defer end()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	for len(r.running) > 0 || r.start(runners) {
+	for len(r.running) > 0 || r.start(runners, 0) {
 		select {
 		case d := <-r.done:
 			delete(r.running, d.shelf)
@@ -68,7 +69,7 @@ func (r *relay) run(ctx context.Context) ([]byte, error) {
 			}
 		case now := <-tick.C:
 			if r.late(ctx, now) {
-				r.start(runners)
+				r.start(runners, r.l.helper(r.left))
 			}
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -80,13 +81,13 @@ func (r *relay) run(ctx context.Context) ([]byte, error) {
 	return nil, fmt.Errorf("blob %s: %w", r.b.Root, errors.Join(r.errs...))
 }
 
-// start asks the next source, if there is one.
-func (r *relay) start(ctx context.Context) bool {
+// start asks source i of those that are left, if there is one.
+func (r *relay) start(ctx context.Context, i int) bool {
 	if len(r.left) == 0 {
 		return false
 	}
-	d := &reading{shelf: r.left[0], begun: time.Now()}
-	r.left = r.left[1:]
+	d := &reading{shelf: r.left[i], begun: time.Now()}
+	r.left = slices.Delete(r.left, i, i+1)
 	r.running[d.shelf] = d
 	r.work.Go(func() {
 		d.data, d.err = r.l.read(ctx, d, r.b)
@@ -144,7 +145,7 @@ func (r *relay) late(ctx context.Context, now time.Time) bool {
 		return false
 	}
 	rest := float64(moved) * float64(r.b.Length-got) / float64(got)
-	other, known := r.l.estimate(r.left[0], r.b.Length)
+	other, known := r.l.estimate(r.left, r.b.Length)
 	if said && now.Add(time.Duration(rest)).After(at) {
 		return !known || float64(other) < rest
 	}

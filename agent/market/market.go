@@ -88,13 +88,9 @@ func (c Config) complete() Config {
 }
 
 const (
-	// patience and overdue are between which parts of a provider's answers a
-	// second one is asked. Dean and Barroso wait for 0.95; a lower bound is
-	// enough where the second request is weighed against its use.
-	patience, overdue = 0.8, 0.995
 	// asking is what a second request costs, as a share of the worth: the work
 	// of a provider that is not paid for it, who will bear only so much.
-	asking = 0.03
+	asking = 0.05
 	// loyalty is what the provider that served last is preferred by, as a share
 	// of the worth: another one costs a connection and a credential.
 	loyalty = 0.03
@@ -107,7 +103,10 @@ const (
 	// spares is how many trusted providers a market needs, so that a second can
 	// be asked when the first is silent: with fewer, newcomers have five times
 	// their share.
-	spares, hunger = 3, 5
+	spares, hunger = 3, 5.0
+	// tight is by how much rarer newcomers are where the deadline leaves no time
+	// for another one.
+	tight = 4
 	// gouge is the multiple of the median price from which a provider is not
 	// asked while others are there.
 	gouge = 3

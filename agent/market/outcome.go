@@ -54,20 +54,20 @@ type Outcome struct {
 const (
 	// memory and habit are what each new observation leaves of the older ones,
 	// in the forecast and in the reputation.
-	memory, habit = 0.97, 0.99
-	// alarming is the evidence that a provider has turned bad, as a logarithm of
-	// odds, at which what was known of it is forgotten: two failures of one that
-	// hardly ever failed, or one after a delivery that was very slow.
-	alarming = 4
-	// disgrace is what an alarm leaves of a reputation.
-	disgrace = 0.25
+	memory, habit = 0.98, 0.99
+	// alarming is how much must speak for it that a provider has changed, as a
+	// logarithm of odds: two failures of one that fails one time in fifty, or
+	// one answer that is four standard deviations late.
+	alarming = 6
+	// remains is the weight that is left then.
+	remains = 2
 	// persistent is the failures in a row that end in a ban.
 	persistent = 8
 	// firstBench doubles with each failure in a row, up to lastBench.
 	firstBench, lastBench = time.Second, time.Minute
 	// longest bounds a ban.
 	longest = 365 * 24 * time.Hour
-	// atoned is the time after which half an offence is forgotten.
+	// atoned is the time after a ban in which half an offence is forgotten.
 	atoned = 30 * 24 * time.Hour
 	// settling is the time in which a new price becomes half usual.
 	settling = 12 * time.Hour
@@ -85,9 +85,9 @@ func (m *Market) Observe(now time.Time, id string, o Outcome) {
 	if o.Kind == Quoted {
 		return
 	}
-	b := m.belief(now, e, o.Group, o.Size)
-	newcomer := !e.trusted(b)
-	saw, odds := m.weight(e, b.expected(), o)
+	b := m.of(now, id, o.Group, o.Size)
+	newcomer := !b.trusted()
+	saw, turn := m.read(e, b.expected(), o)
 	if newcomer {
 		m.fresh.add(now, saw)
 		if o.Group != "" {
@@ -97,7 +97,7 @@ func (m *Market) Observe(now time.Time, id string, o Outcome) {
 	e.age(now, m.c)
 	e.Recent = e.Recent.faded(memory).with(saw)
 	e.Past = e.Past.faded(habit).with(saw)
-	m.watch(now, e, saw, odds)
+	m.watch(now, e, saw, turn)
 	m.judge(now, e, o)
 }
 
@@ -120,56 +120,74 @@ func (e *entry) age(now time.Time, c Config) {
 	past := now.Sub(e.Seen)
 	e.Recent = e.Recent.faded(fade(past, c.Recent))
 	e.Past = e.Past.faded(fade(past, c.Past))
-	e.window = e.window.faded(fade(past, c.Recent))
-	e.Offences *= fade(past, atoned)
+	e.worse.since = e.worse.since.faded(fade(past, c.Recent))
+	e.better.since = e.better.since.faded(fade(past, c.Recent))
 	if past > 0 {
 		e.Seen = now
 	}
 }
 
-// weight is what an outcome says, and how much it speaks, as a logarithm of
-// odds, for a provider that has turned bad: that serves half as often, and two
-// standard deviations later.
-func (m *Market) weight(e *entry, g guess, o Outcome) (saw Evidence, odds float64) {
-	failed := math.Log((1 - g.p/2) / (1 - g.p))
-	slow := func(took float64) float64 {
-		z := (math.Log(took) - g.mean) / max(g.sd, 0.2)
-		return 2*min(max(z, -3), 4) - 2 + math.Log(0.5)
-	}
+// odds are how much an outcome speaks for a change, as logarithms of odds:
+// that the provider now serves half as often and two standard deviations later,
+// or fails half as often and serves two standard deviations sooner.
+type odds struct{ worse, better float64 }
+
+// read is what an outcome says.
+func (m *Market) read(e *entry, g guess, o Outcome) (saw Evidence, turn odds) {
+	failed := odds{math.Log((1 - g.p/2) / (1 - g.p)), math.Log(0.5)}
+	served := odds{math.Log(0.5), math.Log((1 + g.p) / 2 / g.p)}
 	took := max(o.Took.Seconds(), 1e-3)
+	z := (math.Log(took) - g.mean) / max(g.sd, 0.2)
 	switch {
 	case o.Kind == Delivered && o.Took <= 0:
-		return Evidence{Yes: 1}, math.Log(0.5)
+		return Evidence{Yes: 1}, served
 	case o.Kind == Delivered:
 		saw = came(took/m.sizes.factor(o.Size), 1)
 		m.all = m.all.faded(habit).with(saw)
 		m.sizes.add(e, took, o.Size)
-		return saw, slow(took)
+		return saw, odds{served.worse + 2*bound(z, 4) - 2, served.better + 2*bound(-z, 4) - 2}
 	case o.Kind == Late:
 		saw = unseen(took, g)
 		saw.Mean -= math.Log(m.sizes.factor(o.Size))
-		return saw, saw.No*failed + saw.Yes*max(slow(took), 0)
+		return saw, odds{saw.No*failed.worse + saw.Yes*max(2*bound(z, 4)-2, 0), 0}
 	default:
 		return failure, failed
 	}
 }
 
+func bound(z, most float64) float64 { return min(max(z, -most), most) }
+
 // watch is Page's test (1954), which forgets what was known of a provider when
-// it has changed, as Liu, Lee and Shroff (2018) do: what it was good for in the
-// past would otherwise speak for it for too long.
-func (m *Market) watch(now time.Time, e *entry, saw Evidence, odds float64) {
-	e.alarm = max(e.alarm+odds, 0)
-	if e.alarm == 0 {
-		e.window = Evidence{}
+// it has changed, as Liu, Lee and Shroff (2018) do: what it was in the past
+// would otherwise count for too long.
+func (m *Market) watch(now time.Time, e *entry, saw Evidence, turn odds) {
+	worse, better := e.worse.add(turn.worse, saw), e.better.add(turn.better, saw)
+	if e.Past.weight() < 3 || !worse && !better {
 		return
 	}
-	e.window = e.window.with(saw)
-	if e.alarm < alarming || e.Past.weight() < 3 {
-		return
+	e.Recent = e.better.since
+	if worse {
+		e.Recent = e.worse.since
+		m.hurry(now)
 	}
-	e.Recent, e.Past = e.window, e.Past.faded(disgrace)
-	e.alarm, e.window = 0, Evidence{}
-	m.hurry(now)
+	e.Past = e.Past.atMost(remains)
+	e.worse, e.better = suspicion{}, suspicion{}
+}
+
+// A suspicion is that a provider has changed.
+type suspicion struct {
+	odds  float64
+	since Evidence // what was seen since it arose
+}
+
+// add reports whether it is as good as certain.
+func (s *suspicion) add(odds float64, saw Evidence) bool {
+	s.odds = max(s.odds+odds, 0)
+	s.since = s.since.with(saw)
+	if s.odds == 0 {
+		s.since = Evidence{}
+	}
+	return s.odds >= alarming
 }
 
 // judge keeps count of failures, and sends to the bench or bans.
@@ -205,6 +223,7 @@ func (m *Market) judge(now time.Time, e *entry, o Outcome) {
 // ban keeps a provider away for a time that doubles with each offence. What it
 // did before does not count when it comes back.
 func (e *entry) ban(now time.Time, first time.Duration, o Outcome) {
+	e.Offences *= fade(now.Sub(e.Banned), atoned)
 	span := seconds(min(first.Seconds()*math.Exp2(min(e.Offences, 40)), longest.Seconds()))
 	e.Offences = min(e.Offences+1, maxWeight)
 	e.Recent, e.Past = Evidence{}, Evidence{No: 1}

@@ -39,11 +39,11 @@ func scale(now, then lightning.Msat) float64 {
 func (r *Record) share() float64 { return float64(r.Price) / scale(r.Ceiling, r.Ceiling) }
 
 // usual is the price that a provider is known for.
-func (r *Record) usual(need Need) float64 {
-	if r.Usual == 0 {
+func (e *entry) usual(need Need) float64 {
+	if e == nil || e.Usual == 0 {
 		return math.Inf(1)
 	}
-	return r.Usual * scale(need.Ceiling, r.Ceiling)
+	return e.Usual * scale(need.Ceiling, e.Ceiling)
 }
 
 // price learns from a price. The usual price falls at once and rises slowly: it
@@ -82,8 +82,8 @@ func (m *Market) AskAgain(now time.Time, cands []Candidate) (who []int, next tim
 	if now.Before(m.ask) {
 		return nil, m.ask
 	}
-	trusted, fresh, _ := m.survey(now, cands, Need{})
-	for _, o := range slices.Concat(trusted, fresh[:min(len(fresh), 1)]) {
+	s := m.survey(now, cands, Need{})
+	for _, o := range slices.Concat(s.trusted, s.fresh[:min(len(s.fresh), 1)]) {
 		if len(who) < askMost && (o.entry == nil || now.Sub(o.Priced) >= askEvery) {
 			who = append(who, o.Index)
 		}
@@ -95,3 +95,42 @@ func (m *Market) AskAgain(now time.Time, cands []Candidate) (who []int, next tim
 
 // hurry makes prices be asked at once: who serves us is no longer sure.
 func (m *Market) hurry(now time.Time) { m.ask, m.interval = now, askEvery }
+
+// typical is the median of the prices that are known, the lower of two.
+func typical(offers []*offer) (price float64, ok bool) {
+	var prices []float64
+	for _, o := range offers {
+		if o.priced {
+			prices = append(prices, o.price)
+		}
+	}
+	if len(prices) == 0 {
+		return 0, false
+	}
+	slices.Sort(prices)
+	return prices[(len(prices)-1)/2], true
+}
+
+func highest(offers []*offer, ceiling float64) (price float64) {
+	for _, o := range offers {
+		if o.priced {
+			price = max(price, o.price)
+		}
+	}
+	if price == 0 {
+		return ceiling
+	}
+	return price
+}
+
+// fair splits offers by a price.
+func fair(offers []*offer, most float64) (kept, dear []*offer) {
+	for _, o := range offers {
+		if o.priced && o.price > most {
+			dear = append(dear, o)
+		} else {
+			kept = append(kept, o)
+		}
+	}
+	return kept, dear
+}

@@ -13,8 +13,11 @@ type offer struct {
 
 	id, group string
 	belief    belief
+	dice      dice
 	price     float64 // msat
 	priced    bool    // or its price is not known
+	counted   float64 // price, and what is counted on top of it
+	bonus     float64 // for loyalty
 	mean      float64 // value, by what is expected,
 	sample    float64 // and by the dice
 	benched   bool    // it has just failed
@@ -30,130 +33,153 @@ func (m *Market) Rank(now time.Time, cands []Candidate, need Need) []Choice {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.choices++
-	trusted, fresh, last := m.survey(now, cands, need)
+	s := m.survey(now, cands, need)
 	n := float64(max(need.Segments, 1))
-	m.credit = min(m.credit+n*m.rate(now, len(trusted)), n)
-	switch {
-	case len(trusted)+len(fresh) == 0:
-		return choices(last)
-	case len(trusted) > 0 && len(fresh) > 0 && m.turn(n, trusted[0], fresh[0], need):
-		return choices(fresh[:1], trusted, fresh[1:])
-	default:
-		return choices(trusted, fresh)
+	m.credit = min(m.credit+n*m.rate(now, s), tight*n)
+	order := slices.Concat(s.trusted, s.fresh)
+	if len(order) == 0 {
+		order = s.last
+	} else if k := m.turn(now, n, s, need); k > 0 {
+		o := order[k]
+		copy(order[1:k+1], order[:k])
+		order[0] = o
 	}
-}
-
-func choices(parts ...[]offer) (out []Choice) {
-	for _, part := range parts {
-		for _, o := range part {
-			out = append(out, o.Choice)
-		}
+	out := make([]Choice, len(order))
+	for i, o := range order {
+		out[i] = o.Choice
 	}
 	return out
 }
 
-// rate is the share of the segments that newcomers may serve now. It falls when
-// they are no good: whoever sends a flood of them lowers the chances of all.
-func (m *Market) rate(now time.Time, trusted int) float64 {
-	rate := 1 / float64(m.c.Probation)
-	if trusted < spares {
-		rate *= hunger
-	}
-	return min(rate*min(max(2*m.fresh.p(now), 0.2), 1), 1)
+// A survey is candidates sorted into those that are trusted, those on
+// probation, and those that are asked only if there is nobody else, each the
+// best first.
+type survey struct {
+	trusted, fresh, last []*offer
+	value                value
 }
 
-// turn reports whether a newcomer is asked first: when its time has come and
-// the deadline leaves time for another one after it, or when the best that is
-// known is no better.
-func (m *Market) turn(n float64, best, newcomer offer, need Need) bool {
-	if newcomer.benched {
-		return false
-	}
-	if best.benched || best.sample < newcomer.sample && best.mean < newcomer.mean {
-		return true
-	}
-	if m.credit < n || need.Deadline.Seconds() < 2*best.belief.expected().quantile(patience) {
-		return false
-	}
-	m.credit -= n
-	return true
-}
+// good reports whether the best that is trusted brings a fair part of what
+// could be had.
+func (s *survey) good() bool { return len(s.trusted) > 0 && s.trusted[0].mean > enough*s.value.worth }
 
-// survey sorts candidates into those that are trusted, those on probation, and
-// those that are asked only if there is nobody else, each the best first.
-func (m *Market) survey(now time.Time, cands []Candidate, need Need) (trusted, fresh, last []offer) {
-	var banned []offer
+func (m *Market) survey(now time.Time, cands []Candidate, need Need) *survey {
+	s := &survey{trusted: make([]*offer, 0, len(cands)), fresh: make([]*offer, 0, len(cands))}
+	var banned []*offer
+	offers, kinds, factor := make([]offer, len(cands)), make(map[string]kin), m.sizes.factor(need.Size)
+	novice := m.novice(now, "")
 	for i, c := range cands {
 		if need.Ceiling > 0 && c.Price > need.Ceiling {
 			continue
 		}
-		o := m.offer(now, i, c, need)
+		o, k := &offers[i], kin{novice: novice}
+		if c.Group != "" {
+			k = m.kin(now, c.Group, kinds)
+		} else if m.known[c.ID] == nil {
+			k.dice = m.dice()
+		}
+		o.Index = i
+		m.consider(now, o, c, need, k, factor)
 		switch {
 		case o.entry != nil && now.Before(o.Banned):
 			if !o.Cheat {
 				banned = append(banned, o)
 			}
 		case o.Probation:
-			fresh = append(fresh, o)
+			s.fresh = append(s.fresh, o)
 		default:
-			trusted = append(trusted, o)
+			s.trusted = append(s.trusted, o)
 		}
 	}
-	usual, ok := typical(trusted)
+	usual, ok := typical(s.trusted)
 	if !ok { // what nobody has delivered for says nothing: all count as dear
-		usual = highest(fresh, float64(need.Ceiling))
+		usual = highest(s.fresh, float64(need.Ceiling))
 	}
-	v := need.value(usual)
-	for _, part := range [][]offer{trusted, fresh, banned} {
-		for i := range part {
-			m.weigh(&part[i], v, usual, need, len(trusted) > 1)
+	s.value = need.value(usual)
+	for _, part := range [][]*offer{s.trusted, s.fresh, banned} {
+		for _, o := range part {
+			m.weigh(o, &s.value, usual, need, len(s.trusted) > 1)
 		}
 	}
-	slices.SortStableFunc(trusted, better)
-	slices.SortStableFunc(fresh, better)
+	m.help(s.trusted, &s.value)
+	slices.SortStableFunc(s.trusted, better)
+	slices.SortStableFunc(s.fresh, better)
 	slices.SortStableFunc(banned, better)
-	if ok && trusted[0].mean > v.worth*enough {
-		trusted, last = fair(trusted, gouge*usual)
-		var dear []offer
-		fresh, dear = fair(fresh, gouge*usual)
-		last = append(last, dear...)
+	if ok && s.good() {
+		var dear, dearer []*offer
+		s.trusted, dear = fair(s.trusted, gouge*usual)
+		s.fresh, dearer = fair(s.fresh, gouge*usual)
+		s.last = slices.Concat(dear, dearer)
 	}
-	return trusted, oneOfEach(fresh), append(last, banned...)
+	s.fresh = oneOfEach(s.fresh)
+	s.last = append(s.last, banned...)
+	return s
 }
 
-func (m *Market) offer(now time.Time, i int, c Candidate, need Need) offer {
-	o := offer{Choice: Choice{Index: i}, entry: m.known[c.ID], id: c.ID, group: cmp.Or(c.Group, c.ID)}
-	o.belief = m.belief(now, o.entry, c.Group, need.Size)
-	o.price, o.priced = asks(o.entry, c, need)
-	o.Probation = o.entry == nil || !o.trusted(o.belief)
+// consider fills in what is known of a candidate.
+func (m *Market) consider(now time.Time, o *offer, c Candidate, need Need, k kin, factor float64) {
+	o.entry, o.id, o.group, o.dice = m.known[c.ID], c.ID, cmp.Or(c.Group, c.ID), k.dice
 	if o.entry != nil {
-		o.benched = now.Before(o.Benched)
-		o.begun = o.Probation && o.Past.Yes > 0.5 && o.belief.p() >= 0.5
+		o.benched, o.dice = now.Before(o.Benched), m.throw(o.entry)
 	}
-	return o
+	o.belief = m.belief(now, o.entry, k.novice, factor)
+	o.price, o.priced = asks(o.entry, c, need)
+	o.Probation = !o.belief.trusted()
+	o.begun = o.Probation && o.belief.begun()
 }
 
-// weigh fills in what an offer is worth.
-func (m *Market) weigh(o *offer, v value, usual float64, need Need, others bool) {
+// weigh fills in what an offer is worth, alone.
+func (m *Market) weigh(o *offer, v *value, usual float64, need Need, others bool) {
 	if !o.priced {
 		o.price = usual
 	}
-	price, bonus := o.price, 0.0
-	if o.Probation {
-		price = max(price, usual) // that it is cheap counts when it has delivered
-	} else if rise := o.price - tolerance*o.usual(need); rise > 0 && others {
-		price += rise
-	} else if o.id == m.served {
-		bonus = loyalty * v.worth
+	o.counted = o.price
+	switch rise := o.price - tolerance*o.usual(need); {
+	case o.Probation: // that it is cheap counts when it has delivered
+		o.counted = max(o.price, usual)
+	case rise > 0 && others:
+		o.counted += rise
+	case o.id == m.served:
+		o.bonus = loyalty * v.worth
 	}
-	o.mean = v.of(o.belief.expected(), price) + bonus
-	o.sample = v.of(o.belief.sampled(m.dice(o.entry)), price) + bonus
+	o.mean = v.alone(o.belief.expected(), o.counted) + o.bonus
+	o.sample = v.alone(o.belief.sampled(o.dice), o.counted) + o.bonus
 }
+
+// help counts, for those that are trusted, that the best of the others can be
+// asked as well: then one that now and then is silent does less harm.
+func (m *Market) help(trusted []*offer, v *value) {
+	if len(trusted) < 2 {
+		return
+	}
+	best, next := trusted[0], trusted[1]
+	if next.mean > best.mean {
+		best, next = next, best
+	}
+	for _, o := range trusted[2:] {
+		if o.mean > best.mean {
+			best, next = o, best
+		} else if o.mean > next.mean {
+			next = o
+		}
+	}
+	first, second := best.aid(), next.aid()
+	for _, o := range trusted {
+		a := first
+		if o == best {
+			a = second
+		}
+		o.mean = max(o.mean, v.helped(o.belief.expected(), o.counted, a)+o.bonus)
+		o.sample = max(o.sample, v.helped(o.belief.sampled(o.dice), o.counted, a)+o.bonus)
+	}
+}
+
+func (o *offer) aid() aid { return aid{o.belief.expected(), o.counted} }
 
 // better orders offers: who has just failed comes last, and of newcomers, who
 // has delivered comes first: a probation is brought to its end before the next
 // begins.
-func better(a, b offer) int {
+func better(a, b *offer) int {
 	if a.benched != b.benched {
 		return sign(a.benched)
 	}
@@ -170,47 +196,65 @@ func sign(after bool) int {
 	return -1
 }
 
-// typical is the median of the prices that are known, the lower of two.
-func typical(offers []offer) (price float64, ok bool) {
-	var prices []float64
-	for _, o := range offers {
-		if o.priced {
-			prices = append(prices, o.price)
-		}
+// rate is the share of the segments that newcomers may serve now: the more, the
+// better newcomers have done so far, and the more they are needed. Whoever
+// sends a flood of them lowers the chances of all.
+func (m *Market) rate(now time.Time, s *survey) float64 {
+	p := m.fresh.p(now)
+	rate := min(max(p/(1-p)/3, 1/hunger), hunger)
+	if len(s.trusted) < spares || !s.good() {
+		rate = max(rate, hunger*p)
 	}
-	if len(prices) == 0 {
-		return 0, false
-	}
-	slices.Sort(prices)
-	return prices[(len(prices)-1)/2], true
+	return min(rate/float64(m.c.Probation), 1)
 }
 
-func highest(offers []offer, ceiling float64) (price float64) {
-	for _, o := range offers {
-		if o.priced {
-			price = max(price, o.price)
-		}
+// turn returns which of the offers, the trusted first, is asked first. That is
+// a newcomer if those who are known are no better. Else it is the best, but for
+// a share of the segments, if the deadline leaves time for another one after
+// it, or for a quarter of that share: those go to newcomers and, in turn, to
+// who was not seen for longest.
+func (m *Market) turn(now time.Time, n float64, s *survey, need Need) (k int) {
+	if len(s.trusted) == 0 {
+		return 0
 	}
-	return cmp.Or(price, ceiling)
+	best, fresh := s.trusted[0], len(s.fresh) > 0 && !s.fresh[0].benched
+	if fresh && (best.benched || best.sample < s.fresh[0].sample && best.mean < s.fresh[0].mean) {
+		return len(s.trusted)
+	}
+	short := need.Deadline.Seconds() < 2*best.belief.expected().within(fourOfFive)
+	if m.credit < n || short && m.credit < tight*n {
+		return 0
+	}
+	k = s.stale(now, m.c.Recent)
+	if fresh && (k == 0 || m.rand.IntN(2) == 0) {
+		k = len(s.trusted)
+	}
+	if k > 0 {
+		m.credit -= n
+	}
+	return k
 }
 
-// fair splits offers by a price.
-func fair(offers []offer, most float64) (kept, dear []offer) {
-	for _, o := range offers {
-		if o.priced && o.price > most {
-			dear = append(dear, o)
-		} else {
-			kept = append(kept, o)
+// stale returns which of the offers, but for the first, is of one that has once
+// delivered and was not seen for longest, if long.
+func (s *survey) stale(now time.Time, long time.Duration) (k int) {
+	var oldest *offer
+	for i, o := range slices.Concat(s.trusted, s.fresh) {
+		if i == 0 || o.entry == nil || o.benched || o.belief.served < 0.5 || now.Sub(o.Seen) < long {
+			continue
+		}
+		if oldest == nil || o.Seen.Before(oldest.Seen) {
+			oldest, k = o, i
 		}
 	}
-	return kept, dear
+	return k
 }
 
 // oneOfEach puts the best of each group before all others, so that many keys of
 // one operator have no more of the newcomers' share than one.
-func oneOfEach(fresh []offer) []offer {
+func oneOfEach(fresh []*offer) []*offer {
 	seen := make(map[string]bool, len(fresh))
-	var first, others []offer
+	var first, others []*offer
 	for _, o := range fresh {
 		if seen[o.group] {
 			others = append(others, o)
@@ -232,7 +276,7 @@ func (m *Market) HedgeAfter(now time.Time, first, second Candidate, need Need) t
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	v := need.value(float64(max(first.Price, second.Price)))
-	a := m.belief(now, m.known[first.ID], first.Group, need.Size).expected()
-	b := m.belief(now, m.known[second.ID], second.Group, need.Size).expected()
-	return seconds(v.hedge(a, b, asking*v.worth))
+	a := m.of(now, first.ID, first.Group, need.Size).expected()
+	b := m.of(now, second.ID, second.Group, need.Size).expected()
+	return seconds(v.hedge(a, b))
 }

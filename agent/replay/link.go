@@ -119,14 +119,13 @@ func (l *Link) position(t time.Duration) position {
 	return position{t, t - rest, i, l.bits[i] + l.steps[i].Rate*(rest-l.starts[i]).Seconds()}
 }
 
-// came is the number of bits that the link could carry between two times.
-func (l *Link) came(from, to time.Duration) float64 {
-	a, b := l.position(from), l.position(to)
-	return float64((b.round-a.round)/l.length)*l.total + b.bits - a.bits
+// until is the number of bits that the link could carry up to a position.
+func (l *Link) until(p position) float64 {
+	return float64(p.round/l.length)*l.total + p.bits
 }
 
 // Never is how long a download takes at most. What takes longer never comes.
-const Never = 366 * 24 * time.Hour
+const Never = 366 * 24 * time.Hour / 12
 
 // Arrival is when the last of size bytes is here that are asked for at a time,
 // [Never] after it at the latest.
@@ -172,7 +171,7 @@ func (l *Link) Received(asked, now time.Duration) int64 {
 	if now <= from {
 		return 0
 	}
-	return int64(l.came(from, now) / 8)
+	return int64((l.until(l.position(now)) - l.until(l.position(from))) / 8)
 }
 
 // soonest returns when to ask, at a time or after it, so that the first byte

@@ -11,8 +11,11 @@ import (
 
 	"htlcdash"
 	"htlcdash/buyer"
-	"htlcdash/internal/proxy"
+	"htlcdash/internal/config"
+	"htlcdash/internal/ledger"
+	"htlcdash/internal/proof/systems"
 	"htlcdash/internal/title"
+	"htlcdash/lightning"
 	"htlcdash/source"
 	"htlcdash/source/web"
 )
@@ -31,13 +34,13 @@ const (
 )
 
 // A market is the configured providers and what they sell. It tells the buyer
-// and the proxy of titles as they appear.
+// and who plays of titles as they appear.
 type market struct {
 	providers  []*buyer.Provider
 	publishers []htlcdash.PublisherID // whose titles are taken; none: all
 	sources    []source.Source
 	buyer      *buyer.Buyer
-	proxy      *proxy.Proxy
+	show       func(name string, t *title.Title) error // tells of a title on sale
 	log        *slog.Logger
 
 	opened sync.Map // of *title.Title, by id
@@ -82,6 +85,33 @@ func newMarket(addresses, publishers []string, log *slog.Logger) (*market, error
 		m.providers, m.sources = append(m.providers, p), append(m.sources, s)
 	}
 	return m, nil
+}
+
+// buyFor opens the buyer of a viewer, whose sealed bytes come from the market's
+// sources, each seen through over.
+func (m *market) buyFor(c config.ProxyBuying, books *ledger.Ledger, node lightning.Payer, over func(source.Source) source.Source) error {
+	if _, err := systems.Named(c.Proofs); err != nil {
+		return usageError{err}
+	}
+	sources := make([]source.Source, len(m.sources))
+	for i, s := range m.sources {
+		sources[i] = over(s)
+	}
+	sealed, err := source.NewLibrary(source.Options{
+		Memory: sealedMemory, Folder: string(c.Cache), Disk: int64(c.CacheSize), Log: m.log,
+	}, sources...)
+	if err != nil {
+		return err
+	}
+	m.buyer, err = buyer.New(buyer.Config{
+		Ledger: books, Payer: node, Sealed: sealed,
+		Limits: buyer.Limits{Segment: c.BudgetSegment, Title: c.BudgetTitle, Day: c.BudgetDay},
+		Fee:    buyer.Fee{Floor: c.MaxFee, PPM: int64(c.MaxFeePercent * 10_000)},
+		Proofs: c.Proofs, Unproved: c.Unproved, Exposure: c.Exposure, PayBeside: c.PayBeside, TokenPrice: c.TokenPrice,
+		Complain: complaintsIn(c.Complaints), Signed: m.signed,
+		Log: m.log, Step: crashStep(),
+	})
+	return err
 }
 
 // follow refreshes until ctx is done or stop is called, which waits.
@@ -236,7 +266,7 @@ func (m *market) meet(ctx context.Context, f found) error {
 	if err := m.buyer.AddTitle(ctx, t.ID, t.Dearest(), []*buyer.Provider{p}); err != nil {
 		return err
 	}
-	if err := m.proxy.Add(f.info.Name, t); err != nil {
+	if err := m.show(f.info.Name, t); err != nil {
 		return err
 	}
 	m.opened.Store(t.ID, t)

@@ -16,7 +16,6 @@ import (
 	"htlcdash/internal/config"
 	"htlcdash/internal/ledger"
 	"htlcdash/internal/porter"
-	"htlcdash/internal/proof/systems"
 	"htlcdash/internal/proxy"
 	"htlcdash/lightning"
 	"htlcdash/source"
@@ -76,28 +75,11 @@ func (c proxyCommand) play(ctx context.Context, door net.Listener, node wallet, 
 	if err != nil {
 		return usageError{err}
 	}
-	if _, err := systems.Named(c.Proofs); err != nil {
-		return usageError{err}
-	}
-	sealed, err := source.NewLibrary(source.Options{
-		Memory: sealedMemory, Folder: string(c.Cache), Disk: int64(c.CacheSize), Log: log,
-	}, market.sources...)
-	if err != nil {
-		return err
-	}
-	market.buyer, err = buyer.New(buyer.Config{
-		Ledger: books, Payer: node, Sealed: sealed,
-		Limits: buyer.Limits{Segment: c.BudgetSegment, Title: c.BudgetTitle, Day: c.BudgetDay},
-		Fee:    buyer.Fee{Floor: c.MaxFee, PPM: int64(c.MaxFeePercent * 10_000)},
-		Proofs: c.Proofs, Unproved: c.Unproved, Exposure: c.Exposure, PayBeside: c.PayBeside, TokenPrice: c.TokenPrice,
-		Complain: complaintsIn(c.Complaints), Signed: market.signed,
-		Log: log, Step: crashStep(),
-	})
-	if err != nil {
+	if err := market.buyFor(c.ProxyBuying, books, node, func(s source.Source) source.Source { return s }); err != nil {
 		return err
 	}
 	defer market.buyer.Close()
-	market.proxy, err = proxy.New(proxy.Config{
+	player, err := proxy.New(proxy.Config{
 		Log: log, Buyer: market.buyer, Wallet: node, Purchases: purchasesOf(books),
 		Hosts: c.Hosts, Origins: c.Origins,
 		Wish: proxy.Wish{
@@ -110,8 +92,9 @@ func (c proxyCommand) play(ctx context.Context, door net.Listener, node wallet, 
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, market.proxy.Close()) }()
-	if err := addFree(ctx, market.proxy, c.Free); err != nil {
+	defer func() { err = errors.Join(err, player.Close()) }()
+	market.show = player.Add
+	if err := addFree(ctx, player, c.Free); err != nil {
 		return err
 	}
 	settlePast(ctx, market.buyer, log)
@@ -120,7 +103,7 @@ func (c proxyCommand) play(ctx context.Context, door net.Listener, node wallet, 
 	defer stopFollowing()
 	warnOpen(log, door, "whoever reaches the players' address spends your money", "--listen")
 	log.Info("playing", "page", "http://"+door.Addr().String()+"/")
-	return servePlayers(ctx, door, market.proxy, log)
+	return servePlayers(ctx, door, player, log)
 }
 
 // servePlayers ends when ctx does. Streams of events end with the proxy, so it

@@ -20,7 +20,12 @@ import (
 )
 
 type simulateCommands struct {
-	Film simulateCommand `cmd:"" default:"withargs" help:"Play titles over recorded networks, by the agent and by what players do today."`
+	Play   simulateCommand       `cmd:"" default:"withargs" help:"Play titles over recorded networks, by the agent and by what players do today."`
+	Market simulateMarketCommand `cmd:"" help:"Let rules for choosing among providers loose on markets of honest, drifting, slow, lying and sybil ones."`
+}
+
+func (simulateCommands) Help() string {
+	return "htlcdash simulate TITLE... is the same as htlcdash simulate play TITLE..., whose --help tells all flags."
 }
 
 type simulateCommand struct {
@@ -29,6 +34,7 @@ type simulateCommand struct {
 	Traces   []string      `help:"Recorded networks, or folders of them: JSON lists of duration_ms, bandwidth_kbps, latency_ms. By default made-up ones, always the same." placeholder:"PATH"`
 	Budgets  []string      `default:"0.5,0.3,0.2" help:"Budgets of a title: shares of what its best rungs cost, amounts (\"300 sat\"), or none."`
 	Policies []string      `default:"agent,bola,rate,mpc,lowest" help:"Who plays: agent; rules of today's players (rate, bola, mpc); lowest, highest, fixed-N."`
+	Profile  string        `default:"best" enum:"film,music,podcast,talk,data-saver,best" help:"What matters to the viewer: ${enum}. All are measured by its weights. All but best have the agent save money where little is gained, which the measure does not reward."`
 	Buffer   time.Duration `default:"20s"  help:"Media that a player holds at most."`
 	Pay      time.Duration `default:"0s"   help:"From the last byte of a segment until its key is here."`
 	Length   time.Duration `default:"0s"   help:"Play a shorter title over and over until it is as long. Built-in ones last 4m at least."`
@@ -73,7 +79,7 @@ func (c simulateCommand) Run(ctx context.Context, t terminal) error {
 		return nil
 	}
 	p.begin("drawing charts")
-	if err := drawTrial(ctx, c.Plot, plan, a); err != nil {
+	if err := drawTrial(ctx, c.Plot, plan, a, func(n, of int) { p.at("%d of %d more cases", n, of) }); err != nil {
 		p.fail()
 		return err
 	}
@@ -115,7 +121,11 @@ func (c simulateCommand) keep(a *trial.Account) error {
 }
 
 func (c simulateCommand) plan(ctx context.Context) (p trial.Plan, err error) {
-	p.Setup = replay.Setup{Most: c.Buffer, Pay: c.Pay, Weights: agent.Standard}
+	wish, err := agent.Profile(c.Profile)
+	if err != nil {
+		return p, usageError{err}
+	}
+	p.Setup = replay.Setup{Most: c.Buffer, Pay: c.Pay, Weights: wish.Weights}
 	p.Workers = c.Workers
 	for _, s := range c.Budgets {
 		b, err := trial.ParseBudget(s)
@@ -127,7 +137,10 @@ func (c simulateCommand) plan(ctx context.Context) (p trial.Plan, err error) {
 	if p.Titles, err = c.titles(ctx); err != nil {
 		return p, err
 	}
-	if p.Policies, err = policies(c.Policies, p.Titles[0]); err != nil {
+	if wish.SoundOnly {
+		p.Titles = soundOnly(p.Titles)
+	}
+	if p.Policies, err = policies(c.Policies, p.Titles[0], wish); err != nil {
 		return p, usageError{err}
 	}
 	p.Links, err = c.links()
@@ -137,14 +150,29 @@ func (c simulateCommand) plan(ctx context.Context) (p trial.Plan, err error) {
 // agentName is what the agent is called among the rules.
 const agentName = "agent"
 
+// soundOnly leaves the picture out of titles that have sound.
+func soundOnly(list []*agent.Title) (out []*agent.Title) {
+	for _, t := range list {
+		sound := &agent.Title{Name: t.Name}
+		for _, track := range t.Tracks {
+			if track.Kind == agent.Audio {
+				sound.Tracks = append(sound.Tracks, track)
+			}
+		}
+		if sound.Tracks == nil {
+			sound = t
+		}
+		out = append(out, sound)
+	}
+	return out
+}
+
 // policies checks names by making each once.
-func policies(names []string, t *agent.Title) (out []trial.Policy, err error) {
+func policies(names []string, t *agent.Title, wish agent.Preferences) (out []trial.Policy, err error) {
 	for _, name := range names {
 		p := trial.Policy{Name: name, Make: func(t *agent.Title, w agent.Weights) (agent.Policy, error) { return agent.Rule(name, t, w) }}
 		if name == agentName {
-			p.Make = func(t *agent.Title, w agent.Weights) (agent.Policy, error) {
-				return agent.New(t, agent.Preferences{Weights: w}), nil
-			}
+			p.Make = func(t *agent.Title, _ agent.Weights) (agent.Policy, error) { return agent.New(t, wish), nil }
 		}
 		if _, err := p.Make(t, agent.Standard); err != nil {
 			return nil, fmt.Errorf("policy %q: %w; or %s", name, err, agentName)
@@ -234,12 +262,9 @@ func readTitle(ctx context.Context, path string) (*agent.Title, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := new(agent.Title)
-	if err := json.Unmarshal(b, t); err != nil {
-		return nil, usageError{fmt.Errorf("%s: not a title: %w; htlcdash simulate FOLDER --export makes one of a sealed title", path, err)}
-	}
-	if err := t.Check(); err != nil {
-		return nil, usageError{fmt.Errorf("%s: %w", path, err)}
+	t, err := agent.ParseTitle(b)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("%s: %w; htlcdash simulate FOLDER --export makes one of a sealed title", path, err)}
 	}
 	return t, nil
 }

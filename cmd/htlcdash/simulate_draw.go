@@ -17,8 +17,9 @@ import (
 	"htlcdash/lightning"
 )
 
-// drawTrial draws what an account says into a folder.
-func drawTrial(ctx context.Context, folder string, p trial.Plan, a *trial.Account) error {
+// drawTrial draws what an account says into a folder. One chart needs more
+// cases, of which done is told.
+func drawTrial(ctx context.Context, folder string, p trial.Plan, a *trial.Account, done func(n, of int)) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return err
 	}
@@ -30,7 +31,7 @@ func drawTrial(ctx context.Context, folder string, p trial.Plan, a *trial.Accoun
 		}
 		figures["timeline.svg"] = f
 	}
-	f, err := moneyFigure(ctx, p)
+	f, err := moneyFigure(ctx, p, done)
 	if err != nil {
 		return err
 	}
@@ -74,6 +75,7 @@ func policyName(name string) string {
 
 // shareFigure shows how the shares of the bound are spread.
 func shareFigure(a *trial.Account) chart.Figure {
+	cases := 0
 	panel := chart.Panel{
 		X: "share of the bound, %", Y: "cases with less, %", Height: 320,
 		MinX: lowest(a), MaxX: 100, MinY: 0, MaxY: 100, Marks: []chart.Mark{{Name: "goal for the median", X: 100 * trial.GoalShare}},
@@ -86,6 +88,7 @@ func shareFigure(a *trial.Account) chart.Figure {
 			}
 		}
 		slices.Sort(shares)
+		cases = len(shares)
 		l := chart.Line{Name: policyName(name), Hue: hueOf(name), Steps: true}
 		for i, s := range shares {
 			l.X, l.Y = append(l.X, s), append(l.Y, 100*float64(i)/float64(len(shares)))
@@ -95,7 +98,7 @@ func shareFigure(a *trial.Account) chart.Figure {
 		}
 		panel.Lines = append(panel.Lines, l)
 	}
-	return chart.Figure{Title: fmt.Sprintf("How near to the best possible: %d cases", len(a.Cases)), Panels: []chart.Panel{panel}}
+	return chart.Figure{Title: fmt.Sprintf("How near to the best possible: %d cases", cases), Panels: []chart.Panel{panel}}
 }
 
 // lowest is where an axis of shares begins: so that nearly all are seen.
@@ -113,10 +116,10 @@ func lowest(a *trial.Account) float64 {
 
 // timelineFigure shows one case by the agent and by its rival.
 func timelineFigure(p trial.Plan, c trial.Case) (chart.Figure, error) {
-	rate := chart.Panel{Y: "network, Mbit/s", Height: 120}
+	rate := chart.Panel{Y: "network, Mbit/s", Height: 120, FromZero: true}
 	quality := chart.Panel{Y: "quality, dB", Height: 150}
-	buffer := chart.Panel{Y: "buffer, s", Height: 130}
-	money := chart.Panel{X: "time, s", Y: "money left, sat", Height: 170}
+	buffer := chart.Panel{Y: "buffer, s", Height: 130, FromZero: true}
+	money := chart.Panel{X: "time, s", Y: "money left, sat", Height: 170, FromZero: true}
 	end := 0.0
 	for _, name := range []string{trial.Rival, agentName} {
 		steps, err := p.Replay(c, name)
@@ -169,12 +172,12 @@ var sweep = []float64{0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1}
 
 // moneyFigure shows what more money buys: of the first title, on one network of
 // each group.
-func moneyFigure(ctx context.Context, p trial.Plan) (chart.Figure, error) {
+func moneyFigure(ctx context.Context, p trial.Plan, done func(n, of int)) (chart.Figure, error) {
 	p.Titles, p.Links, p.Budgets = p.Titles[:1], oneOfEach(p.Links), nil
 	for _, share := range sweep {
 		p.Budgets = append(p.Budgets, trial.Budget{Share: share})
 	}
-	a, err := p.Run(ctx, nil)
+	a, err := p.Run(ctx, done)
 	if err != nil {
 		return chart.Figure{}, err
 	}

@@ -1,5 +1,16 @@
 package main
 
-import "htlcdash/internal/trial"
+import (
+	"htlcdash/agent/replay"
+	"htlcdash/internal/trial"
+)
 
-func madeUp() []trial.Link { return nil }
+// madeUp are networks that are made up, a few of each kind.
+func madeUp() (out []trial.Link) {
+	for _, kind := range []string{replay.Fiber, replay.Steady, replay.Slow, replay.Mobile} {
+		for seed := range uint64(3) {
+			out = append(out, trial.Link{Link: replay.Synthetic(seed, kind), Group: kind})
+		}
+	}
+	return out
+}

@@ -66,7 +66,7 @@ func TestSimulate(t *testing.T) {
 // Without arguments it plays what comes with the program, and always the same.
 func TestSimulateBuiltIn(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
-	args := []string{"simulate", "film", "--budgets", "30 %", "--policies", "lowest,rate"}
+	args := []string{"simulate", "speech", "--budgets", "50 %", "--policies", "lowest,rate"}
 	first, _, err := call(t, args...)
 	if err != nil {
 		t.Fatal(err)
@@ -74,6 +74,17 @@ func TestSimulateBuiltIn(t *testing.T) {
 	second, _, err := call(t, append(args, "--workers", "1")...)
 	if err != nil || first != second {
 		t.Errorf("two runs differ: %v\n%s\n%s", err, first, second)
+	}
+}
+
+func TestSimulateSoundOnly(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
+	stdout, _, err := call(t, "simulate", "film", "--traces", write(t, "train/one.json", aTrace), "--budgets", "none", "--length", "10s", "--policies", "highest", "--profile", "podcast")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(stdout, " 0.0/min  15.7 dB") { // 128 kbit/s
+		t.Errorf("not the best sound alone:\n%s", stdout)
 	}
 }
 
@@ -110,6 +121,7 @@ func TestSimulateSaysWhatToMend(t *testing.T) {
 		{"a network where nothing comes", []string{film, "--traces", write(t, "t.json", `[{"duration_ms": 1, "bandwidth_kbps": 0}]`)}, "nothing ever comes through"},
 		{"a budget without unit", []string{film, "--traces", trace, "--budgets", "300"}, "300 sat"},
 		{"no such policy", []string{film, "--traces", trace, "--policies", "best"}, "lowest, highest, rate, bola, mpc, fixed-N; or agent"},
+		{"no such profile", []string{film, "--traces", trace, "--profile", "mine"}, "data-saver"},
 		{"a policy twice", []string{film, "--traces", trace, "--policies", "bola,bola"}, "stands twice"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -121,5 +133,33 @@ func TestSimulateSaysWhatToMend(t *testing.T) {
 				t.Errorf("it is no usage error: %v", err)
 			}
 		})
+	}
+}
+
+func TestSimulateMarket(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
+	out := t.TempDir()
+	stdout, _, err := call(t, "simulate", "market", "lying", "alone", "--segments", "100", "--runs", "2", "--json", filepath.Join(out, "m.json"), "--plot", out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(stdout, "lying: ") || !strings.Contains(stdout, "alone: ") || !strings.Contains(stdout, "ours") || strings.Contains(stdout, "honest: ") {
+		t.Errorf("table:\n%s", stdout)
+	}
+	b, err := os.ReadFile(filepath.Join(out, "m.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []marketRow
+	if err := json.Unmarshal(b, &rows); err != nil || len(rows) == 0 || rows[0].Market != "lying" {
+		t.Errorf("%d rows: %v", len(rows), err)
+	}
+	if _, err := os.Stat(filepath.Join(out, "market.svg")); err != nil {
+		t.Error(err)
+	}
+	for _, args := range [][]string{{"flea"}, {"--runs", "0"}} {
+		if _, _, err := call(t, append([]string{"simulate", "market"}, args...)...); !errors.As(err, new(usageError)) {
+			t.Errorf("%v: %v", args, err)
+		}
 	}
 }

@@ -35,6 +35,7 @@ type Panel struct {
 	// Range of an axis. Both 0: as the lines need.
 	MinX, MaxX float64
 	MinY, MaxY float64
+	FromZero   bool // the upright axis begins at 0
 	Lines      []Line
 	Marks      []Mark
 }
@@ -237,6 +238,9 @@ func (p Panel) plot() (*plot.Plot, error) {
 	}
 	if p.MinY != 0 || p.MaxY != 0 {
 		out.Y.Min, out.Y.Max = p.MinY, p.MaxY
+	}
+	if p.FromZero {
+		out.Y.Min = 0
 	}
 	for _, m := range p.Marks {
 		line := &plotter.Line{XYs: plotter.XYs{{X: m.X, Y: out.Y.Min}, {X: m.X, Y: out.Y.Max}}, LineStyle: markStyle}

@@ -94,6 +94,16 @@ type Serve struct {
 // Proxy is the table [proxy].
 type Proxy struct {
 	Listen string `default:"127.0.0.1:8404" help:"Address for players and the viewer's page. It spends your money without a password: keep it on this machine."`
+	ProxyBuying
+	Ahead      time.Duration  `default:"12s"       help:"How far beyond what the player asked for segments are bought."`
+	AheadMoney lightning.Msat `default:"0"         help:"Most that may be bought of one title and not asked for yet. 0: only the budgets bound it."`
+	Hosts      []string       `help:"Names besides localhost by which this proxy is reached."`
+	Origins    []string       `help:"Web pages elsewhere that may play through this proxy, such as https://player.example. They can spend your budget."`
+}
+
+// ProxyBuying is the part of [proxy] that says from whom a viewer buys, and for how
+// much.
+type ProxyBuying struct {
 	ProxyProviders
 	ProxyBooks
 	ProxyMacaroon
@@ -117,11 +127,7 @@ type Proxy struct {
 	ProxyComplaints
 	MaxFee        lightning.Msat `default:"2 sat"     help:"Most that one payment's route may cost; or max_fee_percent, whichever is more."`
 	MaxFeePercent float64        `default:"5"         help:"Most that one payment's route may cost, in percent of the price; or max_fee, whichever is more."`
-	Ahead         time.Duration  `default:"12s"       help:"How far beyond what the player asked for segments are bought."`
-	AheadMoney    lightning.Msat `default:"0"         help:"Most that may be bought of one title and not asked for yet. 0: only the budgets bound it."`
 	PayBeside     bool           `help:"Pay a provider that has sold to us already while its bytes are still on their way: quicker, and one key's price at risk."`
-	Hosts         []string       `help:"Names besides localhost by which this proxy is reached."`
-	Origins       []string       `help:"Web pages elsewhere that may play through this proxy, such as https://player.example. They can spend your budget."`
 }
 
 // Guard is the table [guard].

@@ -12,6 +12,7 @@ import (
 // PlayerOptions say what a stock player is told.
 type PlayerOptions struct {
 	MaxBandwidth int64 // bit/s of a video Representation (of audio, where there is no video); 0: no cap
+	SoundOnly    bool  // leave the picture out of Periods that have sound
 	CMCD         bool  // ask the player to report what it does (CTA-5004) in the query of each segment request
 
 	// Keep tells which Representations stay; nil: all. Where none of an
@@ -30,7 +31,11 @@ func (m *Manifest) ForPlayer(o PlayerOptions) ([]byte, error) {
 	c, elements := m.copy()
 	c.keepHome()
 	kind := m.capped()
-	for _, reps := range m.sets(elements) {
+	sets := m.sets(elements)
+	if o.SoundOnly {
+		sets = withoutPicture(sets)
+	}
+	for _, reps := range sets {
 		reps = trim(reps, o.Keep)
 		if o.Order != nil {
 			order(reps, o.Order)
@@ -110,6 +115,23 @@ func (m *Manifest) sets(elements []*etree.Element) (sets [][]shown) {
 		sets[n] = append(sets[n], shown{r, elements[i]})
 	}
 	return sets
+}
+
+// withoutPicture removes the AdaptationSets of video of Periods that have sound,
+// and returns the others.
+func withoutPicture(sets [][]shown) (left [][]shown) {
+	sounds := map[int]bool{}
+	for _, set := range sets {
+		sounds[set[0].rep.Period] = sounds[set[0].rep.Period] || set[0].rep.ContentType == "audio"
+	}
+	for _, set := range sets {
+		if r := set[0].rep; r.ContentType == "video" && sounds[r.Period] {
+			remove(set[0].element.Parent())
+		} else {
+			left = append(left, set)
+		}
+	}
+	return left
 }
 
 // trim removes from one AdaptationSet what is not kept, and returns what is.

@@ -257,6 +257,7 @@ func TestForPlayerKeepsAndOrders(t *testing.T) {
 		"cap only":             {dash.PlayerOptions{MaxBandwidth: 1}, "a b c d e f g"},
 		"the best first":       {dash.PlayerOptions{Order: best}, "a c b d e f g"},
 		"the least first":      {dash.PlayerOptions{Order: func(a, b *dash.Representation) int { return best(b, a) }}, "b c a e d g f"},
+		"sound only":           {dash.PlayerOptions{SoundOnly: true}, "f g"},
 		"both":                 {dash.PlayerOptions{Keep: upTo(2000), Order: best}, "c b e f g"},
 	} {
 		t.Run(name, func(t *testing.T) {

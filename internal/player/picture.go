@@ -113,9 +113,7 @@ func (r *run) arrive(ctx context.Context, o opened) {
 		return
 	}
 	p.data, p.opened, p.pay = o.data, true, o.at-p.here
-	if p.price > 0 {
-		r.bought++
-	}
+	r.bought = r.bought || p.price > 0
 	for list := r.onWay[p.track]; len(list) > 0 && list[0].opened; list = r.onWay[p.track] {
 		r.onWay[p.track] = list[1:]
 		r.show(ctx, list[0])
@@ -124,15 +122,10 @@ func (r *run) arrive(ctx context.Context, o opened) {
 
 // lose sees to it that a segment whose key could not be had is fetched again.
 func (r *run) lose(p *parcel, err error) {
-	g := r.c.Menu.Tracks[p.track].Segments[p.index].Rungs[p.rung]
-	if p.price > 0 {
-		delete(r.owned[p.track], key{p.rung, g.First})
-	}
-	p.price = 0
 	if p.fails++; p.fails == 1 {
 		p.since = r.state.Now
 	}
-	p.broke = errors.Is(err, ErrMoney)
+	p.broke = errors.Is(err, ErrMoney) && p.price > 0 // else another segment pays for the key
 	if errors.Is(err, ErrStopped) || !p.broke && r.state.Now-p.since >= r.c.GiveUp {
 		r.fatal = cmp.Or(r.fatal, err)
 	}
@@ -218,30 +211,27 @@ func (r *run) move(d time.Duration) {
 	}
 }
 
-// playOut lets the picture move to the end of what was fetched.
+// playOut lets the picture move to the end of what was fetched, which is not the
+// whole title if that had to end early.
 func (r *run) playOut(ctx context.Context, whole bool) error {
-	r.closing = !whole
-	for {
-		left, ok := r.lasts()
-		switch {
-		case ok && (whole || !r.broken()):
-			if err := r.pass(ctx, left); err != nil {
-				return err
-			}
-		case r.paying():
-			if err := r.awaitKey(ctx); err != nil {
-				return err
-			}
-		default:
-			return nil
+	for r.paying() {
+		if err := r.awaitKey(ctx); err != nil {
+			return err
 		}
 	}
+	r.closing = !whole
+	for left, ok := r.lasts(); ok && !r.broken(); left, ok = r.lasts() {
+		if err := r.pass(ctx, left); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // broken reports whether a track that is not whole has nothing more.
 func (r *run) broken() bool {
 	for k, t := range r.c.Menu.Tracks {
-		if r.shown[k] < len(t.Segments) && r.state.Buffer[k] == 0 {
+		if r.closing && r.shown[k] < len(t.Segments) && r.state.Buffer[k] == 0 {
 			return true
 		}
 	}

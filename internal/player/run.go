@@ -20,6 +20,7 @@ type run struct {
 	floor   *agent.Floor
 	clock   *clock
 	state   agent.State
+	left    lightning.Msat // that is neither spent nor due
 	money   Money
 	owned   []map[key]bool // by track: keys that are paid for, or about to be
 	inits   map[string][]byte
@@ -27,7 +28,7 @@ type run struct {
 	played  time.Duration  // of the media
 	length  time.Duration
 	shown   []int   // by track: segments that were put into the buffer
-	bought  int     // keys
+	bought  bool    // a key
 	settled int     // parcels of which it is known what became of them
 	rate    float64 // bit/s of the last download
 	fatal   error   // that ends it
@@ -92,7 +93,7 @@ func (r *run) play(ctx context.Context) (Result, error) {
 	paying, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	err := r.fetchAll(ctx, paying)
-	if ctx.Err() == nil {
+	if ctx.Err() == nil && r.out.failed() == nil {
 		err = errors.Join(err, r.playOut(ctx, err == nil))
 	}
 	if ctx.Err() != nil {
@@ -100,7 +101,9 @@ func (r *run) play(ctx context.Context) (Result, error) {
 		r.c.Stock.Stop()
 	}
 	r.settle(ctx, cancel)
-	err = errors.Join(err, r.out.close(ctx))
+	if last := r.out.close(ctx); !errors.Is(err, last) {
+		err = errors.Join(err, last)
+	}
 	return r.finish(err), err
 }
 
@@ -261,14 +264,14 @@ func (r *run) choose(p *parcel, wanted int) error {
 	track := &r.c.Menu.Tracks[p.track]
 	p.rung, _ = r.floor.Affordable(r.state, wanted)
 	cost := func(rung int) lightning.Msat { return track.Cost(p.index, rung, r.state.Last[p.track]) }
-	if cost(p.rung) > r.state.Left {
+	if cost(p.rung) > r.left {
 		for rung := range track.Segments[p.index].Rungs {
 			if cost(rung) < cost(p.rung) {
 				p.rung = rung
 			}
 		}
 	}
-	if cost(p.rung) > r.state.Left {
+	if cost(p.rung) > r.left {
 		return r.poor(p)
 	}
 	r.assign(p, p.rung)
@@ -285,7 +288,7 @@ func (r *run) assign(p *parcel, rung int) {
 // poor is the end of the money: before a segment, or in front of what the rest
 // costs.
 func (r *run) poor(p *parcel) error {
-	e := &MoneyError{At: r.c.Menu.Start, Rest: r.floor.Rest(r.state), Left: r.money.Left}
+	e := &MoneyError{At: r.c.Menu.Start, Rest: r.floor.Rest(r.state), Left: r.left}
 	segments := r.c.Menu.Tracks[p.track].Segments
 	for _, s := range segments[:p.index] {
 		e.At += s.Duration
@@ -301,34 +304,33 @@ func (r *run) poor(p *parcel) error {
 	return e
 }
 
-// What routes take on top of a price is taken to be at least as much as this until
-// some keys were bought and it is known.
-const (
-	routeShare = 0.05
-	enoughKeys = 3
-)
+// routeShare is what routes are taken to take on top of a price until a key was
+// bought and it is known.
+const routeShare = 0.05
 
-// count looks how the money stands. What is about to be paid counts as spent, and
-// routes are taken to go on to cost what they did.
+// count looks how the money stands. What is about to be paid counts as spent. For
+// the policy routes are taken to go on to cost what they did; what is left in truth
+// is used to its end.
 func (r *run) count() {
 	r.money = r.c.Stock.Money()
-	r.state.Left = agent.NoLimit
-	if r.money.Left == agent.NoLimit {
+	r.left, r.state.Left = r.money.Left, r.money.Left
+	if r.left == agent.NoLimit {
 		return
 	}
 	share := r.money.Share
-	if r.bought < enoughKeys && r.money.Routed {
+	if !r.bought && r.money.Routed {
 		share = max(share, routeShare)
 	}
-	r.state.Left = lightning.Msat(float64(r.money.Left) / (1 + share))
+	due := lightning.Msat(0)
 	for _, list := range r.onWay {
 		for _, p := range list {
 			if !p.opened {
-				r.state.Left -= p.price
+				due += p.price
 			}
 		}
 	}
-	r.state.Left = max(r.state.Left, 0)
+	r.left = max(r.left-due, 0)
+	r.state.Left = max(lightning.Msat(float64(r.money.Left)/(1+share))-due, 0)
 }
 
 // pay has a segment opened, while the next one is fetched.
@@ -344,11 +346,9 @@ func (r *run) pay(ctx context.Context, p *parcel) {
 	if r.state.Next[k] == p.index+1 {
 		r.state.Last[k] = p.rung
 	}
-	g := r.c.Menu.Tracks[k].Segments[p.index].Rungs[p.rung]
-	p.price = 0
-	if own := (key{p.rung, g.First}); !r.owned[k][own] {
+	if own := r.keyOf(p); !r.owned[k][own] {
 		r.owned[k][own] = true
-		p.price = g.Price
+		p.price = r.c.Menu.Tracks[k].Segments[p.index].Rungs[p.rung].Price
 	}
 	p.here, p.pending = r.state.Now, true
 	r.emit(r.about(p, Fetched))
@@ -392,20 +392,47 @@ func (r *run) reconsider(ctx context.Context, p *parcel) error {
 	}
 	r.count()
 	rungs := r.c.Menu.Tracks[p.track].Segments[p.index].Rungs
-	rung := p.rung
+	rung, left := p.rung, r.left
+	if left != agent.NoLimit {
+		left += p.price // which is kept for it
+	}
 	switch {
 	case p.broke:
-		if rung = cheaper(rungs, p.rung, r.state.Left); rung < 0 {
+		if rung = cheaper(rungs, p.rung, left); rung < 0 {
 			return r.poor(p)
 		}
 	case p.fails > sameAgain:
 		rung = (p.rung + len(rungs) - 1) % len(rungs)
-		if rungs[rung].Price > r.state.Left {
+		if rungs[rung].Price > left {
 			rung = p.rung
 		}
 	}
+	if rung != p.rung {
+		r.release(p)
+	}
 	r.assign(p, rung)
 	return nil
+}
+
+// release undoes that a key is due for a segment which is had in another way. What
+// else the key opens and is on its way takes it over.
+func (r *run) release(p *parcel) {
+	own := r.keyOf(p)
+	if p.price == 0 {
+		return
+	}
+	for _, q := range r.onWay[p.track] {
+		if q != p && !q.opened && r.keyOf(q) == own {
+			q.price, p.price = p.price, 0
+			return
+		}
+	}
+	delete(r.owned[p.track], own)
+	p.price = 0
+}
+
+func (r *run) keyOf(p *parcel) key {
+	return key{p.rung, r.c.Menu.Tracks[p.track].Segments[p.index].Rungs[p.rung].First}
 }
 
 // cheaper returns the dearest rung that costs less than one and can be paid, -1 if

@@ -17,7 +17,8 @@ import (
 
 // An adviser puts what the proxy knows of a film into the terms of package
 // agent, and what the agent decides into Representations. It is made anew when
-// a key was bought, since what is owned costs nothing; it is not changed.
+// a key was bought, since what is owned costs nothing; then its title changes,
+// and nobody may go on with it.
 type adviser struct {
 	ladder *title.Ladder
 	title  *agent.Title // of the ladder, with what keys still cost
@@ -30,8 +31,7 @@ type adviser struct {
 // advised returns the adviser of what is known now. f.mu is held.
 func (f *film) advised() *adviser {
 	if f.adviser == nil {
-		t := f.priced()
-		f.adviser = &adviser{ladder: f.ladder, title: t, starts: f.starts, floor: agent.NewFloor(t), policy: f.policy, ready: f.readyRungs()}
+		f.adviser = &adviser{ladder: f.ladder, title: f.title, starts: f.starts, floor: agent.NewFloor(f.title), policy: f.policy, ready: f.readyRungs()}
 	}
 	return f.adviser
 }
@@ -49,36 +49,56 @@ func (f *film) readyRungs() (ready [][]int) {
 	return ready
 }
 
-// priced is the ladder's title with what keys still cost: nothing, of those
-// that are owned or being bought; the mean, of those whose prices are not
-// known. f.mu is held.
+// priced is the ladder's title with what keys still cost. f.mu is held.
 func (f *film) priced() *agent.Title {
-	out := &agent.Title{Name: f.ladder.Title.Name}
-	for k, track := range f.ladder.Title.Tracks {
-		segments := slices.Clone(track.Segments)
-		for i := range segments {
-			rungs := slices.Clone(segments[i].Rungs)
-			for r := range rungs {
+	out := copied(f.ladder.Title)
+	for k, track := range out.Tracks {
+		for i, s := range track.Segments {
+			for r := range s.Rungs {
 				if rep, index := f.ladder.At(k, i, r); rep != nil {
-					rungs[r].Price = f.due(piece{rep, index}, rungs[r].Price)
+					s.Rungs[r].Price = f.due(piece{rep, index}, s.Rungs[r].Price)
 				}
 			}
-			segments[i].Rungs = rungs
 		}
-		out.Tracks = append(out.Tracks, agent.Track{Kind: track.Kind, Segments: segments})
 	}
 	return out
 }
 
-// due is what the key of p, which has a price, still costs. f.mu is held.
+// copied is a title with prices of its own.
+func copied(t *agent.Title) *agent.Title {
+	out := &agent.Title{Name: t.Name}
+	for _, track := range t.Tracks {
+		track.Segments = slices.Clone(track.Segments)
+		for i, s := range track.Segments {
+			track.Segments[i].Rungs = slices.Clone(s.Rungs)
+		}
+		out.Tracks = append(out.Tracks, track)
+	}
+	return out
+}
+
+// due is what the key of p, which has a price on the ladder, still costs:
+// nothing, if it is owned or being bought; the mean, before prices are known.
+// f.mu is held.
 func (f *film) due(p piece, price lightning.Msat) lightning.Msat {
 	switch {
 	case f.owns(p) || f.pays(p):
 		return 0
-	case f.seals[p.rep.ID] == nil:
+	case !f.known:
 		return f.asking(p)
 	default:
 		return price
+	}
+}
+
+// reprice books that the key of p was bought, or is being bought, or is not any
+// more. f.mu is held.
+func (f *film) reprice(p piece) {
+	f.adviser = nil // what it knows of prices is over
+	for from, to := f.opens(p); from < to; from++ {
+		if k, i, r, ok := f.ladder.Find(p.rep.ID, from); ok {
+			f.title.Tracks[k].Segments[i].Rungs[r].Price = f.due(piece{p.rep, from}, f.ladder.Title.Tracks[k].Segments[i].Rungs[r].Price)
+		}
 	}
 }
 
@@ -197,8 +217,26 @@ func (f *film) stateOf(a *adviser, left lightning.Msat) agent.State {
 		l, playing := f.levels[kind]
 		s.Next, s.Last, s.Buffer = append(s.Next, next), append(s.Last, last), append(s.Buffer, l.now(now))
 		s.Playing = s.Playing || playing
+		if track.Kind == agent.Video && f.soundOnly() {
+			s.Next[k] = len(track.Segments)
+		}
 	}
 	return s
+}
+
+// soundOnly reports whether the picture is left out. f.mu is held.
+func (f *film) soundOnly() bool {
+	return f.paid && len(f.audio) > 0 && f.wish.preferences().SoundOnly
+}
+
+// main is the track that matters: the picture, unless it is left out.
+func (a *adviser) main(s agent.State) int {
+	for k, track := range a.title.Tracks {
+		if s.Next[k] < len(track.Segments) {
+			return k
+		}
+	}
+	return 0
 }
 
 // stands is where a track is from which nothing was asked for yet: where the
@@ -310,49 +348,59 @@ func (a *adviser) coming(s agent.State, n int) (out []choice) {
 // in percent: players replace what they have for something better.
 const margin = 3
 
-// menu is what a player may be shown that knows nothing of prices. f.mu is held.
-func (f *film) menu(a *adviser, s agent.State, limited bool) agent.Menu {
-	if limited {
+// spare takes that off.
+func (b budget) spare(s agent.State) agent.State {
+	if b.limited {
 		s.Left -= s.Left / (100 + margin) * margin
 	}
-	m, _ := agent.NewMenu(a.title, s, f.wish.preferences())
-	f.top = 0
-	if limited {
-		due := a.title.Tracks[0].Segments[min(s.Next[0], len(a.title.Tracks[0].Segments)-1)]
-		if rep, _ := a.ladder.At(0, 0, min(slices.Max(m.Rungs[0]), len(due.Rungs)-1)); rep != nil {
-			f.top = rep.Bandwidth
-		}
+	return s
+}
+
+// reach is the bandwidth of the best rung that can be on a menu; 0: no limit.
+// f.mu is held.
+func (f *film) reach(a *adviser, s agent.State, money budget) int64 {
+	if !money.limited {
+		return 0
 	}
-	return m
+	k := a.main(s)
+	i := min(s.Next[k], len(a.title.Tracks[k].Segments)-1)
+	top := agent.Tops(a.title, money.spare(s), f.wish.preferences())[k]
+	rep, _ := a.ladder.At(k, i, min(top, len(a.title.Tracks[k].Segments[i].Rungs)-1))
+	if rep == nil {
+		return 0
+	}
+	return rep.Bandwidth
 }
 
 // shown tells which Representations a player may be shown. Those that the agent
 // does not know, such as sound in other languages, are shown up to the
 // bandwidth of those that it does. f.mu is held.
-func (f *film) shown(money budget) func(*dash.Representation) bool {
+func (f *film) shown(money budget) (shown func(*dash.Representation) bool, m agent.Menu) {
 	if !f.paid {
-		return func(*dash.Representation) bool { return true }
+		return func(*dash.Representation) bool { return true }, m
 	}
 	a := f.advised()
-	m := f.menu(a, f.stateOf(a, money.left), money.limited)
+	s := f.stateOf(a, money.left)
+	f.top = f.reach(a, s, money)
+	m, _ = agent.NewMenu(a.title, money.spare(s), f.wish.preferences())
 	on, best := map[*dash.Representation]bool{}, map[string]int64{}
-	for k, track := range a.title.Tracks {
-		for i, s := range track.Segments {
-			for r := range s.Rungs {
-				if rep, index := a.ladder.At(k, i, r); rep != nil && index == 0 && m.Shows(a.title, k, i, r) {
-					on[rep] = true
-					best[rep.ContentType] = max(best[rep.ContentType], rep.Bandwidth)
-				}
-			}
+	for _, rep := range f.manifest.Representations() {
+		if k, i, r, ok := a.ladder.Find(rep.ID, 0); ok && m.Shows(a.title, k, i, r) {
+			on[rep] = true
+			best[rep.ContentType] = max(best[rep.ContentType], rep.Bandwidth)
 		}
 	}
+	silent := f.soundOnly()
 	return func(rep *dash.Representation) bool {
+		if silent && rep.ContentType == string(agent.Video) {
+			return false
+		}
 		if _, _, _, known := a.ladder.Find(rep.ID, 0); known {
 			return on[rep]
 		}
 		limit, capped := best[rep.ContentType]
 		return !capped || !money.limited || rep.Bandwidth <= limit
-	}
+	}, m
 }
 
 // after is how things stand once a player has p. f.mu is held.
@@ -380,25 +428,34 @@ func (f *film) wanted(p piece, money budget) iter.Seq[piece] {
 }
 
 // carried tells of pieces, one after the other, whether they may be bought
-// ahead of a player that has another one: they must not cost what is needed to
-// reach the end, nor be better than what the agent would show now. f.mu is held.
+// ahead of a player that has another one. Of one that follows the agent, they
+// must leave what is needed to reach the end. Any other may take something else
+// in their place: they must leave what it can spend on the menu that it was
+// given. f.mu is held.
 func (f *film) carried(had piece, money budget) func(piece) bool {
 	if !f.paid || !money.limited {
 		return func(piece) bool { return true }
 	}
 	a, s := f.after(had, money)
-	menu := f.menu(a, s, true)
 	w := a.walk(s)
+	slack := s.Left - f.menuGiven.Most(a.title, s)
 	return func(p piece) bool {
 		k, i, r, ok := a.ladder.Find(p.rep.ID, p.index)
 		if !ok || i < w.Next[k] {
 			return false
 		}
+		if !f.ours {
+			if a.title.Tracks[k].Segments[i].Rungs[r].Price > 0 {
+				slack -= f.menuGiven.Others(a.title, k, i, r)
+			}
+			return slack >= 0
+		}
 		w.Track, w.Next[k] = k, i
 		if rung, ok := w.floor.Affordable(w.State, r); !ok || rung != r {
 			return false
 		}
-		return w.take(k, r).price == 0 || f.ours || menu.Shows(a.title, k, i, r)
+		w.take(k, r)
+		return true
 	}
 }
 
@@ -410,7 +467,9 @@ const pricesLimit = time.Second
 
 // options say what a player is told of the film.
 func (f *film) options(ctx context.Context, ours bool) dash.PlayerOptions {
-	o := dash.PlayerOptions{CMCD: true}
+	f.mu.Lock()
+	o := dash.PlayerOptions{CMCD: true, SoundOnly: f.soundOnly()}
+	f.mu.Unlock()
 	if ours || !f.paid {
 		return o
 	}
@@ -422,7 +481,7 @@ func (f *film) options(ctx context.Context, ours bool) dash.PlayerOptions {
 	money := f.budget()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	o.Keep = f.shown(money)
+	o.Keep, f.menuGiven = f.shown(money)
 	o.MaxBandwidth = f.top
 	o.Order = f.order()
 	return o

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"htlcdash"
@@ -37,34 +38,39 @@ type film struct {
 	once     sync.Once
 	read     chan struct{} // closed by once when the price lists were read for the first time, or could not be
 
-	mu       sync.Mutex
-	ladder   *title.Ladder // what the agent may buy; of open titles nothing
-	starts   [][]time.Duration
-	known    bool         // the ladder has all prices
-	policy   *agent.Agent // nil until then
-	wish     Wish
-	language string                        // of the sound that the ladder was made anew for
-	adviser  *adviser                      // nil: to be made anew
-	paying   map[piece]lightning.Msat      // keys that are being bought
-	levels   map[string]level              // by content type: what a player has in hand
-	ours     bool                          // the player is that of our page
-	top      int64                         // bit/s of the best rung of the ladder on the last menu; 0: no limit
-	warm     bool                          // what is free was asked for
-	seals    map[string][]htlcdash.Segment // by Representation, once known
-	lanes    map[laneKey]*lane
-	ahead    map[piece]lightning.Msat // started before a player asked, and not asked for since
-	started  map[string]int           // by Representation: the segment that was laid out for the start
-	opening  []*item                  // that were laid out last
-	offered  map[string]int           // by Representation: up to here offers were asked for
-	owned    map[string][]bool        // by Representation: whose key was bought, ever
-	from     time.Duration            // where the player that loaded the MPD last begins
-	tally    tally
-	now      map[string]piece // by content type: what was asked for last
-	said     dash.CMCD        // what a player said last
-	heard    time.Time        // when a player last asked for media
-	given    int64            // bytes that reached players
-	trouble  Trouble
-	logged   time.Time // when trouble was logged last
+	mu        sync.Mutex
+	ladder    *title.Ladder // what the agent may buy; of open titles nothing
+	title     *agent.Title  // of the ladder, with what keys still cost
+	starts    [][]time.Duration
+	known     bool         // the ladder has all prices
+	policy    *agent.Agent // nil until then
+	wish      Wish
+	language  string                        // of the sound that the ladder was made anew for
+	adviser   *adviser                      // nil: to be made anew
+	advice    advice                        // that was given last
+	thoughts  atomic.Bool                   // the agent is to look at the film anew
+	thinking  sync.Mutex                    // it does
+	paying    map[piece]lightning.Msat      // keys that are being bought
+	levels    map[string]level              // by content type: what a player has in hand
+	ours      bool                          // the player is that of our page
+	top       int64                         // bit/s of the best rung of the ladder on the last menu; 0: no limit
+	menuGiven agent.Menu                    // that the player was shown; at first, all
+	warm      bool                          // what is free was asked for
+	seals     map[string][]htlcdash.Segment // by Representation, once known
+	lanes     map[laneKey]*lane
+	ahead     map[piece]lightning.Msat // started before a player asked, and not asked for since
+	started   map[string]int           // by Representation: the segment that was laid out for the start
+	opening   []*item                  // that were laid out last
+	offered   map[string]int           // by Representation: up to here offers were asked for
+	owned     map[string][]bool        // by Representation: whose key was bought, ever
+	from      time.Duration            // where the player that loaded the MPD last begins
+	tally     tally
+	now       map[string]piece // by content type: what was asked for last
+	said      dash.CMCD        // what a player said last
+	heard     time.Time        // when a player last asked for media
+	given     int64            // bytes that reached players
+	trouble   Trouble
+	logged    time.Time // when trouble was logged last
 }
 
 func newFilm(p *Proxy, name string, id htlcdash.TitleID, m *dash.Manifest, s stock, paid bool) (*film, error) {
@@ -114,6 +120,10 @@ func newFilm(p *Proxy, name string, id htlcdash.TitleID, m *dash.Manifest, s sto
 
 func (f *film) setLadder(l *title.Ladder) {
 	f.ladder, f.starts, f.adviser = l, startsOf(l.Title), nil
+	f.title = f.priced()
+	if len(f.menuGiven.Rungs) != len(l.Title.Tracks) {
+		f.menuGiven = agent.Everything(l.Title)
+	}
 }
 
 func (f *film) place(p piece) place { return place{f.id, p.rep.ID, p.index} }
@@ -218,7 +228,7 @@ func (f *film) load(at time.Duration, buy bool) {
 	f.tally.begin()
 	f.mu.Unlock()
 	f.warmUp()
-	f.think()
+	f.thinkSoon()
 	var later []piece
 	if !buy || f.proxy.cautious {
 		for _, p := range f.readyStart(at) {
@@ -345,8 +355,8 @@ func (f *film) climb(language string) {
 		return
 	}
 	f.mu.Lock()
-	f.setLadder(ladder)
 	f.known = true
+	f.setLadder(ladder)
 	f.mu.Unlock()
 	f.think()
 }
@@ -368,6 +378,18 @@ func (f *film) follow(p piece) {
 	}
 }
 
+// thinkSoon is think, beside what a player waits for.
+func (f *film) thinkSoon() {
+	if f.thoughts.CompareAndSwap(false, true) {
+		f.proxy.run(func() {
+			f.thinking.Lock()
+			defer f.thinking.Unlock()
+			f.thoughts.Store(false)
+			f.think()
+		})
+	}
+}
+
 // think has the agent look at the film anew: at what is owned by now, and at
 // what the viewer wants. That takes too long to do it for each purchase.
 func (f *film) think() {
@@ -376,7 +398,7 @@ func (f *film) think() {
 		f.mu.Unlock()
 		return
 	}
-	ladder, title, wish := f.ladder, f.priced(), f.wish
+	ladder, title, wish := f.ladder, copied(f.title), f.wish
 	f.mu.Unlock()
 	policy := agent.New(title, wish.preferences())
 	f.mu.Lock()
@@ -423,7 +445,12 @@ func (f *film) start(ours bool) (reps []*dash.Representation) {
 		}
 		return reps
 	}
-	shown := f.shown(money)
+	return f.stockStart(money)
+}
+
+// stockStart is start for a player that does not follow the agent. f.mu is held.
+func (f *film) stockStart(money budget) (reps []*dash.Representation) {
+	shown, _ := f.shown(money)
 	for _, track := range []struct {
 		reps  []*dash.Representation
 		limit int64
@@ -463,7 +490,7 @@ func (f *film) position() time.Duration {
 // main is the track whose quality the budget decides: the picture, or the
 // sound where there is no picture.
 func (f *film) main() []*dash.Representation {
-	if len(f.video) > 0 {
+	if len(f.video) > 0 && !f.soundOnly() {
 		return f.video
 	}
 	return f.audio

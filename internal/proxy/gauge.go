@@ -83,6 +83,8 @@ func (f *film) best() int64 {
 // measures reports whether pieces of p's kind tell the rate: small ones, such
 // as sound beside a picture, tell the delay.
 func (f *film) measures(p piece) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	return p.index >= 0 && p.rep.ContentType == f.main()[0].ContentType
 }
 

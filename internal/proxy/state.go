@@ -128,7 +128,6 @@ func (f *film) report() TitleReport {
 }
 
 func (f *film) state() *TitleState {
-	start := f.start(true)
 	s := &TitleState{TitleReport: f.report(), Enough: true}
 	money := f.budget()
 	if f.paid {
@@ -141,9 +140,6 @@ func (f *film) state() *TitleState {
 		if left, limited := a.Left(); limited {
 			s.Left = &left
 		}
-	}
-	for _, rep := range start {
-		s.Start = append(s.Start, rep.ID)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -163,6 +159,11 @@ func (f *film) state() *TitleState {
 	if f.paid {
 		f.advise(s, money)
 	}
+	if s.Start == nil {
+		for _, rep := range f.stockStart(money) {
+			s.Start = append(s.Start, rep.ID)
+		}
+	}
 	s.Rungs = f.rungs()
 	for _, kind := range []string{"video", "audio", "text"} {
 		if p, ok := f.now[kind]; ok {
@@ -176,9 +177,13 @@ func (f *film) state() *TitleState {
 	return s
 }
 
-// rungs are the Representations of the first Period. f.mu is held.
+// rungs are the Representations of the first Period that may play. f.mu is held.
 func (f *film) rungs() (rungs []RungState) {
-	for _, reps := range [][]*dash.Representation{f.video, f.audio} {
+	shown := [][]*dash.Representation{f.video, f.audio}
+	if f.soundOnly() {
+		shown = shown[1:]
+	}
+	for _, reps := range shown {
 		for _, rep := range reps {
 			r := RungState{ID: rep.ID, Kind: rep.ContentType, Bandwidth: rep.Bandwidth, Width: rep.Width, Height: rep.Height, Count: len(rep.Segments), Allowed: true}
 			if rep.Pay != nil {

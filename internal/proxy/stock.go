@@ -126,7 +126,8 @@ func (o open) length(_ context.Context, rep *dash.Representation, index int) (in
 }
 
 func (open) seals(context.Context, *dash.Representation) ([]htlcdash.Segment, error) { return nil, nil }
-func (open) ladder(context.Context, string) (*title.Ladder, error)                   { return nil, nil }
-func (open) prepare(context.Context, []piece)                                        {}
-func (open) ready(context.Context, []piece)                                          {}
-func (open) download(context.Context, *dash.Representation, int) error               { return nil }
+
+func (open) ladder(context.Context, string) (*title.Ladder, error)     { return nil, nil }
+func (open) prepare(context.Context, []piece)                          {}
+func (open) ready(context.Context, []piece)                            {}
+func (open) download(context.Context, *dash.Representation, int) error { return nil }

@@ -25,35 +25,35 @@ type Wish struct {
 	Stall     float64 `json:"stall"`      // decibel for a second of waiting
 }
 
-// errWish means that a wish makes no sense.
-var errWish = errors.New("not to be wished for")
-
-const (
-	maxHeight = 1 << 14
-	maxWeight = 1000
-)
-
-// check reports what is wrong; the error matches errWish.
+// check reports what is wrong; the error matches [agent.ErrPreferences].
 func (w Wish) check() error {
-	if _, err := profile(cmp.Or(w.Profile, "film")); err != nil {
-		return fmt.Errorf("%w: %w", errWish, err)
-	}
-	if w.MinHeight < 0 || w.MinHeight > maxHeight || w.MaxHeight < 0 || w.MaxHeight > maxHeight || w.MaxHeight > 0 && w.MaxHeight < w.MinHeight {
-		return fmt.Errorf("%w: heights of %d to %d lines", errWish, w.MinHeight, w.MaxHeight)
-	}
 	for _, f := range []float64{w.Thrift, w.Sound, w.Switch, w.Stall} {
-		if !(f >= 0 && f <= maxWeight) { // neither NaN
-			return fmt.Errorf("%w: weight %v, want 0 to %d", errWish, f, maxWeight)
+		if !(f >= 0) { // zero means the profile's
+			return fmt.Errorf("%w: a weight of %v", agent.ErrPreferences, f)
 		}
 	}
-	return nil
+	p, err := w.Resolve()
+	if err != nil {
+		return err
+	}
+	return p.Validate()
 }
 
-// preferences are the wish in the agent's terms.
+// preferences are a wish that was checked in the agent's terms.
 func (w Wish) preferences() agent.Preferences {
-	p, err := profile(cmp.Or(w.Profile, "film"))
+	p, err := w.Resolve()
 	if err != nil {
 		panic("proxy: " + err.Error()) // checked
+	}
+	return p
+}
+
+// Resolve gives a wish in the agent's terms. The error matches
+// [agent.ErrPreferences] if there is no such profile.
+func (w Wish) Resolve() (agent.Preferences, error) {
+	p, err := agent.Profile(cmp.Or(w.Profile, "film"))
+	if err != nil {
+		return p, err
 	}
 	p.MinHeight = cmp.Or(w.MinHeight, p.MinHeight)
 	p.MaxHeight = cmp.Or(w.MaxHeight, p.MaxHeight)
@@ -63,7 +63,7 @@ func (w Wish) preferences() agent.Preferences {
 	if w.Sound > 0 {
 		p.Weights.Quality = map[agent.Kind]float64{agent.Video: p.Weights.Of(agent.Video), agent.Audio: w.Sound}
 	}
-	return p
+	return p, nil
 }
 
 // Settings keep what a person chose at run time: a ledger does.

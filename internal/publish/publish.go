@@ -61,6 +61,9 @@ type Options struct {
 	Reference string
 	// SkipQuality leaves the quality of a media file's rungs unmeasured.
 	SkipQuality bool
+	// Quality is what was measured before, by Representation and segment; nil:
+	// it is measured here.
+	Quality map[string][]htlcdash.Decibel
 	// Force replaces another title at Out. What is no title is never replaced.
 	Force bool
 	// FFmpeg and FFprobe are the programs; empty: found by their names.

@@ -38,6 +38,8 @@ type yardstick struct {
 func (w *work) measure(ctx context.Context, b *book, l *ladder) (map[string][]htlcdash.Decibel, error) {
 	var y yardstick
 	switch {
+	case w.Quality != nil:
+		return w.Quality, nil
 	case l != nil && (w.SkipQuality || l.clip.video == nil):
 		return nil, nil
 	case l != nil:

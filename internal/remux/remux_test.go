@@ -412,3 +412,15 @@ func cut(t testing.TB, file []byte) (init []byte, segments [][]byte) {
 	}
 	return init, segments
 }
+
+func BenchmarkSegment(b *testing.B) {
+	rungs := ladder(b, "h264")
+	segment := rungs[1].segments[0]
+	b.SetBytes(int64(len(segment)))
+	for b.Loop() {
+		w := newWriter(b, io.Discard, rungs, []int{1}, nil)
+		if err := w.Segment(0, "1", segment); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,10 +1,17 @@
 package trial
 
-import "htlcdash/agent/replay"
+import (
+	"fmt"
 
+	"htlcdash/agent/replay"
+)
+
+// limit finds what nobody can exceed.
 func (t trial) limit(c *Case, s replay.Setup) error {
-	for _, p := range c.Plays {
-		c.Bound = max(c.Bound, p.Utility)
+	b, err := replay.Best(t.title, s)
+	if err != nil {
+		return fmt.Errorf("bound of %s on %s: %w", c.Title, c.Trace, err)
 	}
+	c.Bound, c.Best = b.Upper, b.Feasible.Utility
 	return nil
 }

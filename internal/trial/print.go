@@ -20,6 +20,11 @@ func (a *Account) Print(w io.Writer) error {
 		fmt.Fprintf(w, "; %d more whose budget does not carry even the lowest rungs were left out", poor)
 	}
 	fmt.Fprintln(w)
+	for _, r := range a.Rows(All) {
+		if r.Above > 0 {
+			fmt.Fprintf(w, "THE BOUND IS WRONG: %s is above it in %d cases\n", r.Policy, r.Above)
+		}
+	}
 	for _, by := range []struct {
 		name string
 		of   func(Case) string

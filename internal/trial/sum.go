@@ -18,6 +18,7 @@ type Row struct {
 	Shares   int     `json:"shares"`
 	Median   float64 `json:"median_share"`
 	P10      float64 `json:"p10_share"`
+	Above    int     `json:"above_bound"`     // cases; the bound is wrong if there are any
 	Over     int     `json:"over_budget"`     // cases
 	Stall    float64 `json:"stall_s"`         // in all
 	Ratio    float64 `json:"stall_ratio"`     // of stall and media, to both
@@ -79,6 +80,9 @@ func sum(cases []Case, policy int) (r Row) {
 		p := c.Plays[policy]
 		if s, ok := c.Share(policy); ok {
 			shares = append(shares, s)
+			if s > 1+1e-6 {
+				r.Above++
+			}
 		}
 		if c.Over(policy) {
 			r.Over++
@@ -152,8 +156,8 @@ func (v Verdict) String() string {
 	if v.Rival >= 0 {
 		stall += fmt.Sprintf(", %s %s: %s", Rival, seconds(v.Rival), met(v.Stall <= v.Rival))
 	}
-	return fmt.Sprintf("%s: median %.1f %% of the bound, goal %.0f %%: %s; over budget in %d cases: %s; %s",
-		v.Policy, 100*v.Median, 100*GoalShare, met(v.Median >= GoalShare), v.Over, met(v.Over == 0), stall)
+	return fmt.Sprintf("%s: median %.1f %% of the bound (p10 %.1f %%), goal %.0f %%: %s; over budget in %d cases: %s; %s",
+		v.Policy, 100*v.Median, 100*v.P10, 100*GoalShare, met(v.Median >= GoalShare), v.Over, met(v.Over == 0), stall)
 }
 
 func met(ok bool) string {

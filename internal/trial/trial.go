@@ -126,9 +126,9 @@ type Case struct {
 	// Poor says that the money does not carry even the cheapest way to the
 	// end: then nothing was played.
 	Poor  bool    `json:"poor,omitempty"`
-	Bound float64 `json:"bound"` // utility that nobody exceeds
-	Best  float64 `json:"best"`  // utility of a way that is known
-	Plays []Play  `json:"plays"` // by policy
+	Bound float64 `json:"bound"`          // utility that nobody exceeds
+	Best  float64 `json:"best,omitempty"` // utility of a way that is known; 0: none is known
+	Plays []Play  `json:"plays"`          // by policy
 }
 
 // A Play is what one policy made of a case.
@@ -222,8 +222,6 @@ type trial struct {
 	budget Budget
 }
 
-// cases begins with what differs most, so that the first ones tell how long
-// all of them will take.
 func (p Plan) cases() (out []trial, err error) {
 	for _, t := range p.Titles {
 		if err := t.Check(); err != nil {

@@ -270,7 +270,7 @@ func TestJudge(t *testing.T) {
 		good   bool
 		text   string
 	}{
-		{"all met", func(*trial.Account) {}, true, "median 97.0 % of the bound, goal 95 %: met; over budget in 0 cases: met; stalls 4s, bola 8s: met"},
+		{"all met", func(*trial.Account) {}, true, "median 97.0 % of the bound (p10 91.8 %), goal 95 %: met; over budget in 0 cases: met; stalls 4s, bola 8s: met"},
 		{"far from the bound", func(a *trial.Account) { a.Cases[1].Bound, a.Cases[2].Bound = 200, 200 }, false, "goal 95 %: MISSED"},
 		{"over budget", func(a *trial.Account) { a.Cases[3].Plays[0].Spent = 5000 }, false, "over budget in 1 cases: MISSED"},
 		{"stalls more", func(a *trial.Account) { a.Cases[3].Plays[0].Stall = 60 }, false, "stalls 1m3s, bola 8s: MISSED"},

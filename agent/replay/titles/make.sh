@@ -57,8 +57,8 @@ publish() {
 }
 publish film "$film" --segment-seconds 2 --group none --per-megabyte "20 sat" --floor "100 msat" --rungs "720p=1.5"
 publish mix "$out/mix.mp4" --segment-seconds 2 --per-megabyte "20 sat" --rungs "360p=1.2,480p=1.6,audio=6 msat/s"
-publish programme "$out/programme.mp4" --segment-seconds 2 --group none --per-megabyte "30 sat" --floor "100 msat" --rungs "480p=1.5,audio=20 msat/s"
-publish speech "$out/speech.flac" --segment-seconds 4 --per-megabyte "50 sat" --group 8s --rungs "audio-64k=0.4"
+publish programme "$out/programme.mp4" --segment-seconds 2 --group none --per-megabyte "30 sat" --floor "100 msat" --rungs "240p=0.8,480p=1.5,audio=20 msat/s"
+publish speech "$out/speech.flac" --segment-seconds 4 --per-megabyte "50 sat" --group 8s --rungs "audio-64k=0.3"
 for name in film mix programme speech; do
 	htlcdash simulate "$work/titles/$name" --export "$here"
 done

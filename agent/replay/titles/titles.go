@@ -7,7 +7,6 @@ package titles
 
 import (
 	"embed"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -37,8 +36,8 @@ func Get(name string) *agent.Title {
 	if err != nil {
 		panic("titles: " + err.Error())
 	}
-	t := new(agent.Title)
-	if err := json.Unmarshal(b, t); err != nil {
+	t, err := agent.ParseTitle(b)
+	if err != nil {
 		panic(fmt.Sprintf("titles: %s: %v", name, err))
 	}
 	return t

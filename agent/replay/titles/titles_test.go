@@ -1,9 +1,14 @@
 package titles_test
 
 import (
+	"encoding/json"
+	"errors"
+	"reflect"
 	"testing"
+	"time"
 
 	"htlcdash/agent"
+	"htlcdash/agent/replay"
 	"htlcdash/agent/replay/titles"
 )
 
@@ -44,4 +49,50 @@ func TestNoSuchTitle(t *testing.T) {
 		}
 	}()
 	titles.Get("none")
+}
+
+func TestParse(t *testing.T) {
+	b, err := json.Marshal(titles.Get("speech"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := agent.ParseTitle(b)
+	if err != nil || !reflect.DeepEqual(again, titles.Get("speech")) {
+		t.Errorf("JSON does not keep a title: %v", err)
+	}
+	for name, bad := range map[string]string{"nothing": "", "no object": "[]", "no tracks": "{}", "more behind it": string(b) + "{}"} {
+		if _, err := agent.ParseTitle([]byte(bad)); !errors.Is(err, agent.ErrTitle) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Whatever parses can be played to its end, for the least that it may cost.
+func FuzzPlay(f *testing.F) {
+	for _, name := range titles.Names() {
+		t := titles.Get(name)
+		for k := range t.Tracks {
+			t.Tracks[k].Segments = t.Tracks[k].Segments[:3]
+		}
+		b, err := json.Marshal(t)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	link, err := replay.NewLink("flat", []replay.Stretch{{Duration: time.Second, Rate: 1e9}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		title, err := agent.ParseTitle(b)
+		if err != nil {
+			return
+		}
+		budget := agent.NewFloor(title).Rest(begin(title))
+		r, err := replay.Run(title, agent.NewFixed(title, agent.MaxRungs), replay.Setup{Link: link, Budget: budget, Most: time.Minute})
+		if err != nil || r.Spent > budget {
+			t.Errorf("spent %v of %v: %v", r.Spent, budget, err)
+		}
+	})
 }

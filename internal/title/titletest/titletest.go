@@ -34,10 +34,11 @@ type Options struct {
 // A Rep is one Representation to make.
 type Rep struct {
 	ID        string
-	Kind      string // "video" or "audio"
-	Height    int    // of video, in pixels
-	Bandwidth int64  // bit/s; 0: as its sizes say
-	Sizes     []int  // bytes of the segments, over and over
+	Kind      string             // "video" or "audio"
+	Height    int                // of video, in pixels
+	Bandwidth int64              // bit/s; 0: as its sizes say
+	Sizes     []int              // bytes of the segments, over and over
+	Quality   []htlcdash.Decibel // of the segments, over and over; nil: not measured
 	Price     lightning.Msat
 }
 
@@ -83,6 +84,7 @@ func Make(t testing.TB, o Options) *Title {
 		Price:     o.policy(),
 		Providers: o.Providers,
 		Group:     o.Group,
+		Quality:   o.quality(),
 	}, nil)
 	check(t, err)
 	made.KeysFile = res.KeysFile
@@ -125,6 +127,24 @@ func (o Options) policy() publish.Policy {
 		}
 	}
 	return p
+}
+
+// quality is what was measured; nil if nothing was.
+func (o Options) quality() (q map[string][]htlcdash.Decibel) {
+	for period := range max(o.Periods, 1) {
+		for _, r := range o.Reps {
+			if r.Quality == nil {
+				continue
+			}
+			if q == nil {
+				q = map[string][]htlcdash.Decibel{}
+			}
+			for i := range o.Segments {
+				q[o.known(r.ID, period)] = append(q[o.known(r.ID, period)], r.Quality[i%len(r.Quality)])
+			}
+		}
+	}
+	return q
 }
 
 // id is what a Representation is called in the MPD.

@@ -1,16 +1,18 @@
-// Two small plots over the time of the film: what each segment of the picture
-// cost, and its quality beside what the budget allows.
-import { sat, clock, rungName } from './format.js';
+// Three small plots over the time of the film: what each segment of the picture
+// cost, its quality beside what the budget carries, and what was spent beside
+// what is planned.
+import { sat, clock, shortName } from './format.js';
 
 const height = 118;
 
 const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 export class Plots {
-  #boxes; #plots = []; #film; #points = new Map(); #data = [[], [], [], []]; #due = 0;
+  #boxes; #plots = []; #film; #points = new Map(); #due = 0;
+  #spent = []; #plan = []; #budget = null; // [seconds, msat]; msat
 
-  constructor(priceBox, rungBox) {
-    this.#boxes = [priceBox, rungBox];
+  constructor(priceBox, rungBox, moneyBox) {
+    this.#boxes = [priceBox, rungBox, moneyBox];
     new ResizeObserver(() => this.#resize()).observe(priceBox);
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => this.#build());
   }
@@ -19,23 +21,41 @@ export class Plots {
   film(duration, rungs) {
     this.#film = { duration, rungs: [...rungs].sort((a, b) => a.bandwidth - b.bandwidth) };
     this.#points.clear();
+    this.#spent = [];
+    this.#plan = [];
     this.#build();
+  }
+
+  // money says what is spent by a time of the film, and what the plan is from
+  // there: [seconds, msat] of each. budget is null if there is none.
+  money(at, msat, plan, budget) {
+    if (this.#spent.length && at < this.#spent.at(-1)[0]) this.#spent = this.#spent.filter(p => p[0] < at);
+    if (this.#spent.at(-1)?.[0] === at) this.#spent.pop();
+    this.#spent.push([at, msat]);
+    this.#plan = plan;
+    this.#budget = budget;
+    this.#later();
   }
 
   // add merges what is known of the segment that starts at a time: {msat, rung, cap}.
   add(start, facts) {
     const p = this.#points.get(start) ?? {};
     this.#points.set(start, { ...p, ...facts });
+    this.#later();
+  }
+
+  #later() {
     this.#due ||= requestAnimationFrame(() => { this.#due = 0; this.#draw(); });
   }
 
   #draw() {
     const at = [...this.#points.keys()].sort((a, b) => a - b);
     const of = name => at.map(t => this.#points.get(t)[name] ?? null);
-    this.#data = [at, of('msat').map(m => m === null ? null : m / 1000), of('rung'), of('cap')];
-    const [x, price, rung, cap] = this.#data;
-    this.#plots[0]?.setData([x, price]);
-    this.#plots[1]?.setData([x, rung, cap]);
+    this.#plots[0]?.setData([at, of('msat').map(m => m === null ? null : m / 1000)]);
+    this.#plots[1]?.setData([at, of('rung'), of('cap')]);
+    const table = points => [points.map(p => p[0]), points.map(p => p[1] / 1000)];
+    const limit = this.#budget === null ? [] : [[0, this.#budget], [this.#film.duration, this.#budget]];
+    this.#plots[2]?.setData(uPlot.join([table(this.#spent), table(this.#plan), table(limit)]));
   }
 
   #build() {
@@ -51,6 +71,9 @@ export class Plots {
       label: 'quality', stroke: css('--second'), width: 2.5, points: { show: false },
       paths: uPlot.paths.stepped({ align: 1 }),
     };
+    const spent = { label: 'spent', stroke: css('--accent'), width: 2.5, points: { show: false }, spanGaps: true, paths: uPlot.paths.stepped({ align: 1 }) };
+    const plan = { ...spent, label: 'planned', width: 1.8, dash: [5, 4] };
+    const limit = { ...spent, label: 'budget', stroke: css('--soft'), width: 1 };
     const cap = { ...rung, label: 'budget allows', stroke: css('--soft'), width: 1.5, dash: [5, 4] };
     this.#plots = [
       this.#plot(this.#boxes[0], duration, [price],
@@ -58,9 +81,19 @@ export class Plots {
         { values: (_, ticks) => ticks.map(v => sat(v * 1000)), splits: (_, i, min, max) => ticks(max, 3) }, false),
       this.#plot(this.#boxes[1], duration, [rung, cap],
         { range: [-0.3, top + 0.3] },
-        { values: (_, ticks) => ticks.map(i => rungs[i] ? rungName(rungs[i]) : ''), splits: rungs.map((_, i) => i) }, true),
+        { values: (_, ticks) => ticks.map(i => rungs[i] ? shortName(rungs[i]) : ''), splits: rungs.map((_, i) => i) }, true),
+      this.#plot(this.#boxes[2], duration, [spent, plan, limit],
+        { range: () => [0, this.#top()] },
+        { values: (_, ticks) => ticks.map(v => sat(v * 1000)), splits: (_, i, min, max) => ticks(max, 3) }, true),
     ];
     this.#draw();
+  }
+
+  // top is the scale of the money: the budget, unless it is far from what the
+  // film costs.
+  #top() {
+    const most = Math.max(1000, ...this.#spent.map(p => p[1]), ...this.#plan.map(p => p[1]));
+    return (this.#budget !== null && this.#budget < 2 * most ? Math.max(this.#budget, most) : most) / 1000 * 1.1;
   }
 
   #plot(box, duration, series, y, axis, labelled) {

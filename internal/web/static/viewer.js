@@ -10,10 +10,11 @@ const retryAfter = 5000; // ms, for trouble that may pass by itself
 const rows = 12;         // purchases shown
 
 let title = null, state = null, lost = false, unwatch = () => {};
+let soundOnly = null; // whether the film is played without its picture
 let sliding = false, retry = 0, purchases = new Map();
 
 const player = new Player($('video'), failed, (rep, index) => mark(rep, index, {}));
-const plots = new Plots($('plot-price'), $('plot-rung'));
+const plots = new Plots($('plot-price'), $('plot-rung'), $('plot-money'));
 
 main().catch(e => notice('The page cannot start.', e.message, true));
 
@@ -42,13 +43,15 @@ const called = t => t.publisher ? `${t.title} · by ${shortKey(t.publisher)}` : 
 async function choose(t) {
   unwatch();
   title = t;
+  soundOnly = null;
   purchases = new Map();
   document.title = `${t.title} · htlcdash`;
   history.replaceState(null, '', `#${encodeURIComponent(t.id)}`);
   $('csv').href = `/api/ledger.csv?title=${t.id}`;
   state = (await get(`/api/state?title=${t.id}`)).title;
   plots.film(t.duration_ms / 1000, ladder());
-  $('csv').hidden = !state.paid;
+  $('csv').hidden = $('agent-card').hidden = $('money-plot').hidden = !state.paid;
+  offerHeights();
   $('purchases').replaceChildren(element('tr', {}, element('td', { colspan: 5, class: 'empty' }, state.paid ? 'Nothing bought yet.' : 'This film is free.')));
   show();
   unwatch = watch(`/api/events?title=${t.id}`, {
@@ -74,6 +77,7 @@ function wallet(w) {
 
 function show() {
   const s = state;
+  if (s.agent && s.agent.sound_only !== soundOnly) reload(s);
   player.bound(s);
   player.hold(s.stopped);
   $('spent').textContent = s.paid ? sat(s.spent_msat) : '0';
@@ -95,8 +99,19 @@ function show() {
   fill('fees', s.paid ? sats(s.fees_msat) : '–', s.spent_msat && s.fees_msat ? `${(100 * s.fees_msat / s.spent_msat).toFixed(1)} %` : '');
   fill('unplayed', s.paid ? sats(s.unplayed_msat) : '–', s.unplayed ? plural('segment', s.unplayed) : '');
   $('risk').textContent = risk(s);
+  if (s.agent) showAgent(s);
   showBuffer();
   tell();
+}
+
+// reload opens the film anew where it stands, once its picture is left out or is
+// wanted again.
+async function reload(s) {
+  const first = soundOnly === null;
+  soundOnly = s.agent.sound_only;
+  if (first) return;
+  plots.film(title.duration_ms / 1000, ladder());
+  $('unmute').hidden = !await player.again(s);
 }
 
 function fill(id, main, small) {
@@ -124,8 +139,55 @@ function showBudget(s) {
   const dearest = ladder().at(-1), allowed = ladder().filter(r => r.allowed).at(-1);
   let words = `The whole film: ${sats(s.cheapest_msat)} at the lowest quality, ${sats(s.dearest_msat)} at the best.`;
   if (!s.enough) words += ` From here to the end the lowest still costs ${sats(s.to_end_msat)}; ${sats(s.left_msat)} are left.`;
-  else if (allowed && allowed !== dearest) words += ` What is left carries ${rungName(allowed)} to the end.`;
+  else if (allowed && allowed !== dearest) words += ` What is left carries ${rungName(allowed)} to the end in any case.`;
   $('budget-help').textContent = words;
+}
+
+// --- the agent
+
+function offerHeights() {
+  const heights = [...new Set(state.rungs.filter(r => r.height).map(r => r.height))].sort((a, b) => a - b);
+  $('min-height').replaceChildren(element('option', { value: 0 }, 'any quality'), ...heights.slice(1).map(h => element('option', { value: h }, `${h}p`)));
+  $('min-height').hidden = $('min-height-label').hidden = heights.length < 2;
+}
+
+function showAgent(s) {
+  const a = s.agent;
+  if (document.activeElement !== $('profile')) $('profile').value = a.wish.profile || 'film';
+  if (document.activeElement !== $('min-height')) $('min-height').value = a.wish.min_height;
+  $('why').replaceChildren(...why(a.why));
+  $('outlook').textContent = outlook(s);
+  $('limit-key').hidden = s.budget_msat === null;
+  plots.money(s.position_ms / 1000, s.spent_msat, a.plan.map(p => [p.at_ms / 1000, p.msat]), s.budget_msat);
+}
+
+// why says in a sentence what comes next, and why it is not better.
+function why(w) {
+  if (!w) return ['Nothing more is bought: the film is at its end.'];
+  const now = rungOf(w.rep), up = rungOf(w.better);
+  const head = element('b', {}, `Next ${now ? rungName(now) : w.rep}.`);
+  const name = up ? rungName(up) : w.better;
+  const more = w.more_msat > 0 ? `${sats(w.more_msat)} more a segment` : 'no more';
+  const gain = `${w.gain_db.toFixed(1)} dB`;
+  switch (w.reason) {
+    case 'best': return [head, ' There is no better quality.'];
+    case 'bought': return [head, ' It is bought already.'];
+    case 'money': return [head, ` For ${name} the money would not reach the end of the film.`];
+    case 'price': return [head, ` ${name} costs ${more} for ${gain}: ${w.gain_db < 0.05 ? 'nobody would see it' : 'that buys more elsewhere in the film'}.`];
+    case 'steady': return [head, ` ${name} costs ${more} for ${gain}: not worth a change of quality.`];
+    case 'network': return [head, ` ${name} might come too late over this network.`];
+    case 'unwanted': return [head, ` Better ones are not wanted.`];
+    default: return [head];
+  }
+}
+
+function outlook(s) {
+  const a = s.agent, words = [];
+  if (s.position_ms < s.duration_ms) words.push(`Planned from here to the end: ${sats(a.planned_msat)}.`);
+  if (a.forecast) words.push(`The network is expected to carry ${rate(a.forecast)}.`);
+  const wish = a.wish.min_height, top = ladder().filter(r => r.allowed).at(-1);
+  if (wish && top && top.height < wish) words.push(`The budget does not carry ${wish}p to the end.`);
+  return words.join(' ');
 }
 
 function risk(s) {
@@ -240,6 +302,13 @@ $('stop').addEventListener('click', async () => {
 });
 
 const setBudget = sat => change('/api/budget', { msat: Math.round(sat) * 1000 });
+
+for (const id of ['profile', 'min-height']) {
+  $(id).addEventListener('change', () => {
+    $(id).blur();
+    change('/api/preferences', { ...state.agent.wish, profile: $('profile').value, min_height: +$('min-height').value });
+  });
+}
 
 $('budget').addEventListener('input', () => {
   sliding = true;
