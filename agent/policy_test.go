@@ -359,9 +359,13 @@ func random(seed uint64) (*agent.Title, agent.State) {
 				width = 1 + rnd.IntN(12)
 			}
 			seg := agent.Segment{Duration: time.Duration(1 + rnd.Int64N(1<<rnd.IntN(36)))}
-			for range width {
+			for r := range width {
+				first := i
+				if i > 0 && r < len(track.Segments[i-1].Rungs) && rnd.IntN(2) == 0 { // the key goes on
+					first = track.Segments[i-1].Rungs[r].First
+				}
 				seg.Rungs = append(seg.Rungs, agent.Rung{
-					Size: rnd.Int64N(1 << rnd.IntN(40)), Price: lightning.Msat(rnd.Int64N(1 << rnd.IntN(42))), First: rnd.IntN(i + 1),
+					Size: rnd.Int64N(1 << rnd.IntN(40)), Price: lightning.Msat(rnd.Int64N(1 << rnd.IntN(42))), First: first,
 					Quality: rnd.NormFloat64() * 20, Height: rnd.IntN(3) * 400, Rate: rnd.Int64N(3) * 70_000,
 				})
 			}

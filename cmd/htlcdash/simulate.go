@@ -262,7 +262,7 @@ func readTitle(ctx context.Context, path string) (*agent.Title, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := titles.Parse(b)
+	t, err := agent.ParseTitle(b)
 	if err != nil {
 		return nil, usageError{fmt.Errorf("%s: %w; htlcdash simulate FOLDER --export makes one of a sealed title", path, err)}
 	}
