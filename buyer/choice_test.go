@@ -83,7 +83,7 @@ func TestTheBestPriceWins(t *testing.T) {
 		late bool
 	}{{"there from the start", false}, {"comes in mid-film", true}} {
 		t.Run(c.name, func(t *testing.T) {
-			w := newWorld(t, 160)
+			w := newWorld(t, 420)
 			dear, cheap, conf := w.shop(t, "dear"), w.shop(t, "cheap"), w.config(t)
 			cheap.percent.Store(50)
 			shops := []*shop{dear, cheap}
@@ -96,9 +96,15 @@ func TestTheBestPriceWins(t *testing.T) {
 			}
 			w.play(t, b, 0, 20)
 			must(t, b.AddTitle(t.Context(), w.title, price, []*buyer.Provider{dear.provider(t), cheap.provider(t)}))
-			w.play(t, b, 20, 160)
-			if sold := sales(t, conf.Ledger, 100); sold[cheap.URL] <= sold[dear.URL] {
-				t.Errorf("of the last 60 keys the cheap one sold %d, the dear one %d", sold[cheap.URL], sold[dear.URL])
+			for i := 20; ; i += 40 {
+				w.play(t, b, i, i+40)
+				sold := sales(t, conf.Ledger, i)
+				if sold[cheap.URL] > 3*sold[dear.URL] {
+					break
+				}
+				if i == 380 {
+					t.Fatalf("of the last 40 keys the cheap one sold %d, the dear one %d", sold[cheap.URL], sold[dear.URL])
+				}
 			}
 			if v := w.standing(t, b, cheap); v.Factor != 0.5 || v.Paid != lightning.Msat(v.Sold)*price/2 || v.Latency <= 0 || v.Success < 0.5 {
 				t.Errorf("the cheap one: %+v", v)

@@ -88,13 +88,9 @@ func (c Config) complete() Config {
 }
 
 const (
-	// patience and overdue are between which parts of a provider's answers a
-	// second one is asked. Dean and Barroso wait for 0.95; a lower bound is
-	// enough where the second request is weighed against its use.
-	patience, overdue = 0.5, 0.995
 	// asking is what a second request costs, as a share of the worth: the work
 	// of a provider that is not paid for it, who will bear only so much.
-	asking = 0.02
+	asking = 0.05
 	// loyalty is what the provider that served last is preferred by, as a share
 	// of the worth: another one costs a connection and a credential.
 	loyalty = 0.03
