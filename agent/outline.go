@@ -17,11 +17,11 @@ type Outline struct {
 
 // A worth is a rung that may be chosen.
 type worth struct {
-	rung    int
 	quality float64        // weighted
 	share   float64        // msat: of the key's price, for each segment that it opens
 	price   lightning.Msat // of the key
-	goesOn  bool           // the key opens the segment before, too
+	rung    int32
+	goesOn  bool // the key opens the segment before, too
 }
 
 // The price of money is halved towards until all but a part of what is left is
@@ -85,7 +85,7 @@ func (o *Outline) spread(t *Title, s State, p Preferences) (most float64) {
 			begin := len(all)
 			for _, r := range allowed {
 				g := &seg.Rungs[r]
-				all = append(all, worth{r, weight * g.Quality, float64(g.Price) / float64(ends[r]-g.First), g.Price, g.First < i})
+				all = append(all, worth{weight * g.Quality, float64(g.Price) / float64(ends[r]-g.First), g.Price, int32(r), g.First < i})
 			}
 			lists[i-from] = all[begin:len(all):len(all)]
 			most = max(most, steepest(lists[i-from]))
@@ -122,7 +122,7 @@ func best(list []worth, price float64) *worth {
 
 // cost is what a rung costs one who had another one before.
 func (w *worth) cost(last int) lightning.Msat {
-	if w.goesOn && w.rung == last {
+	if w.goesOn && int(w.rung) == last {
 		return 0
 	}
 	return w.price
@@ -135,7 +135,7 @@ func (o *Outline) total(s State, price float64) (sum lightning.Msat) {
 		for _, list := range lists {
 			w := best(list, price)
 			sum += w.cost(last)
-			last = w.rung
+			last = int(w.rung)
 		}
 	}
 	return sum
@@ -149,9 +149,9 @@ func (o *Outline) choose(s State, price float64) {
 		rungs, costs := make([]int, len(lists)), make([]lightning.Msat, len(lists))
 		for i, list := range lists {
 			w := best(list, price)
-			rungs[i], costs[i] = w.rung, w.cost(last)
+			rungs[i], costs[i] = int(w.rung), w.cost(last)
 			o.Total += costs[i]
-			last = w.rung
+			last = int(w.rung)
 		}
 		o.Rungs, o.Costs = append(o.Rungs, rungs), append(o.Costs, costs)
 	}
