@@ -24,6 +24,7 @@ var mayEnter = map[string][]string{
 	"agent/replay":               {"agent", "lightning"},
 	"agent/replay/titles":        {"agent"},
 	"agent/market":               {"lightning"},
+	"agent/market/bazaar":        {"agent/market", "lightning"},
 	"source":                     {".", "internal/due", "internal/join"},
 	"source/dir":                 {".", "source"},
 	"source/web":                 {".", "source"},
@@ -66,7 +67,7 @@ var mayEnter = map[string][]string{
 
 // pure lists the rooms that take bytes and give bytes: no network, no files,
 // no logs. That they read no clock is TestPureRoomsReadNoClock.
-var pure = []string{".", "lightning", "agent", "agent/market", "agent/replay", "agent/replay/titles", "internal/credential", "internal/fraud", "internal/onion", "internal/proof", "internal/proof/systems", "internal/proof/vole", "internal/proof/zkb"}
+var pure = []string{".", "lightning", "agent", "agent/market", "agent/market/bazaar", "agent/replay", "agent/replay/titles", "internal/credential", "internal/fraud", "internal/onion", "internal/proof", "internal/proof/systems", "internal/proof/vole", "internal/proof/zkb"}
 
 // keptOut lists the packages of others that a room must do without.
 var keptOut = map[string][]string{
