@@ -378,7 +378,8 @@ func (r *run) prepare(ctx context.Context, p *parcel) {
 	for i := from; i < end; i++ {
 		indexes = append(indexes, i)
 	}
-	r.work.Go(func() { r.c.Stock.Prepare(ctx, p.rep, indexes) })
+	rep := p.rep // p may change its mind
+	r.work.Go(func() { r.c.Stock.Prepare(ctx, rep, indexes) })
 }
 
 // reconsider decides about a segment whose key could not be had: the same again
