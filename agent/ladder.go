@@ -80,6 +80,14 @@ func (l *ladder) group() {
 	}
 }
 
+// opens is how many segments, from one on, a key opens at most.
+func (l *ladder) opens(i int) int {
+	if l.ends == nil {
+		return 1
+	}
+	return l.ends[i] - i
+}
+
 // whole is a segment at which no key ends in the middle, at or after one that
 // is after from.
 func (l *ladder) whole(from, to int) int {

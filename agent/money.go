@@ -100,6 +100,14 @@ func (t *Track) Cost(index, rung, last int) lightning.Msat {
 	return r.Price
 }
 
+// rungs counts those of all segments.
+func (t *Track) rungs() (n int) {
+	for _, s := range t.Segments {
+		n += len(s.Rungs)
+	}
+	return n
+}
+
 // A Floor knows what the cheapest way to the end of a title costs, from every
 // segment on. It is not changed; many goroutines may ask it at once.
 type Floor struct {
@@ -113,10 +121,10 @@ func NewFloor(t *Title) *Floor {
 	f := &Floor{title: t}
 	for _, track := range t.Tracks {
 		n := len(track.Segments)
-		rest, end := make([]lightning.Msat, n+1), make([][]int, n)
+		rest, end, room := make([]lightning.Msat, n+1), make([][]int, n), make([]int, track.rungs())
 		for i := n - 1; i >= 0; i-- {
 			rungs := track.Segments[i].Rungs
-			end[i] = make([]int, len(rungs))
+			end[i], room = room[:len(rungs):len(rungs)], room[len(rungs):]
 			rest[i] = math.MaxInt64
 			for r, g := range rungs {
 				end[i][r] = i + 1

@@ -257,7 +257,11 @@ type sample struct {
 
 func (b sample) rate() float64 { return b.bits / b.active }
 
-func (b sample) weight(now float64) float64 { return b.span * math.Exp(min(b.end-now, 0)/memory) }
+// weight is the time that a sample stands for, less what is forgotten. At least
+// a second: a fast network shows itself in a moment.
+func (b sample) weight(now float64) float64 {
+	return max(b.span, 1) * math.Exp(min(b.end-now, 0)/memory)
+}
 
 // sampled joins downloads until each tells a rate: one that is mostly waiting
 // for its first byte does not.

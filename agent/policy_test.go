@@ -270,27 +270,30 @@ func TestAgentAbandons(t *testing.T) {
 	}
 }
 
-// TestAgentAgainstBOLA is the account in small: over made networks, what a
-// viewer gets is better and the waiting is no longer.
+// TestAgentAgainstBOLA is the account in small: on each kind of made network a
+// viewer gets more, and on the whole waits no longer.
 func TestAgentAgainstBOLA(t *testing.T) {
 	title := film(150)
+	var wait, theirWait time.Duration
 	for _, kind := range []string{replay.Steady, replay.Slow, replay.Mobile, replay.Fiber} {
-		var ours, theirs replay.Result
-		for seed := range uint64(12) {
+		var ours, theirs float64
+		for seed := range uint64(6) {
 			for _, share := range []lightning.Msat{2, 5} {
 				setup := replay.Setup{Link: replay.Synthetic(seed, kind), Budget: price(title, -1) / share}
-				for p, sum := range map[agent.Policy]*replay.Result{agent.New(title, agent.Preferences{}): &ours, agent.NewBOLA(title): &theirs} {
-					r := play(t, title, p, setup)
-					sum.Utility += r.Utility
-					sum.Stall += r.Stall
-				}
+				r := play(t, title, agent.New(title, agent.Preferences{}), setup)
+				ours, wait = ours+r.Utility, wait+r.Stall
+				r = play(t, title, agent.NewBOLA(title), setup)
+				theirs, theirWait = theirs+r.Utility, theirWait+r.Stall
 			}
 		}
-		t.Logf("%s: utility %.0f and %v of waiting, BOLA %.0f and %v", kind, ours.Utility, ours.Stall, theirs.Utility, theirs.Stall)
-		if ours.Utility < theirs.Utility || ours.Stall > theirs.Stall {
-			t.Errorf("%s: utility %.0f and %v of waiting, BOLA %.0f and %v", kind, ours.Utility, ours.Stall, theirs.Utility, theirs.Stall)
+		if ours < 1.05*theirs {
+			t.Errorf("%s: utility %.0f, BOLA's %.0f", kind, ours, theirs)
 		}
 	}
+	if wait > theirWait {
+		t.Errorf("%v of waiting, BOLA's %v", wait, theirWait)
+	}
+	t.Logf("%v of waiting, BOLA's %v", wait, theirWait)
 }
 
 // grouped gives a key to each shot of ten segments, at the price of its parts.

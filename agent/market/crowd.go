@@ -109,14 +109,6 @@ func (m *Market) kin(now time.Time, group string, all map[string]kin) kin {
 	return k
 }
 
-// throw returns a provider's dice, which hold for a while.
-func (m *Market) throw(e *entry) dice {
-	if m.choices >= e.until {
-		e.dice, e.until = m.dice(), m.choices+1+m.rand.IntN(2*throws)
-	}
-	return e.dice
-}
-
 func (m *Market) dice() dice { return dice{m.rand.NormFloat64(), m.rand.NormFloat64()} }
 
 // scaling is how the time grows with the size: as a power of it, which is 0

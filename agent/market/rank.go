@@ -32,7 +32,6 @@ type offer struct {
 func (m *Market) Rank(now time.Time, cands []Candidate, need Need) []Choice {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.choices++
 	s := m.survey(now, cands, need)
 	n := float64(max(need.Segments, 1))
 	m.credit = min(m.credit+n*m.rate(now, s), tight*n)
@@ -59,9 +58,11 @@ type survey struct {
 	value                value
 }
 
-// good reports whether the best that is trusted brings a fair part of what
-// could be had.
-func (s *survey) good() bool { return len(s.trusted) > 0 && s.trusted[0].mean > enough*s.value.worth }
+// good reports whether the best of some brings a fair part of what could be
+// had.
+func (v *value) good(offers []*offer) bool {
+	return len(offers) > 0 && offers[0].mean > enough*v.worth
+}
 
 func (m *Market) survey(now time.Time, cands []Candidate, need Need) *survey {
 	s := &survey{trusted: make([]*offer, 0, len(cands)), fresh: make([]*offer, 0, len(cands))}
@@ -105,11 +106,10 @@ func (m *Market) survey(now time.Time, cands []Candidate, need Need) *survey {
 	slices.SortStableFunc(s.trusted, better)
 	slices.SortStableFunc(s.fresh, better)
 	slices.SortStableFunc(banned, better)
-	if ok && s.good() {
-		var dear, dearer []*offer
-		s.trusted, dear = fair(s.trusted, gouge*usual)
-		s.fresh, dearer = fair(s.fresh, gouge*usual)
-		s.last = slices.Concat(dear, dearer)
+	if kept, dear := fair(s.trusted, gouge*usual); ok && s.value.good(kept) {
+		s.trusted = kept
+		fresh, dearer := fair(s.fresh, gouge*usual)
+		s.fresh, s.last = fresh, slices.Concat(dear, dearer)
 	}
 	s.fresh = oneOfEach(s.fresh)
 	s.last = append(s.last, banned...)
@@ -120,7 +120,7 @@ func (m *Market) survey(now time.Time, cands []Candidate, need Need) *survey {
 func (m *Market) consider(now time.Time, o *offer, c Candidate, need Need, k kin, factor float64) {
 	o.entry, o.id, o.group, o.dice = m.known[c.ID], c.ID, cmp.Or(c.Group, c.ID), k.dice
 	if o.entry != nil {
-		o.benched, o.dice = now.Before(o.Benched), m.throw(o.entry)
+		o.benched, o.dice = now.Before(o.Benched), m.dice()
 	}
 	o.belief = m.belief(now, o.entry, k.novice, factor)
 	o.price, o.priced = asks(o.entry, c, need)
@@ -202,7 +202,7 @@ func sign(after bool) int {
 func (m *Market) rate(now time.Time, s *survey) float64 {
 	p := m.fresh.p(now)
 	rate := min(max(p/(1-p)/3, 1/hunger), hunger)
-	if len(s.trusted) < spares || !s.good() {
+	if len(s.trusted) < spares || !s.value.good(s.trusted) {
 		rate = max(rate, hunger*p)
 	}
 	return min(rate/float64(m.c.Probation), 1)
@@ -221,8 +221,10 @@ func (m *Market) turn(now time.Time, n float64, s *survey, need Need) (k int) {
 	if fresh && (best.benched || best.sample < s.fresh[0].sample && best.mean < s.fresh[0].mean) {
 		return len(s.trusted)
 	}
-	short := need.Deadline.Seconds() < 2*best.belief.expected().within(fourOfFive)
-	if m.credit < n || short && m.credit < tight*n {
+	if need.Deadline.Seconds() < 2*best.belief.expected().within(fourOfFive) {
+		n *= tight
+	}
+	if m.credit < n {
 		return 0
 	}
 	k = s.stale(now, m.c.Recent)

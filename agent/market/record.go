@@ -67,9 +67,6 @@ func (e Evidence) sound() bool {
 // entry is a Record in use.
 type entry struct {
 	Record
-	dice  dice
-	until int // this choice the dice hold
-
 	worse, better suspicion
 
 	x, y  float64 // logarithms of size and seconds of the last delivery

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,8 +9,10 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"htlcdash"
@@ -20,6 +23,7 @@ import (
 	"htlcdash/internal/plain"
 	"htlcdash/internal/player"
 	"htlcdash/internal/player/view"
+	"htlcdash/internal/proxy"
 	"htlcdash/internal/title"
 	"htlcdash/lightning"
 	"htlcdash/source"
@@ -35,12 +39,13 @@ type playCommand struct {
 	To        time.Duration `help:"End there."`
 	AudioOnly bool          `help:"Play the sound alone."`
 	Lang      string        `placeholder:"TAG" help:"Language of the sound, such as de."`
+	Profile   string        `placeholder:"NAME" help:"What matters to you: film, music, podcast, talk, data-saver or best; else proxy.profile."`
 	Buffer    time.Duration `default:"20s" help:"Most that is fetched ahead of the picture."`
 	Policy    string        `default:"agent" enum:"agent,lowest,highest,rate,bola,mpc" help:"Who chooses the quality: agent, or one of the rules that it is measured against: lowest, highest, rate, bola, mpc."`
 
 	Write string  `placeholder:"FILE" help:"Write what is played as one MP4 stream; - is standard output, for a pipe into ffplay or mpv."`
 	JSON  string  `placeholder:"FILE" help:"Write what happens, a line of JSON for each event; - is standard output."`
-	Quiet bool    `help:"Say nothing while it plays."`
+	Quiet bool    `help:"Say nothing while it plays, only at the end."`
 	Fast  bool    `help:"Do not play in real time: fetch as fast as the network gives."`
 	Speed float64 `default:"1" help:"How many times as fast as life it plays."`
 
@@ -57,12 +62,23 @@ func (playCommand) Help() string {
 }
 
 func (c playCommand) Run(ctx context.Context, t terminal, log *slog.Logger) error {
+	// Who closes a pipe ends the play, not the process: money may be under way.
+	signal.Ignore(syscall.SIGPIPE)
 	if c.Write == "-" && c.JSON == "-" {
 		return usageError{errors.New("--write and --json cannot both go to standard output")}
 	}
 	if c.Speed <= 0 || c.Buffer <= 0 || c.From < 0 || c.To != 0 && c.To <= c.From {
 		return usageError{errors.New("--speed and --buffer must be above 0, and --to behind --from")}
 	}
+	err := c.playAny(ctx, t, log)
+	if errors.Is(err, syscall.EPIPE) && ctx.Err() == nil {
+		log.Info("who took what was written has gone")
+		return nil
+	}
+	return err
+}
+
+func (c playCommand) playAny(ctx context.Context, t terminal, log *slog.Logger) error {
 	if strings.HasPrefix(c.Title, "http://") || strings.HasPrefix(c.Title, "https://") {
 		return c.playFree(ctx, t, log)
 	}
@@ -166,7 +182,11 @@ func (c playCommand) menu(ctx context.Context, film *title.Title, books *ledger.
 
 // play plays a menu, and tells of it.
 func (c playCommand) play(ctx context.Context, t terminal, menu player.Menu, stock player.Stock, log *slog.Logger) (res player.Result, err error) {
-	if c.AudioOnly {
+	wish, err := c.wish()
+	if err != nil {
+		return res, usageError{err}
+	}
+	if c.AudioOnly || wish.SoundOnly && len(menu.Tracks) > 1 {
 		if menu, err = menu.Only(agent.Audio); err != nil {
 			return res, err
 		}
@@ -174,7 +194,7 @@ func (c playCommand) play(ctx context.Context, t terminal, menu player.Menu, sto
 	if menu, err = menu.Cut(c.From, c.To); err != nil {
 		return res, err
 	}
-	policy, err := c.policy(menu.Title)
+	policy, err := c.policy(menu.Title, wish)
 	if err != nil {
 		return res, err
 	}
@@ -187,17 +207,26 @@ func (c playCommand) play(ctx context.Context, t terminal, menu player.Menu, sto
 		return res, errors.Join(err, closeSink())
 	}
 	res, err = player.Play(ctx, player.Config{
-		Menu: menu, Stock: stock, Policy: policy, Most: c.Buffer, Anyway: c.Anyway, Fast: c.Fast, Speed: c.Speed,
+		Menu: menu, Stock: stock, Policy: policy, Weights: wish.Weights, Most: c.Buffer, Anyway: c.Anyway, Fast: c.Fast, Speed: c.Speed,
 		Sink: sink, Event: tell, Log: log,
 	})
-	return res, errors.Join(err, closeSink(), closeTell())
+	err = errors.Join(err, closeSink(), closeTell())
+	return res, err
 }
 
-func (c playCommand) policy(t *agent.Title) (agent.Policy, error) {
+// wish is what the viewer prefers.
+func (c playCommand) wish() (agent.Preferences, error) {
+	return proxy.Wish{
+		Profile: cmp.Or(c.Profile, c.ProxyBuying.Profile), MinHeight: c.MinHeight, MaxHeight: c.MaxHeight,
+		Thrift: c.Thrift, Sound: c.SoundWeight, Switch: c.SwitchWeight, Stall: c.StallWeight,
+	}.Resolve()
+}
+
+func (c playCommand) policy(t *agent.Title, wish agent.Preferences) (agent.Policy, error) {
 	if c.Policy == "agent" {
-		return agent.New(t, agent.Preferences{}), nil
+		return agent.New(t, wish), nil
 	}
-	return agent.Rule(c.Policy, t, agent.Standard)
+	return agent.Rule(c.Policy, t, wish.Weights)
 }
 
 // sink is where the media goes; nil: nowhere.

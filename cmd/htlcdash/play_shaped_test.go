@@ -2,18 +2,15 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"htlcdash/agent"
 	"htlcdash/agent/replay"
-	"htlcdash/internal/player"
-	"htlcdash/internal/player/playertest"
+	"htlcdash/internal/playertest"
 	"htlcdash/internal/publish"
 	"htlcdash/internal/title/titletest"
 	"htlcdash/lightning"
@@ -76,53 +73,20 @@ func TestPlayBoughtOverAShapedLink(t *testing.T) {
 	if err := c.Play.playSold(t.Context(), terminal{out: beginner{&out, line.Begin}, err: &says}, s.viewer, s.log); err != nil {
 		t.Fatal(err, says.String())
 	}
-	got, pay := playedOf(t, &out)
+	got, pay, late := playertest.Heard(t, &out, func() {})
 	ladder, err := film.Ladder(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	playertest.Compare(t, got, ladder.Title, agent.New(ladder.Title, agent.Preferences{}), telephone, replay.Setup{Budget: budget, Most: 8 * time.Second, Pay: pay})
+	wish, err := agent.Profile("film")
+	if err != nil {
+		t.Fatal(err)
+	}
+	playertest.Compare(t, got, ladder.Title, agent.New(ladder.Title, wish), telephone, replay.Setup{Budget: budget, Most: 8 * time.Second, Pay: pay, Weights: wish.Weights}, late)
 	s.network.Wait()
 	bought, paid := s.sum(t, "bought", "amount_msat")
 	sold, received := s.sum(t, "sold", "received_msat")
 	if paid != got.Spent || received != got.Spent || bought != sold || got.Spent > budget {
 		t.Errorf("%v by what was said, %v for %d keys by the viewer's books, %v for %d by the provider's; %v was allowed", got.Spent, paid, bought, received, sold, budget)
 	}
-}
-
-// playedOf reads the account, and the median time of a payment.
-func playedOf(t *testing.T, lines io.Reader) (r player.Result, pay time.Duration) {
-	t.Helper()
-	var pays []float64
-	for in := json.NewDecoder(lines); in.More(); {
-		var e struct {
-			Event  string
-			Price  lightning.Msat `json:"price_msat"`
-			Pay    float64        `json:"pay_ms"`
-			Result *struct {
-				Utility float64
-				Quality float64        `json:"quality_db"`
-				Start   float64        `json:"start_ms"`
-				Stall   float64        `json:"stall_ms"`
-				Spent   lightning.Msat `json:"spent_msat"`
-				Rungs   [][]int
-			}
-		}
-		if err := in.Decode(&e); err != nil {
-			t.Fatal(err)
-		}
-		if e.Event == string(player.Segment) && e.Price > 0 {
-			pays = append(pays, e.Pay)
-		}
-		if w := e.Result; w != nil {
-			r.Utility, r.Quality, r.Spent, r.Rungs = w.Utility, w.Quality, w.Spent, w.Rungs
-			r.Start, r.Stall = time.Duration(w.Start*1e6), time.Duration(w.Stall*1e6)
-		}
-	}
-	if len(pays) == 0 {
-		t.Fatal("nothing was paid")
-	}
-	slices.Sort(pays)
-	t.Logf("%d payments, of %.0f, %.0f and %.0f ms", len(pays), pays[0], pays[len(pays)/2], pays[len(pays)-1])
-	return r, time.Duration(pays[len(pays)/2] * 1e6)
 }

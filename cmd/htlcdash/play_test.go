@@ -6,9 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -183,5 +188,44 @@ func TestPlayAddresses(t *testing.T) {
 				t.Errorf("%v: %s", err, out)
 			}
 		})
+	}
+}
+
+// What --write gives is one stream with all frames, also where the quality
+// changes; and its reader may go.
+func TestPlayWrites(t *testing.T) {
+	dir := t.TempDir()
+	make := exec.Command("ffmpeg", strings.Fields("-v error -nostdin -f lavfi -i testsrc2=d=6:s=320x180:r=24 -f lavfi -i sine=d=6 -map 0:v -map 0:v -map 1:a "+
+		"-c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 24 -keyint_min 24 -sc_threshold 0 -s:v:0 160x90 -b:v:0 60k -b:v:1 400k -c:a aac "+
+		"-f dash -seg_duration 1 -use_template 1 -use_timeline 1 x.mpd -adaptation_sets")...)
+	make.Args = append(make.Args, "id=0,streams=v id=1,streams=a")
+	// options of the output stand before its name
+	n := len(make.Args)
+	make.Args = slices.Concat(make.Args[:n-3], make.Args[n-2:], make.Args[n-3:n-2])
+	make.Dir = dir
+	if out, err := make.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	folder := httptest.NewServer(http.FileServer(http.Dir(dir)))
+	defer folder.Close()
+	file := filepath.Join(dir, "played.mp4")
+	if _, people, err := call(t, "play", folder.URL+"/x.mpd", "--write", file, "--fast", "--policy", "mpc"); err != nil {
+		t.Fatal(err, people)
+	}
+	for stream, want := range map[string]int{"v:0": 144, "a:0": 250} {
+		out, err := exec.Command("ffprobe", "-v", "error", "-count_frames", "-select_streams", stream, "-show_entries", "stream=nb_read_frames", "-of", "csv=p=0", file).CombinedOutput()
+		if n, e := strconv.Atoi(strings.TrimSpace(string(out))); err != nil || e != nil || n < want || n > want+20 {
+			t.Errorf("%s has %s frames, want about %d: %v", stream, out, want, err)
+		}
+	}
+
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	read.Close()
+	defer write.Close()
+	if err := run(t.Context(), []string{"play", folder.URL + "/x.mpd", "--write", "-", "--quiet"}, strings.NewReader(""), write, io.Discard); err != nil {
+		t.Errorf("the reader went: %v", err)
 	}
 }

@@ -156,6 +156,7 @@ func (r *run) watch(ctx context.Context, w agent.Abandoner, t *transfer, p *parc
 	if w == nil || before == maxAbandoned || !p.fresh {
 		return 0, false, r.await(ctx, forever, t.done)
 	}
+	size := r.c.Menu.Tracks[p.track].Segments[p.index].Rungs[p.rung].Size
 	for look := since + r.c.Look; ; look += r.c.Look {
 		if err := r.await(ctx, look, t.done); err != nil {
 			return 0, false, err
@@ -165,7 +166,7 @@ func (r *run) watch(ctx context.Context, w agent.Abandoner, t *transfer, p *parc
 			return 0, false, nil
 		default:
 		}
-		if rung, ok := w.Abandon(r.state, agent.Progress{Rung: p.rung, Since: since, Got: t.got.Load()}); ok && rung != p.rung && r.valid(p, rung) {
+		if rung, ok := w.Abandon(r.state, agent.Progress{Rung: p.rung, Since: since, Got: min(t.got.Load(), size)}); ok && rung != p.rung && r.valid(p, rung) {
 			return rung, true, nil
 		}
 	}

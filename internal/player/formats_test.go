@@ -133,11 +133,12 @@ func TestFormats(t *testing.T) {
 		}, []string{all(3, "v")}},
 		{"SegmentList of ranges", "", func(p pieces) string {
 			head, _, ranges := p.single("v", 3, false)
-			list := fmt.Sprintf(`<BaseURL>v.mp4</BaseURL><SegmentList duration="2"><Initialization range="%s"/>`, head)
+			var list strings.Builder
+			fmt.Fprintf(&list, `<BaseURL>v.mp4</BaseURL><SegmentList duration="2"><Initialization range="%s"/>`, head)
 			for _, r := range ranges {
-				list += fmt.Sprintf(`<SegmentURL mediaRange="%s"/>`, r)
+				fmt.Fprintf(&list, `<SegmentURL mediaRange="%s"/>`, r)
 			}
-			return mpd(period(6, set("video", "", rep("v", 1000, list+`</SegmentList>`))))
+			return mpd(period(6, set("video", "", rep("v", 1000, list.String()+`</SegmentList>`))))
 		}, []string{all(3, "v")}},
 		{"sidx", "", func(p pieces) string {
 			head, sidx, _ := p.single("v", 6, true)

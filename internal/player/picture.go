@@ -113,9 +113,7 @@ func (r *run) arrive(ctx context.Context, o opened) {
 		return
 	}
 	p.data, p.opened, p.pay = o.data, true, o.at-p.here
-	if p.price > 0 {
-		r.bought++
-	}
+	r.bought = r.bought || p.price > 0
 	for list := r.onWay[p.track]; len(list) > 0 && list[0].opened; list = r.onWay[p.track] {
 		r.onWay[p.track] = list[1:]
 		r.show(ctx, list[0])

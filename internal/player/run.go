@@ -28,7 +28,7 @@ type run struct {
 	played  time.Duration  // of the media
 	length  time.Duration
 	shown   []int   // by track: segments that were put into the buffer
-	bought  int     // keys
+	bought  bool    // a key
 	settled int     // parcels of which it is known what became of them
 	rate    float64 // bit/s of the last download
 	fatal   error   // that ends it
@@ -93,7 +93,7 @@ func (r *run) play(ctx context.Context) (Result, error) {
 	paying, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	err := r.fetchAll(ctx, paying)
-	if ctx.Err() == nil {
+	if ctx.Err() == nil && r.out.failed() == nil {
 		err = errors.Join(err, r.playOut(ctx, err == nil))
 	}
 	if ctx.Err() != nil {
@@ -101,7 +101,9 @@ func (r *run) play(ctx context.Context) (Result, error) {
 		r.c.Stock.Stop()
 	}
 	r.settle(ctx, cancel)
-	err = errors.Join(err, r.out.close(ctx))
+	if last := r.out.close(ctx); !errors.Is(err, last) {
+		err = errors.Join(err, last)
+	}
 	return r.finish(err), err
 }
 
@@ -302,12 +304,9 @@ func (r *run) poor(p *parcel) error {
 	return e
 }
 
-// What routes take on top of a price is taken to be at least as much as this until
-// some keys were bought and it is known.
-const (
-	routeShare = 0.05
-	enoughKeys = 3
-)
+// routeShare is what routes are taken to take on top of a price until a key was
+// bought and it is known.
+const routeShare = 0.05
 
 // count looks how the money stands. What is about to be paid counts as spent. For
 // the policy routes are taken to go on to cost what they did; what is left in truth
@@ -319,7 +318,7 @@ func (r *run) count() {
 		return
 	}
 	share := r.money.Share
-	if r.bought < enoughKeys && r.money.Routed {
+	if !r.bought && r.money.Routed {
 		share = max(share, routeShare)
 	}
 	due := lightning.Msat(0)
@@ -379,7 +378,8 @@ func (r *run) prepare(ctx context.Context, p *parcel) {
 	for i := from; i < end; i++ {
 		indexes = append(indexes, i)
 	}
-	r.work.Go(func() { r.c.Stock.Prepare(ctx, p.rep, indexes) })
+	rep := p.rep // p may change its mind
+	r.work.Go(func() { r.c.Stock.Prepare(ctx, rep, indexes) })
 }
 
 // reconsider decides about a segment whose key could not be had: the same again

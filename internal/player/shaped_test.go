@@ -15,7 +15,7 @@ import (
 	"htlcdash/agent/replay"
 	"htlcdash/internal/plain"
 	"htlcdash/internal/player"
-	"htlcdash/internal/player/playertest"
+	"htlcdash/internal/playertest"
 	"htlcdash/internal/title"
 )
 
@@ -94,7 +94,7 @@ func TestPlayOverAShapedLink(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			playertest.Compare(t, got, ladder.Title, choose(t, policy, ladder.Title), quick, replay.Setup{Budget: agent.NoLimit, Most: most})
+			playertest.Compare(t, got, ladder.Title, choose(t, policy, ladder.Title), quick, replay.Setup{Budget: agent.NoLimit, Most: most}, 0)
 		})
 	}
 }

@@ -32,7 +32,7 @@ func (w Wish) check() error {
 			return fmt.Errorf("%w: a weight of %v", agent.ErrPreferences, f)
 		}
 	}
-	p, err := w.resolve()
+	p, err := w.Resolve()
 	if err != nil {
 		return err
 	}
@@ -41,14 +41,16 @@ func (w Wish) check() error {
 
 // preferences are a wish that was checked in the agent's terms.
 func (w Wish) preferences() agent.Preferences {
-	p, err := w.resolve()
+	p, err := w.Resolve()
 	if err != nil {
 		panic("proxy: " + err.Error()) // checked
 	}
 	return p
 }
 
-func (w Wish) resolve() (agent.Preferences, error) {
+// Resolve gives a wish in the agent's terms. The error matches
+// [agent.ErrPreferences] if there is no such profile.
+func (w Wish) Resolve() (agent.Preferences, error) {
 	p, err := agent.Profile(cmp.Or(w.Profile, "film"))
 	if err != nil {
 		return p, err
