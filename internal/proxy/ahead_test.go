@@ -191,7 +191,7 @@ func TestNoOffersForProbes(t *testing.T) {
 
 func TestOurPageStartsOnOnePayment(t *testing.T) {
 	title := titletest.Make(t, titletest.Options{Segments: 12})
-	slow := func(c *proxy.Config, s *spender) { s.delay = time.Second }
+	slow := func(c *proxy.Config, s *spender) { s.delay, s.line = time.Second, 20_000_000 }
 	bubble(t, title, func(t *testing.T, h *house) {
 		began := time.Now()
 		h.get("/t/film/manifest.mpd?all=1")
