@@ -11,20 +11,22 @@ import (
 	"htlcdash/internal/player"
 )
 
+// Attempts is how often a test that is bound to real time may try: what it asserts
+// holds on a machine that has the time, and one is enough to show it.
+const Attempts = 3
+
 // Compare holds what was played over a recorded network against what the simulator
 // foretells of it. As good as that are a few networks that differ a little: a
 // machine that does other things besides is never exact, and where a policy stands
 // at a threshold a per cent leads it another way. At one of them it must be so that
 // nine rungs of ten are alike, or the mean quality within half a dB; that it starts
-// within 0.3 s and stands still within 0.5 s and a tenth of what is foretold. It
-// returns the simulator's word on the network as recorded.
+// within 0.3 s and stands still within 0.5 s and a tenth of what is foretold.
 //
 // The first keys take longer than others, because credentials and offers come
 // before them: they take more than those that the setup tells of by late.
-func Compare(t testing.TB, got player.Result, film *agent.Title, policy agent.Policy, steps []replay.Stretch, s replay.Setup, late time.Duration) replay.Result {
+func Compare(t testing.TB, got player.Result, film *agent.Title, policy agent.Policy, steps []replay.Stretch, s replay.Setup, late time.Duration) (agrees bool) {
 	t.Helper()
-	var first replay.Result
-	for i, other := range []struct {
+	for _, other := range []struct {
 		rate  float64
 		later time.Duration
 	}{{1, 0}, {0.98, 5 * time.Millisecond}, {0.95, 10 * time.Millisecond}, {0.9, 20 * time.Millisecond}, {1.02, 0}} {
@@ -34,16 +36,13 @@ func Compare(t testing.TB, got player.Result, film *agent.Title, policy agent.Po
 			t.Fatal(err)
 		}
 		want.Start += late
-		if i == 0 {
-			first = want
-		}
 		t.Logf("%.0f %% of the rate, %v later: %s", 100*other.rate, other.later, difference(got, want))
-		if agrees(got, want) {
-			return first
+		if near(got, want) {
+			return true
 		}
 	}
-	t.Errorf("played\n%v, the simulator foretells\n%v", got.Rungs, first.Rungs)
-	return first
+	t.Logf("rungs %v", got.Rungs)
+	return false
 }
 
 func like(steps []replay.Stretch, rate float64, later time.Duration) (out []replay.Stretch) {
@@ -53,7 +52,7 @@ func like(steps []replay.Stretch, rate float64, later time.Duration) (out []repl
 	return out
 }
 
-func agrees(got player.Result, want replay.Result) bool {
+func near(got player.Result, want replay.Result) bool {
 	return (alike(got.Rungs, want.Rungs) >= 0.9 || math.Abs(got.Quality-want.Quality) <= 0.5) &&
 		(got.Start-want.Start).Abs() <= 300*time.Millisecond &&
 		(got.Stall-want.Stall).Abs() <= 500*time.Millisecond+want.Stall/10
