@@ -45,10 +45,11 @@ func TestOursIsNowhereFarBehindTheBest(t *testing.T) {
 	}
 }
 
-// The figures of the study that the rule comes from: 219 msat a segment and
-// 0.9 % late, with 15 % second requests.
+// The figures of the study that the rule comes from, over as many runs: 219 msat
+// a segment and 0.9 % late, with 15 % second requests.
 func TestAsGoodAsTheStudy(t *testing.T) {
-	m := bazaar.Mean(runs(scenario(t, "sybils"), bazaar.Ours, 6000, 4))
+	t.Parallel()
+	m := bazaar.Mean(runs(scenario(t, "sybils"), bazaar.Ours, 6000, 12))
 	if m.Utility < 219 || m.Stalled > 0.009 || m.Second > 0.15 {
 		t.Errorf("%.0f msat a segment, %.2f %% late, %.1f %% second requests", m.Utility, m.Stalled*100, m.Second*100)
 	}
