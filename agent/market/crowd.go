@@ -56,35 +56,35 @@ const (
 	rumour  = 0.5 // of how long all take
 )
 
-// novice is the chance that one serves of whom nothing is known but its group.
-func (m *Market) novice(now time.Time, group string) float64 {
+// prior is what is expected of one of whom nothing is known but its group.
+func (m *Market) prior(now time.Time, group string) Evidence {
 	p := m.fresh.p(now)
 	if c, ok := m.groups[group]; ok {
 		p = c.over(now, Evidence{Yes: 2 * p, No: 2 * (1 - p)}).p()
 	}
-	return p
+	e := m.all.atMost(rumour)
+	e.Yes, e.No = hearsay*p, hearsay*(1-p)
+	return e
 }
 
 // belief is what is expected of a provider, of which e may be nil: what was
 // seen of late; as far as that is thin, its reputation; and as far as that is
-// thin, what others do: of its like, a share of novice serves.
-func (m *Market) belief(now time.Time, e *entry, novice, factor float64) belief {
-	sum := m.all.atMost(rumour)
-	sum.Yes, sum.No = hearsay*novice, hearsay*(1-novice)
-	served := 0.0
+// thin, the prior. The shift is for the size.
+func (m *Market) belief(now time.Time, e *entry, prior Evidence, shift float64) belief {
+	sum, served := prior, 0.0
 	if e != nil {
 		age := now.Sub(e.Seen)
 		recent, past := e.Recent.faded(fade(age, m.c.Recent)), e.Past.faded(fade(age, m.c.Past))
 		served = past.Yes
 		sum = sum.with(past.atMost(max(carry-recent.weight(), 0))).with(recent)
 	}
-	sum.Mean += math.Log(factor)
+	sum.Mean += shift
 	return believe(sum, served)
 }
 
 // of is the belief in a provider by its name.
 func (m *Market) of(now time.Time, id, group string, size int64) belief {
-	return m.belief(now, m.known[id], m.novice(now, group), m.sizes.factor(size))
+	return m.belief(now, m.known[id], m.prior(now, group), m.sizes.shift(size))
 }
 
 // trusted reports whether a provider's probation has ended well, and begun
@@ -92,21 +92,13 @@ func (m *Market) of(now time.Time, id, group string, size int64) belief {
 func (b belief) trusted() bool { return b.served > proof-0.5 && b.p() >= 0.5 }
 func (b belief) begun() bool   { return b.served > 0.5 && b.p() >= 0.5 }
 
-// kin is what keys of one group share in a ranking: what newcomers of it are
-// worth, and one throw of the dice for all that were never seen. The luckiest
-// of many throws would be lucky indeed.
+// kin is what keys of one group share in a ranking: what is expected of
+// newcomers, and one throw of the dice for all that were never seen. The
+// luckiest of many throws would be lucky indeed.
 type kin struct {
-	novice float64
-	dice   dice
-}
-
-func (m *Market) kin(now time.Time, group string, all map[string]kin) kin {
-	k, ok := all[group]
-	if !ok {
-		k = kin{m.novice(now, group), m.dice()}
-		all[group] = k
-	}
-	return k
+	prior Evidence
+	dice  dice
+	taken bool // one of them has its place before the others
 }
 
 func (m *Market) dice() dice { return dice{m.rand.NormFloat64(), m.rand.NormFloat64()} }
@@ -119,12 +111,12 @@ type scaling struct{ xx, xy float64 }
 // ridge is the prior for an exponent of 0.
 const ridge = 3
 
-// factor is by how much longer a size takes than a megabyte.
-func (s *scaling) factor(size int64) float64 {
+// shift is by how much more than a megabyte a size takes, as a logarithm.
+func (s *scaling) shift(size int64) float64 {
 	if size <= 0 {
-		return 1
+		return 0
 	}
-	return math.Pow(float64(size)/(1<<20), min(max(s.xy/(s.xx+ridge), 0), 1))
+	return math.Log(float64(size)/(1<<20)) * min(max(s.xy/(s.xx+ridge), 0), 1)
 }
 
 func (s *scaling) add(e *entry, took float64, size int64) {

@@ -142,13 +142,13 @@ func (m *Market) read(e *entry, g guess, o Outcome) (saw Evidence, turn odds) {
 	case o.Kind == Delivered && o.Took <= 0:
 		return Evidence{Yes: 1}, served
 	case o.Kind == Delivered:
-		saw = came(took/m.sizes.factor(o.Size), 1)
+		saw = came(math.Log(took) - m.sizes.shift(o.Size))
 		m.all = m.all.faded(habit).with(saw)
 		m.sizes.add(e, took, o.Size)
 		return saw, odds{served.worse + 2*bound(z, 4) - 2, served.better + 2*bound(-z, 4) - 2}
 	case o.Kind == Late:
 		saw = unseen(took, g)
-		saw.Mean -= math.Log(m.sizes.factor(o.Size))
+		saw.Mean -= m.sizes.shift(o.Size)
 		return saw, odds{saw.No*failed.worse + saw.Yes*max(2*bound(z, 4)-2, 0), 0}
 	default:
 		return failure, failed

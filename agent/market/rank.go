@@ -11,17 +11,19 @@ type offer struct {
 	Choice
 	*entry // nil: nothing was ever seen of it
 
-	id, group string
-	belief    belief
-	dice      dice
-	price     float64 // msat
-	priced    bool    // or its price is not known
-	counted   float64 // price, and what is counted on top of it
-	bonus     float64 // for loyalty
-	mean      float64 // value, by what is expected,
-	sample    float64 // and by the dice
-	benched   bool    // it has just failed
-	begun     bool    // it is on probation, and has delivered
+	*kin // nil: it has no group
+
+	id      string
+	belief  belief
+	dice    dice
+	price   float64 // msat
+	priced  bool    // or its price is not known
+	counted float64 // price, and what is counted on top of it
+	bonus   float64 // for loyalty
+	mean    float64 // value, by what is expected,
+	sample  float64 // and by the dice
+	benched bool    // it has just failed
+	begun   bool    // it is on probation, and has delivered
 }
 
 // Rank orders candidates, the one to ask first in front. Who is banned, or asks
@@ -67,20 +69,23 @@ func (v *value) good(offers []*offer) bool {
 func (m *Market) survey(now time.Time, cands []Candidate, need Need) *survey {
 	s := &survey{trusted: make([]*offer, 0, len(cands)), fresh: make([]*offer, 0, len(cands))}
 	var banned []*offer
-	offers, kinds, factor := make([]offer, len(cands)), make(map[string]kin), m.sizes.factor(need.Size)
-	novice := m.novice(now, "")
+	offers, groups := make([]offer, len(cands)), make(map[string]*kin)
+	prior, shift := m.prior(now, ""), m.sizes.shift(need.Size)
 	for i, c := range cands {
 		if need.Ceiling > 0 && c.Price > need.Ceiling {
 			continue
 		}
-		o, k := &offers[i], kin{novice: novice}
+		o, like := &offers[i], prior
+		o.Index, o.id, o.entry, o.dice = i, c.ID, m.known[c.ID], m.dice()
 		if c.Group != "" {
-			k = m.kin(now, c.Group, kinds)
-		} else if m.known[c.ID] == nil {
-			k.dice = m.dice()
+			if groups[c.Group] == nil {
+				groups[c.Group] = &kin{prior: m.prior(now, c.Group), dice: o.dice}
+			}
+			o.kin = groups[c.Group]
+			like = o.kin.prior
 		}
-		o.Index = i
-		m.consider(now, o, c, need, k, factor)
+		o.belief = m.belief(now, o.entry, like, shift)
+		o.consider(now, c, need)
 		switch {
 		case o.entry != nil && now.Before(o.Banned):
 			if !o.Cheat {
@@ -116,16 +121,16 @@ func (m *Market) survey(now time.Time, cands []Candidate, need Need) *survey {
 	return s
 }
 
-// consider fills in what is known of a candidate.
-func (m *Market) consider(now time.Time, o *offer, c Candidate, need Need, k kin, factor float64) {
-	o.entry, o.id, o.group, o.dice = m.known[c.ID], c.ID, cmp.Or(c.Group, c.ID), k.dice
-	if o.entry != nil {
-		o.benched, o.dice = now.Before(o.Benched), m.dice()
-	}
-	o.belief = m.belief(now, o.entry, k.novice, factor)
+// consider fills in how a candidate stands.
+func (o *offer) consider(now time.Time, c Candidate, need Need) {
 	o.price, o.priced = asks(o.entry, c, need)
 	o.Probation = !o.belief.trusted()
 	o.begun = o.Probation && o.belief.begun()
+	if o.entry != nil {
+		o.benched = now.Before(o.Benched)
+	} else if o.kin != nil {
+		o.dice = o.kin.dice
+	}
 }
 
 // weigh fills in what an offer is worth, alone.
@@ -169,8 +174,10 @@ func (m *Market) help(trusted []*offer, v *value) {
 		if o == best {
 			a = second
 		}
-		o.mean = max(o.mean, v.helped(o.belief.expected(), o.counted, a)+o.bonus)
-		o.sample = max(o.sample, v.helped(o.belief.sampled(o.dice), o.counted, a)+o.bonus)
+		g := o.belief.expected()
+		rest := v.rest(a.guess, g.within(fourOfFive))
+		o.mean = max(o.mean, v.helped(g, o.counted, a, &rest)+o.bonus)
+		o.sample = max(o.sample, v.helped(o.belief.sampled(o.dice), o.counted, a, &rest)+o.bonus)
 	}
 }
 
@@ -255,15 +262,16 @@ func (s *survey) stale(now time.Time, long time.Duration) (k int) {
 // oneOfEach puts the best of each group before all others, so that many keys of
 // one operator have no more of the newcomers' share than one.
 func oneOfEach(fresh []*offer) []*offer {
-	seen := make(map[string]bool, len(fresh))
-	var first, others []*offer
+	first, others := make([]*offer, 0, len(fresh)), make([]*offer, 0, len(fresh))
 	for _, o := range fresh {
-		if seen[o.group] {
+		if o.kin != nil && o.kin.taken {
 			others = append(others, o)
-		} else {
-			first = append(first, o)
+			continue
 		}
-		seen[o.group] = true
+		if o.kin != nil {
+			o.kin.taken = true
+		}
+		first = append(first, o)
 	}
 	return append(first, others...)
 }

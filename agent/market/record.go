@@ -147,7 +147,7 @@ func (m *Market) matters(now time.Time, e *entry) int {
 	switch {
 	case e.Banned.After(now) && e.Cheat:
 		return 3
-	case m.belief(now, e, 0.5, 1).trusted():
+	case m.belief(now, e, m.prior(now, ""), 0).trusted():
 		return 2
 	case e.Banned.After(now):
 		return 1

@@ -50,16 +50,26 @@ func (v *value) alone(g guess, price float64) float64 {
 	return v.worth - v.late*v.grace*missing - g.p*price
 }
 
-// both is the mean value, but for the price, if a second one is asked after
-// some seconds.
-func (v *value) both(a, b guess, after float64) float64 {
+// A gap is the chance that something is not there yet, at the times when.
+type gap [4]float64
+
+// rest is the gap of one that is asked after some seconds.
+func (v *value) rest(b guess, after float64) (out gap) {
+	for i, a := range abscissae {
+		out[i] = 1
+		if t := v.deadline + a*v.grace - after; t > 0 {
+			out[i] -= b.by(math.Log(t))
+		}
+	}
+	return out
+}
+
+// both is the mean value, but for the price, if a second one is asked too, whose
+// gap is rest.
+func (v *value) both(a guess, rest *gap) float64 {
 	missing := 0.0
 	for i, w := range weights {
-		gap := 1 - a.by(v.when[i])
-		if t := v.deadline + abscissae[i]*v.grace - after; t > 0 {
-			gap *= 1 - b.by(math.Log(t))
-		}
-		missing += w * gap
+		missing += w * (1 - a.by(v.when[i])) * rest[i]
 	}
 	return v.worth - v.late*v.grace*missing
 }
@@ -71,9 +81,9 @@ type aid struct {
 }
 
 // helped is the mean value if the aid is asked when four of five of a's answers
-// would be in.
-func (v *value) helped(a guess, price float64, b aid) float64 {
-	return v.both(a, b.guess, a.within(fourOfFive)) - a.p*price - (1-a.p)*b.p*b.price - asking*v.worth*(1-0.8*a.p)
+// should be in.
+func (v *value) helped(a guess, price float64, b aid, rest *gap) float64 {
+	return v.both(a, rest) - a.p*price - (1-a.p)*b.p*b.price - asking*v.worth*(1-0.8*a.p)
 }
 
 // hedge is after how many seconds it is best to ask b as well.
@@ -85,7 +95,8 @@ func (v *value) hedge(a, b guess) float64 {
 	const steps = 12
 	for i := range steps + 1 {
 		t := soon + (last-soon)*float64(i*i)/(steps*steps)
-		if u := v.both(a, b, t) - asking*v.worth*(1-a.by(math.Log(t))); u > best {
+		rest := v.rest(b, t)
+		if u := v.both(a, &rest) - asking*v.worth*(1-a.by(math.Log(t))); u > best {
 			best, at = u, t
 		}
 	}
