@@ -81,6 +81,7 @@ bench: film node build itest/browser/node_modules/.package-lock.json ## what is 
 agent: build ## how near the agent comes to the best possible, into doc/agent: make agent TRACES='folder ...'
 	@mkdir -p doc/agent
 	@$(BIN)/htlcdash simulate $(TRACES:%=--traces %) --json doc/agent/account.json --plot doc/agent $(SIMULATEFLAGS) | tee doc/agent/account.txt
+	@$(BIN)/htlcdash simulate market --plot doc/agent | tee doc/agent/market.txt
 
 parts: web ## the speed of single parts
 	go test -run '^$$' -bench . -benchmem ./...

@@ -26,14 +26,14 @@ func TestCheck(t *testing.T) {
 			for i := range t.Tracks[0].Segments {
 				t.Tracks[0].Segments[i].Duration = agent.MaxLength
 			}
-		}, "lasts more than"},
+		}, "is longer than"},
 		{"negative size", func(t *agent.Title) { t.Tracks[0].Segments[0].Rungs[0].Size = -1 }, "size or price"},
 		{"huge size", func(t *agent.Title) { t.Tracks[0].Segments[0].Rungs[0].Size = math.MaxInt64 }, "size or price"},
 		{"negative price", func(t *agent.Title) { t.Tracks[0].Segments[0].Rungs[0].Price = -1 }, "size or price"},
 		{"huge price", func(t *agent.Title) { t.Tracks[0].Segments[0].Rungs[0].Price = math.MaxInt64 }, "size or price"},
 		{"no number", func(t *agent.Title) { t.Tracks[0].Segments[0].Rungs[0].Quality = math.NaN() }, "a quality of NaN dB"},
 		{"huge quality", func(t *agent.Title) { t.Tracks[0].Segments[0].Rungs[0].Quality = 1e300 }, "a quality of 1e+300 dB"},
-		{"a key from the future", func(t *agent.Title) { t.Tracks[0].Segments[0].Rungs[0].First = 1 }, "which is not before"},
+		{"a key from the future", func(t *agent.Title) { t.Tracks[0].Segments[0].Rungs[0].First = 1 }, "neither here nor where"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			title := &agent.Title{Tracks: []agent.Track{{}}}

@@ -25,15 +25,17 @@ type foresight struct {
 	room   float64 // seconds that may be in hand when a segment is asked for
 	belief [numStates]float64
 
-	cuts   [maxStages]stage
-	levels [numLevels]float64 // seconds of buffer, denser where it is small
-	value  table              // before a stage, by the state and the position of the last one
-	after  table              // after a download
-	draw   [maxWidth][numLevels]float64
+	cuts    [maxStages]stage
+	levels  [numLevels]float64           // seconds of buffer, denser where it is small
+	inverse [numLevels]float64           // of the step from each level to the next
+	value   table                        // before a stage, by the state and the position of the last one
+	after   table                        // after a download
+	draw    [maxWidth][numLevels]float64 // what is expected of a state that is drawn, and
+	dark    [maxWidth][numLevels]float64 // of an outage
 }
 
 // numLevels is how many levels of the buffer are told apart.
-const numLevels = 20
+const numLevels = 16
 
 type table [numStates][maxWidth][numLevels]float64
 
@@ -52,7 +54,11 @@ func (f *foresight) look(b *book, s State, o *outlook, k int, stall, price, toll
 	l := b.ladders[k]
 	f.ladder, f.o, f.track, f.stall, f.price = l, o, k, stall, price
 	most := s.Most.Seconds()
-	f.stages = l.stages(f.cuts[:0], s.Next[k], max(farthest*most, atLeast))
+	far := max(farthest*most, atLeast)
+	if s.Track != k { // only what a second is worth is asked for
+		far /= farthest
+	}
+	f.stages = l.stages(f.cuts[:0], s.Next[k], far)
 	f.room = max(most-f.stages[0].last, f.stages[0].last)
 	f.belief = o.belief(f.stages[0].last)
 	f.load, f.asks = 0, 0
@@ -65,6 +71,9 @@ func (f *foresight) look(b *book, s State, o *outlook, k int, stall, price, toll
 	for n := range f.levels {
 		x := float64(n) / (numLevels - 1)
 		f.levels[n] = f.room * x * math.Sqrt(x)
+	}
+	for n := range numLevels - 1 {
+		f.inverse[n] = 1 / (f.levels[n+1] - f.levels[n])
 	}
 	// at the end a second in hand is a second's bits more for what comes then
 	slope := toll * o.mean
@@ -88,35 +97,44 @@ func (f *foresight) look(b *book, s State, o *outlook, k int, stall, price, toll
 func (f *foresight) back(st stage, since float64) {
 	l := f.ladder
 	for p := range l.width {
-		f.draw[p] = [numLevels]float64{}
 		bits := l.bits(st, p)
-		for s, odds := range f.o.odds {
+		for s := range numStates {
 			f.download(st, s, p, bits)
-			for n, v := range &f.after[s][p] {
-				f.draw[p][n] += odds * v
+		}
+		short, long := &f.after[stateShort][p], &f.after[stateLong][p]
+		for n := range f.draw[p] {
+			sum := 0.0
+			for s := 1; s <= numRates; s++ {
+				sum += f.after[s][p][n]
 			}
+			f.draw[p][n], f.dark[p][n] = sum/numRates, short[n]*shortShare+long[n]*(1-shortShare)
 		}
 	}
 	enter := l.entries(st, f.price)
 	for s, dwell := range f.o.dwell {
 		stay := math.Exp(-since / dwell)
+		dark := (1 - stay) * f.o.out[s]
+		bright := 1 - stay - dark
 		for p := range l.width {
-			after, draw := &f.after[s][p], &f.draw[p]
+			after, a, b := &f.after[s][p], &f.draw[p], &f.dark[p]
 			for n := range after {
-				after[n] = stay*after[n] + (1-stay)*draw[n]
+				after[n] = stay*after[n] + bright*a[n] + dark*b[n]
 			}
 		}
 		for last := range l.width {
-			v := &f.value[s][last]
+			v := f.after[s][0]
 			for n := range v {
-				v[n] = math.Inf(-1)
+				v[n] += enter[last][0]
 			}
-			for p := range l.width {
-				gain := enter[last][p]
-				for n, x := range &f.after[s][p] {
-					v[n] = max(v[n], x+gain)
+			for p := 1; p < l.width; p++ {
+				gain, after := enter[last][p], &f.after[s][p]
+				for n, x := range after {
+					if x += gain; x > v[n] { // the built-in max minds NaN, and takes twice as long
+						v[n] = x
+					}
 				}
 			}
+			f.value[s][last] = v
 		}
 	}
 }
@@ -127,14 +145,20 @@ func (f *foresight) download(st stage, s, p int, bits float64) {
 	asks := float64(st.to-st.from) + f.asks*st.seconds
 	t := asks*f.o.latency + f.o.takes(s, bits+f.load*st.seconds)
 	v, out := &f.value[s][p], &f.after[s][p]
-	at := 0
-	for n, level := range f.levels {
-		stall, left := f.play(st, level, t)
+	at, early, gained := 0, st.seconds-st.last, st.seconds-t
+	for n, level := range &f.levels {
+		stall := t - level - early
+		if stall < 0 {
+			stall = 0
+		}
+		left := level + stall + gained
+		if left >= f.room {
+			left, at = f.room, numLevels-2
+		}
 		for at < numLevels-2 && f.levels[at+1] < left {
 			at++
 		}
-		part := (left - f.levels[at]) / (f.levels[at+1] - f.levels[at])
-		out[n] = v[at] + part*(v[at+1]-v[at]) - f.stall*stall
+		out[n] = v[at] + (left-f.levels[at])*f.inverse[at]*(v[at+1]-v[at]) - f.stall*stall
 	}
 }
 
@@ -221,7 +245,7 @@ func (f *foresight) beside(l *ladder, s State, going *Progress) []Option {
 	if lead > probe {
 		worth = min(max((f.best(s, lead)-f.best(s, lead-probe))/probe, 0), f.stall)
 	}
-	ahead := l.ahead(i+1, min(i+1+companion, len(l.seconds)), f.price, worth/f.o.typical)
+	ahead := l.ahead(i+1, l.whole(i, min(i+1+companion, len(l.seconds))), f.price, worth/f.o.typical)
 	last := l.position(i-1, s.Last[s.Track])
 	out := make([]Option, l.width)
 	for p, o := range l.at(i) {

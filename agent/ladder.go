@@ -14,6 +14,7 @@ type ladder struct {
 	sums     []sums    // width for each segment, of those before it, and for the end
 	seconds  []float64 // of each segment
 	begins   []float64 // of each segment, and the end
+	ends     []int     // of each segment: where the next key begins that opens several; nil: there is none
 	switches float64   // weight of a change
 }
 
@@ -58,7 +59,42 @@ func newLadder(t *Track, p Preferences) *ladder {
 			l.add(i, at, rung, s.Rungs[rung], p.Weights.Of(t.Kind))
 		}
 	}
+	l.group()
 	return l
+}
+
+// group finds where keys begin that open several segments.
+func (l *ladder) group() {
+	n := len(l.seconds)
+	ends, end, any := make([]int, n), n, false
+	for i := n - 1; i >= 0; i-- {
+		ends[i] = end
+		for p, o := range l.at(i) {
+			if i+1 < n && o.stay > 0 && l.at(i + 1)[p].stay == 0 && l.at(i + 1)[p].price > 0 {
+				end, any = i, true
+			}
+		}
+	}
+	if any {
+		l.ends = ends
+	}
+}
+
+// opens is how many segments, from one on, a key opens at most.
+func (l *ladder) opens(i int) int {
+	if l.ends == nil {
+		return 1
+	}
+	return l.ends[i] - i
+}
+
+// whole is a segment at which no key ends in the middle, at or after one that
+// is after from.
+func (l *ladder) whole(from, to int) int {
+	if l.ends == nil || to >= len(l.seconds) || l.ends[max(from, to-1)] == to {
+		return to
+	}
+	return l.ends[to]
 }
 
 // add appends an option, and adds it up.
@@ -168,6 +204,11 @@ func (l *ladder) stages(out []stage, from int, seconds float64) []stage {
 	n, size := len(l.seconds), 1.0
 	for from < n && len(out) < maxStages && seconds > 0 {
 		to := min(from+int(size), n)
+		if l.ends != nil { // a change is planned where it costs no key
+			if to = min(to, l.ends[from]); len(out) == maxStages-1 || l.begins[to]-l.begins[from] >= seconds {
+				to = l.ends[from]
+			}
+		}
 		d := l.begins[to] - l.begins[from]
 		out = append(out, stage{from, to, d, d / float64(to-from)})
 		seconds -= d

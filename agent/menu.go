@@ -43,17 +43,39 @@ func (s Segment) clip(r int) int { return min(r, len(s.Rungs)-1) }
 // they are paid for, and then the lower bounds of preferences give way. ok is false if nothing can be
 // paid to the end: then the menu is the lowest rungs.
 func NewMenu(t *Title, s State, p Preferences) (m Menu, ok bool) {
+	m, p, ok = tops(t, s, p)
+	if ok {
+		m.fill(t, s, p, p.ladders(t, s))
+	}
+	return m, ok
+}
+
+// Tops are the best rungs that [NewMenu] puts on the menu, by track. To ask for
+// these alone is much cheaper.
+func Tops(t *Title, s State, p Preferences) (rungs []int) {
+	m, _, _ := tops(t, s, p)
+	for _, list := range m.Rungs {
+		rungs = append(rungs, slices.Max(list))
+	}
+	return rungs
+}
+
+// tops is the menu with the best rungs, the lowest ones where they are needed,
+// and the preferences that it meets.
+func tops(t *Title, s State, p Preferences) (m Menu, met Preferences, ok bool) {
 	for _, p := range []Preferences{p, p.loose()} {
 		ladders := p.ladders(t, s)
-		for _, bases := range [][]int{lowest(ladders), t.cheapest(ladders, s)} {
-			if m = menuOf(bases); m.Most(t, s) <= s.Left {
+		for _, bases := range []func() []int{
+			func() []int { return lowest(ladders) },
+			func() []int { return t.cheapest(ladders, s) },
+		} {
+			if m = menuOf(bases()); m.Most(t, s) <= s.Left {
 				m.raise(t, s, p.weights(), ladders)
-				m.fill(t, s, p, ladders)
-				return m, true
+				return m, p, true
 			}
 		}
 	}
-	return menuOf(lowest(p.loose().ladders(t, s))), false
+	return menuOf(lowest(p.loose().ladders(t, s))), p, false
 }
 
 // ladders are, by track, the rungs that are allowed in the segment that is due.

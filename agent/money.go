@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -15,14 +16,28 @@ var ErrTitle = errors.New("agent: not a title")
 // Bounds of a title.
 const (
 	MaxTracks   = 8
-	MaxSegments = 1 << 17 // of a track
-	MaxRungs    = 64      // of a segment
-
-	// MaxLength of a track. With it no sum of times overflows.
-	MaxLength  = 10_000 * time.Hour
-	maxSize    = 1 << 50 // bytes of a segment
-	maxQuality = 1000    // decibel
+	MaxSegments = 1 << 17              // of a track
+	MaxRungs    = 64                   // of a segment
+	MaxSize     = 1 << 40              // bytes of a segment
+	MaxLength   = 366 * 24 * time.Hour // of a track; with it no sum of times overflows
+	maxQuality  = 1000                 // decibel
+	MaxJSON     = 1 << 28              // bytes
 )
+
+// ParseTitle reads a title from JSON. The error matches [ErrTitle].
+func ParseTitle(b []byte) (*Title, error) {
+	if len(b) > MaxJSON {
+		return nil, fmt.Errorf("%w: %d bytes, want %d at most", ErrTitle, len(b), MaxJSON)
+	}
+	t := new(Title)
+	if err := json.Unmarshal(b, t); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrTitle, err)
+	}
+	if err := t.Check(); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
 
 // Check reports what is wrong with a title; the error matches [ErrTitle].
 func (t *Title) Check() error {
@@ -34,19 +49,20 @@ func (t *Title) Check() error {
 			return fmt.Errorf("%w: track %d has %d segments, want 1 to %d", ErrTitle, k, n, MaxSegments)
 		}
 		length := time.Duration(0)
-		for i, s := range track.Segments {
-			if err := s.check(i); err != nil {
+		for i := range track.Segments {
+			if err := track.check(i); err != nil {
 				return fmt.Errorf("%w: track %d, segment %d: %w", ErrTitle, k, i, err)
 			}
-			if length += s.Duration; length > MaxLength {
-				return fmt.Errorf("%w: track %d lasts more than %v", ErrTitle, k, MaxLength)
+			if length += track.Segments[i].Duration; length > MaxLength {
+				return fmt.Errorf("%w: track %d is longer than %v", ErrTitle, k, MaxLength)
 			}
 		}
 	}
 	return nil
 }
 
-func (s Segment) check(index int) error {
+func (t *Track) check(index int) error {
+	s := t.Segments[index]
 	if s.Duration <= 0 || s.Duration > MaxLength {
 		return fmt.Errorf("it takes %v", s.Duration)
 	}
@@ -55,15 +71,23 @@ func (s Segment) check(index int) error {
 	}
 	for r, g := range s.Rungs {
 		switch {
-		case g.Size < 0 || g.Size > maxSize || g.Price < 0 || g.Price > lightning.Msat(math.MaxInt64/(MaxTracks*MaxSegments)):
+		case g.Size < 0 || g.Size > MaxSize || g.Price < 0 || g.Price > lightning.Msat(math.MaxInt64/(MaxTracks*MaxSegments)):
 			return fmt.Errorf("rung %d: size or price out of range", r)
 		case !(math.Abs(g.Quality) <= maxQuality): // nor is it NaN
 			return fmt.Errorf("rung %d: a quality of %v dB", r, g.Quality)
-		case g.First < 0 || g.First > index:
-			return fmt.Errorf("rung %d: its key opens from %d, which is not before", r, g.First)
+		case g.First != index && !t.opened(index, r):
+			return fmt.Errorf("rung %d: its key opens from %d, which is neither here nor where that of the segment before does", r, g.First)
 		}
 	}
 	return nil
+}
+
+// opened tells whether the key of a rung opens the segment before, too.
+func (t *Track) opened(index, rung int) bool {
+	if index == 0 || rung >= len(t.Segments[index-1].Rungs) {
+		return false
+	}
+	return t.Segments[index-1].Rungs[rung].First == t.Segments[index].Rungs[rung].First
 }
 
 // Cost is what a rung of a segment costs a player that played rung last of the
@@ -74,6 +98,14 @@ func (t *Track) Cost(index, rung, last int) lightning.Msat {
 		return 0
 	}
 	return r.Price
+}
+
+// rungs counts those of all segments.
+func (t *Track) rungs() (n int) {
+	for _, s := range t.Segments {
+		n += len(s.Rungs)
+	}
+	return n
 }
 
 // A Floor knows what the cheapest way to the end of a title costs, from every
@@ -89,14 +121,14 @@ func NewFloor(t *Title) *Floor {
 	f := &Floor{title: t}
 	for _, track := range t.Tracks {
 		n := len(track.Segments)
-		rest, end := make([]lightning.Msat, n+1), make([][]int, n)
+		rest, end, room := make([]lightning.Msat, n+1), make([][]int, n), make([]int, track.rungs())
 		for i := n - 1; i >= 0; i-- {
 			rungs := track.Segments[i].Rungs
-			end[i] = make([]int, len(rungs))
+			end[i], room = room[:len(rungs):len(rungs)], room[len(rungs):]
 			rest[i] = math.MaxInt64
 			for r, g := range rungs {
 				end[i][r] = i + 1
-				if i+1 < n && r < len(track.Segments[i+1].Rungs) && track.Segments[i+1].Rungs[r].First == g.First {
+				if i+1 < n && r < len(track.Segments[i+1].Rungs) && track.opened(i+1, r) {
 					end[i][r] = end[i+1][r]
 				}
 				rest[i] = min(rest[i], g.Price+rest[end[i][r]])

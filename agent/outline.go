@@ -12,101 +12,148 @@ type Outline struct {
 	Costs [][]lightning.Msat // of these
 	Total lightning.Msat
 
-	title  *Title
-	next   []int
-	worths [][][]worth // by track, segment from next on and rung that is allowed
+	tracks [][][]worth // by track, segment from the one that is due and rung that is allowed
 }
 
 // A worth is a rung that may be chosen.
 type worth struct {
-	rung    int
-	quality float64 // weighted
-	share   float64 // msat: of the key's price, for each segment that it opens
+	quality float64        // weighted
+	share   float64        // msat: of the key's price, for each segment that it opens
+	price   lightning.Msat // of the key
+	rung    int32
+	goesOn  bool // the key opens the segment before, too
 }
 
-// outlineSteps is how often the price of money is halved towards.
-const outlineSteps = 24
+// The price of money is halved towards until all but a part of what is left is
+// spent, or so many times.
+const (
+	outlineSteps = 24
+	outlinePart  = 1000
+)
 
 // NewOutline makes the outline. If the money does not carry even the cheapest
 // rungs, it is made of these.
 func NewOutline(t *Title, s State, p Preferences) *Outline {
-	o := &Outline{title: t, next: s.Next}
-	most := o.spread(p)
-	if o.choose(s, 0); o.Total <= s.Left {
-		return o
+	o := &Outline{}
+	most := o.spread(t, s, p)
+	price := 0.0
+	if o.total(s, 0) > s.Left {
+		price = o.price(s, most)
 	}
-	low, high := 0.0, most
+	o.choose(s, price)
+	return o
+}
+
+// price finds the least price of money, below one, at which the money is enough.
+func (o *Outline) price(s State, high float64) float64 {
+	low := 0.0
 	for range outlineSteps {
-		if o.choose(s, (low+high)/2); o.Total > s.Left {
-			low = o.Price
-		} else {
-			high = o.Price
+		mid := (low + high) / 2
+		total := o.total(s, mid)
+		if total > s.Left {
+			low = mid
+			continue
+		}
+		if high = mid; s.Left-total < s.Left/outlinePart {
+			break
 		}
 	}
-	o.choose(s, high)
-	return o
+	return high
 }
 
 // spread shares the price of each key among the segments that it opens, and
 // returns a price of money at which nothing but the cheapest is bought.
-func (o *Outline) spread(p Preferences) (most float64) {
+func (o *Outline) spread(t *Title, s State, p Preferences) (most float64) {
 	weights := p.weights()
-	for k := range o.title.Tracks {
-		track := &o.title.Tracks[k]
-		worths := make([][]worth, len(track.Segments)-o.next[k])
+	for k := range t.Tracks {
+		track, from := &t.Tracks[k], s.Next[k]
+		weight := weights.Of(track.Kind)
+		lists := make([][]worth, len(track.Segments)-from)
 		var ends [MaxRungs]int // by rung: where the key of the segment after ends
-		for i := len(track.Segments) - 1; i >= o.next[k]; i-- {
-			seg := track.Segments[i]
+		var allowed []int
+		all := make([]worth, 0, track.rungs())
+		for i := len(track.Segments) - 1; i >= from; i-- {
+			seg := &track.Segments[i]
+			if allowed == nil || !sameRungs(*seg, track.Segments[i+1]) {
+				allowed = p.allowed(*seg)
+			}
 			for r := range seg.Rungs {
 				if !track.goesOn(i, r) {
 					ends[r] = i + 1
 				}
 			}
-			var list []worth
-			for _, r := range p.allowed(seg) {
-				g := seg.Rungs[r]
-				list = append(list, worth{r, weights.Of(track.Kind) * g.Quality, float64(g.Price) / float64(ends[r]-g.First)})
+			begin := len(all)
+			for _, r := range allowed {
+				g := &seg.Rungs[r]
+				all = append(all, worth{weight * g.Quality, float64(g.Price) / float64(ends[r]-g.First), g.Price, int32(r), g.First < i})
 			}
-			worths[i-o.next[k]] = list
-			most = max(most, steepest(list))
+			lists[i-from] = all[begin:len(all):len(all)]
+			most = max(most, steepest(lists[i-from]))
 		}
-		o.worths = append(o.worths, worths)
+		o.tracks = append(o.tracks, lists)
 	}
 	return 2 * most
 }
 
 // steepest is the most that a msat gains between two rungs, in decibel.
 func steepest(list []worth) (most float64) {
-	for _, a := range list {
-		for _, b := range list {
-			if more := b.share - a.share; more > 0 {
-				most = max(most, (b.quality-a.quality)/more)
+	for i := range list {
+		for j := range list {
+			if more := list[j].share - list[i].share; more > 0 {
+				most = max(most, (list[j].quality-list[i].quality)/more)
 			}
 		}
 	}
 	return most
 }
 
+// best is the rung of a segment that is worth most at a price of money.
+func best(list []worth, price float64) *worth {
+	best := &list[0]
+	value := best.quality - price*best.share
+	for i := 1; i < len(list); i++ {
+		w := &list[i]
+		if v := w.quality - price*w.share; v > value || v == value && w.share < best.share {
+			best, value = w, v
+		}
+	}
+	return best
+}
+
+// cost is what a rung costs one who had another one before.
+func (w *worth) cost(last int) lightning.Msat {
+	if w.goesOn && int(w.rung) == last {
+		return 0
+	}
+	return w.price
+}
+
+// total is what all costs at a price of money.
+func (o *Outline) total(s State, price float64) (sum lightning.Msat) {
+	for k, lists := range o.tracks {
+		last := s.Last[k]
+		for _, list := range lists {
+			w := best(list, price)
+			sum += w.cost(last)
+			last = int(w.rung)
+		}
+	}
+	return sum
+}
+
 // choose takes the best rung of each segment at a price of money.
 func (o *Outline) choose(s State, price float64) {
-	o.Price, o.Total = price, 0
-	o.Rungs, o.Costs = make([][]int, len(o.worths)), make([][]lightning.Msat, len(o.worths))
-	for k, worths := range o.worths {
+	o.Price = price
+	for k, lists := range o.tracks {
 		last := s.Last[k]
-		rungs, costs := make([]int, len(worths)), make([]lightning.Msat, len(worths))
-		for i, list := range worths {
-			best := list[0]
-			value := best.quality - price*best.share
-			for _, w := range list[1:] {
-				if v := w.quality - price*w.share; v > value || v == value && w.share < best.share {
-					best, value = w, v
-				}
-			}
-			rungs[i], costs[i] = best.rung, o.title.Tracks[k].Cost(o.next[k]+i, best.rung, last)
+		rungs, costs := make([]int, len(lists)), make([]lightning.Msat, len(lists))
+		for i, list := range lists {
+			w := best(list, price)
+			rungs[i], costs[i] = int(w.rung), w.cost(last)
 			o.Total += costs[i]
-			last = best.rung
+			last = int(w.rung)
 		}
-		o.Rungs[k], o.Costs[k] = rungs, costs
+		o.Rungs, o.Costs = append(o.Rungs, rungs), append(o.Costs, costs)
 	}
 }
 

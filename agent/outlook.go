@@ -1,11 +1,15 @@
 package agent
 
-import "math"
+import (
+	"cmp"
+	"math"
+)
 
 // An outlook is what is expected of the network: a chain of states. In each of
 // them a rate holds for a time without memory; then the next state is drawn, by
-// odds that do not depend on the one before ("persist or redraw"). State 0 is
-// the network as it is now; the last two are outages, in which nothing comes.
+// odds that do not depend on the one before ("persist or redraw"), but that an
+// outage is drawn more often from a bad state. State 0 is the network as it is
+// now; the last two are outages, in which nothing comes.
 //
 // It is learnt from the downloads alone, and starts from a prior that fades as
 // they are seen. It has two things that a mean of recent rates has not and that
@@ -14,7 +18,7 @@ import "math"
 type outlook struct {
 	latency float64            // seconds from a request to its first byte
 	rates   [numStates]float64 // bit/s
-	odds    [numStates]float64 // of being drawn
+	out     [numStates]float64 // odds that a draw from it is an outage
 	dwell   [numStates]float64 // mean seconds until the next draw
 	typical float64            // bit/s of a draw that is no outage: the harmonic mean
 	mean    float64            // bit/s over a long time, outages and all
@@ -25,7 +29,7 @@ type outlook struct {
 
 // States.
 const (
-	numRates  = 5 // that carry something: parts of equal odds of what was seen
+	numRates  = 4 // that carry something: parts of equal odds of what was seen
 	numStates = 1 + numRates + 2
 
 	stateNow   = 0
@@ -33,26 +37,28 @@ const (
 	stateLong  = numStates - 1
 )
 
-// The length of an outage has no memory either. Two lengths stand for it, two
-// thirds of them short, with the same mean.
+// The length of an outage has no memory either. Two lengths stand for it, with
+// the same mean.
 const (
 	shortOutage = 0.4
 	longOutage  = 2.2
+	shortShare  = 2.0 / 3
 )
 
-// What is thought before anything is seen. It is weak: a minute of downloads
-// counts for more than all of it. Decisions hardly depend on these figures;
-// half or twice of each moves what a viewer gets by a part in a thousand.
+// What is thought before anything is seen: it fades within minutes. Decisions
+// hardly depend on these figures. Half or twice of each moves the mean utility
+// by a part in a thousand and the waiting by a few parts in a hundred, on
+// recorded networks and on made-up ones.
 const (
 	priorRate    = 3e6   // bit/s, if no earlier session measured it
 	priorSpread  = 1.0   // of its logarithm
-	knownSpread  = 0.6   // the same, when something was measured
-	priorTime    = 8.0   // seconds of downloads that the prior weighs as much as
+	knownSpread  = 0.9   // the same, when something was measured
+	priorTime    = 16.0  // seconds of downloads that the prior weighs as much as
 	priorDwell   = 8.0   // seconds that a rate lasts
 	priorPairs   = 4.0   // of downloads, that this weighs as much as
-	priorOutages = 0.5   // that were seen in
+	priorOutages = 1.0   // that were seen in
 	priorWatch   = 150.0 // seconds, and took
-	priorOutage  = 5.0   // seconds each
+	priorOutage  = 10.0  // seconds each
 	priorLatency = 0.05  // seconds
 )
 
@@ -89,11 +95,12 @@ func observe(s State, floor float64) *outlook {
 	for _, b := range samples {
 		h.add(b.rate(), b.weight(now))
 	}
-	o.chain(h.split(), dwellOf(samples, now))
-	o.rates[stateNow], o.gap = o.typical, math.Inf(1)
+	last := 0.0
+	o.gap = math.Inf(1)
 	if n := len(samples); n > 0 {
-		o.rates[stateNow], o.gap = samples[n-1].rate(), max(now-samples[n-1].end, 0)
+		last, o.gap = samples[n-1].rate(), max(now-samples[n-1].end, 0)
 	}
+	o.chain(h.split(), last, dwellOf(samples, now, max(s.Most.Seconds()/2, 1)))
 	return o
 }
 
@@ -115,46 +122,70 @@ func (o *outlook) separate(samples []sample, center, floor float64) {
 	o.hazard, o.outage = outages/bright, dark/outages
 }
 
+// worse bounds how much more often an outage comes out of a bad state than out
+// of a middling one, and how much less often out of a good one. Between these
+// the hazard goes by the inverse of the rate: where reception is bad, it is
+// about to be lost.
+const worse = 4.0
+
 // chain fills in the states.
-func (o *outlook) chain(rates [numRates]float64, dwell float64) {
-	out := min(o.hazard*dwell, 0.5)
+func (o *outlook) chain(rates [numRates]float64, now, dwell float64) {
 	inverse := 0.0
 	for i, r := range rates {
-		o.rates[1+i], o.odds[1+i], o.dwell[1+i] = r, (1-out)/numRates, dwell
+		o.rates[1+i] = r
 		inverse += 1 / r / numRates
 	}
 	o.typical = 1 / inverse
-	o.odds[stateShort], o.dwell[stateShort] = out*2/3, o.outage*shortOutage
-	o.odds[stateLong], o.dwell[stateLong] = out/3, o.outage*longOutage
-	o.dwell[stateNow] = dwell
+	o.rates[stateNow] = cmp.Or(now, o.typical)
+	mean := min(o.hazard*dwell, 0.5)
+	for i := range numStates {
+		o.dwell[i], o.out[i] = dwell, mean
+		if r := o.rates[i]; r > 0 {
+			o.out[i] = min(mean*min(max(o.typical/r, 1/worse), worse), 0.5)
+		}
+	}
+	o.dwell[stateShort], o.dwell[stateLong] = o.outage*shortOutage, o.outage*longOutage
 	bits, time := 0.0, 0.0
-	for i, odds := range o.odds {
+	for i, odds := range o.drawn(mean) {
 		bits += odds * o.dwell[i] * o.rates[i]
 		time += odds * o.dwell[i]
 	}
 	o.mean = bits / time
 }
 
-// dwellOf is how long a rate lasts: from how much two samples in a row differ,
-// beside how much any two do.
-func dwellOf(samples []sample, now float64) float64 {
-	var sum, squares, weight, jumps float64
-	before := 0.0
-	for i, b := range samples {
+// drawn are the odds of the states if those of an outage are given.
+func (o *outlook) drawn(out float64) (odds [numStates]float64) {
+	for i := range numRates {
+		odds[1+i] = (1 - out) / numRates
+	}
+	odds[stateShort], odds[stateLong] = out*shortShare, out*(1-shortShare)
+	return odds
+}
+
+// dwellOf is how long a rate lasts: from how much two samples differ that lie
+// some seconds apart, beside how much any two do. How soon a rate is forgotten
+// depends on how far one looks; what matters is what happens while the buffer
+// lasts, so the samples lie half of it apart.
+func dwellOf(samples []sample, now, apart float64) float64 {
+	var sum, squares, weight, jumps, steps, pairs float64
+	far := 0 // the sample that lies that far back
+	for _, b := range samples {
 		x, w := math.Log(b.rate()), b.weight(now)
 		sum, squares, weight = sum+w*x, squares+w*x*x, weight+w
-		if i > 0 {
-			jumps += (x - before) * (x - before)
+		for far+1 < len(samples) && b.end-samples[far+1].end >= apart {
+			far++
 		}
-		before = x
+		if step := b.end - samples[far].end; step >= apart {
+			jump := x - math.Log(samples[far].rate())
+			jumps, steps, pairs = jumps+jump*jump, steps+step, pairs+1
+		}
 	}
-	pairs := float64(len(samples) - 1)
-	if pairs < 1 {
+	if pairs == 0 {
 		return priorDwell
 	}
 	const least = 1e-4 // variance that means nothing
 	variance := max(squares/weight-(sum/weight)*(sum/weight), least)
-	step := max(samples[len(samples)-1].end-samples[0].end, 1e-3) / pairs
+	step := steps / pairs
 	changed := min(jumps/pairs/(2*variance), 1) // share of the pairs between which there was a draw
 	prior := -math.Expm1(-step / priorDwell)
 	changed = (changed*pairs + prior*priorPairs) / (pairs + priorPairs)
@@ -165,10 +196,11 @@ func dwellOf(samples []sample, now float64) float64 {
 // after the last one.
 func (o *outlook) belief(since float64) (odds [numStates]float64) {
 	stay := math.Exp(-(o.gap + since) / o.dwell[stateNow])
+	odds = o.drawn(o.out[stateNow])
 	for s := range odds {
-		odds[s] = (1 - stay) * o.odds[s]
+		odds[s] *= 1 - stay
 	}
-	odds[stateNow] += stay
+	odds[stateNow] = stay
 	return odds
 }
 
@@ -209,8 +241,7 @@ func latencyOf(past []Download) float64 {
 		}
 	}
 	guess := min(priorLatency, least/2)
-	if small.Size > 0 && large.Size > 2*small.Size {
-		slope := (large.Took - small.Took).Seconds() / float64(large.Size-small.Size)
+	if slope := (large.Took - small.Took).Seconds() / float64(large.Size-small.Size); small.Size > 0 && large.Size > 2*small.Size && slope > 0 {
 		guess = small.Took.Seconds() - slope*float64(small.Size)
 	}
 	return min(max(guess, 0), least*0.9)
@@ -226,7 +257,11 @@ type sample struct {
 
 func (b sample) rate() float64 { return b.bits / b.active }
 
-func (b sample) weight(now float64) float64 { return b.span * math.Exp((b.end-now)/memory) }
+// weight is the time that a sample stands for, less what is forgotten. At least
+// a second: a fast network shows itself in a moment.
+func (b sample) weight(now float64) float64 {
+	return max(b.span, 1) * math.Exp(min(b.end-now, 0)/memory)
+}
 
 // sampled joins downloads until each tells a rate: one that is mostly waiting
 // for its first byte does not.

@@ -58,8 +58,8 @@ func grid(ladders []*ladder, n int, cost func(option) float64) []float64 {
 			for k := 1; k < len(opts); k++ {
 				dq, dc := opts[k].quality-opts[k-1].quality, cost(opts[k])-cost(opts[k-1])
 				if dq > 0 && dc > 0 {
-					// a change down and up again is spared by staying
-					low, high = min(low, dq/dc/(1+2*l.switches)), max(high, dq/dc*(1+2*l.switches))
+					// a change down and up again is spared by staying, and a key may open more
+					low, high = min(low, dq/dc/(1+2*l.switches)), max(high, dq/dc*(1+2*l.switches)*float64(l.opens(i)))
 				}
 			}
 		}

@@ -86,39 +86,45 @@ func harmonic(rates []float64) float64 {
 	return float64(len(rates)) / sum
 }
 
-// rates knows the bit rate of each Representation, as a manifest declares it.
+// Rates are the mean bit rates of the Representations that the rungs belong to,
+// as a manifest declares them: by segment and rung, bit/s.
+func (t *Track) Rates() [][]float64 {
+	type sum struct{ bits, seconds float64 }
+	type representation struct { // a place tells apart those that have no ID
+		place int
+		id    string
+	}
+	sums := map[representation]*sum{}
+	for _, seg := range t.Segments {
+		for r, g := range seg.Rungs {
+			of := representation{r, g.ID}
+			if sums[of] == nil {
+				sums[of] = &sum{}
+			}
+			sums[of].bits += float64(g.Size) * 8
+			sums[of].seconds += seg.Duration.Seconds()
+		}
+	}
+	out := make([][]float64, len(t.Segments))
+	for i, seg := range t.Segments {
+		for r, g := range seg.Rungs {
+			all := sums[representation{r, g.ID}]
+			out[i] = append(out[i], all.bits/all.seconds)
+		}
+	}
+	return out
+}
+
+// rates knows the bit rates of a title.
 type rates struct {
 	title *Title
-	mean  [][][]float64 // by track, segment and rung, bit/s
+	mean  [][][]float64 // by track, segment and rung
 }
 
 func newRates(t *Title) rates {
 	out := rates{title: t}
-	for _, track := range t.Tracks {
-		type sum struct{ bits, seconds float64 }
-		type representation struct { // a place tells apart those that have no ID
-			place int
-			id    string
-		}
-		sums := map[representation]*sum{}
-		for _, seg := range track.Segments {
-			for r, g := range seg.Rungs {
-				of := representation{r, g.ID}
-				if sums[of] == nil {
-					sums[of] = &sum{}
-				}
-				sums[of].bits += float64(g.Size) * 8
-				sums[of].seconds += seg.Duration.Seconds()
-			}
-		}
-		mean := make([][]float64, len(track.Segments))
-		for i, seg := range track.Segments {
-			for r, g := range seg.Rungs {
-				all := sums[representation{r, g.ID}]
-				mean[i] = append(mean[i], all.bits/all.seconds)
-			}
-		}
-		out.mean = append(out.mean, mean)
+	for k := range t.Tracks {
+		out.mean = append(out.mean, t.Tracks[k].Rates())
 	}
 	return out
 }

@@ -222,6 +222,7 @@ func faultOf(err error) market.Kind {
 	}{
 		{ErrPrice, market.Gouged},
 		{errLateProof, market.Silent},
+		{errNoSystem, market.Refused},
 		{exchange.ErrExpired, market.Refused}, // or our clock is wrong
 		{ErrTerms, market.Garbled},            // in what it has signed, or proved
 		{htlcdash.ErrFormat, market.Silent},   // as of a web proxy in between

@@ -83,7 +83,7 @@ func TestTheBestPriceWins(t *testing.T) {
 		late bool
 	}{{"there from the start", false}, {"comes in mid-film", true}} {
 		t.Run(c.name, func(t *testing.T) {
-			w := newWorld(t, 160)
+			w := newWorld(t, 420)
 			dear, cheap, conf := w.shop(t, "dear"), w.shop(t, "cheap"), w.config(t)
 			cheap.percent.Store(50)
 			shops := []*shop{dear, cheap}
@@ -96,9 +96,15 @@ func TestTheBestPriceWins(t *testing.T) {
 			}
 			w.play(t, b, 0, 20)
 			must(t, b.AddTitle(t.Context(), w.title, price, []*buyer.Provider{dear.provider(t), cheap.provider(t)}))
-			w.play(t, b, 20, 160)
-			if sold := sales(t, conf.Ledger, 100); sold[cheap.URL] <= sold[dear.URL] {
-				t.Errorf("of the last 60 keys the cheap one sold %d, the dear one %d", sold[cheap.URL], sold[dear.URL])
+			for i := 20; ; i += 40 {
+				w.play(t, b, i, i+40)
+				sold := sales(t, conf.Ledger, i)
+				if sold[cheap.URL] > 3*sold[dear.URL] {
+					break
+				}
+				if i == 380 {
+					t.Fatalf("of the last 40 keys the cheap one sold %d, the dear one %d", sold[cheap.URL], sold[dear.URL])
+				}
 			}
 			if v := w.standing(t, b, cheap); v.Factor != 0.5 || v.Paid != lightning.Msat(v.Sold)*price/2 || v.Latency <= 0 || v.Success < 0.5 {
 				t.Errorf("the cheap one: %+v", v)
@@ -163,8 +169,11 @@ func TestPaymentsAreNotHedged(t *testing.T) {
 	_, err := b.Segment(buyer.NeededBy(t.Context(), time.Now()), w.segs[0])
 	wantErr(t, err, lightning.ErrInFlight)
 	held := await(t, events, 0, "unknown")
-	if held.Provider != holds.URL || len(sales(t, conf.Ledger, 0)) != 0 {
-		t.Errorf("%s was paid, sold %v", held.Provider, sales(t, conf.Ledger, 0))
+	if held.Provider == good.URL { // whoever was chosen first
+		holds, good = good, holds
+	}
+	if sold := sales(t, conf.Ledger, 0); len(sold) != 0 {
+		t.Errorf("sold %v", sold)
 	}
 	if v := w.standing(t, b, holds); v.State != "hanging" {
 		t.Errorf("the one who holds it: %+v", v)
@@ -300,6 +309,7 @@ func TestNoCredentialsAreBoughtBeside(t *testing.T) {
 	free, sells, conf := w.shop(t, "free"), w.shop(t, "sells"), w.config(t)
 	sells.price, conf.TokenPrice = lightning.Sat, lightning.Sat
 	b := w.open(t, conf, free, sells)
+	eventually(t, "the one who sells credentials is never met", func() bool { return w.standing(t, b, sells).Key != htlcdash.ProviderID{} })
 	free.slow.Store(int64(50 * time.Millisecond))
 	b.Prepare(t.Context(), w.segs[:8])
 	_, err := b.Segment(buyer.NeededBy(t.Context(), time.Now()), w.segs[0])

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"htlcdash"
+	"htlcdash/agent/market"
 	"htlcdash/internal/credential"
 	"htlcdash/internal/exchange"
 	"htlcdash/internal/ledger"
@@ -95,6 +96,9 @@ func (v *proving) wait(ctx context.Context) error {
 	}
 }
 
+// errNoSystem means that a provider has no way of proof that the viewer takes.
+var errNoSystem = fmt.Errorf("it proves nothing in a way that you accept: %w", ErrUnproved)
+
 // errLateProof means that a provider does not prove an offer in time.
 var errLateProof = fmt.Errorf("no proof within %v: %w", exchange.ProofDeadline, ErrUnproved)
 
@@ -121,10 +125,14 @@ func (b *Buyer) demand(ctx context.Context, t *title, seg htlcdash.Segment, q *q
 	if errors.Is(err, errOldPass) {
 		return err // not the provider's doing
 	}
+	kind := faultOf(err)
+	if errors.Is(err, htlcdash.ErrFormat) {
+		kind = market.Garbled // it was an answer
+	}
 	if !errors.Is(err, ErrUnproved) {
 		err = fmt.Errorf("%w: %w", ErrUnproved, err)
 	}
-	b.fault(q.peer, time.Since(begun), err)
+	b.observe(q.peer, market.Outcome{Kind: kind, Took: time.Since(begun), Reason: err.Error()})
 	b.c.Log.Warn("not bought", "provider", q.peer.URL(), "err", err)
 	return err
 }
@@ -143,7 +151,7 @@ func (b *Buyer) system(info ProviderInfo) proof.System {
 // forger would have had more time than the proof's strength allows for.
 func (b *Buyer) fetchProof(ctx context.Context, t *title, seg htlcdash.Segment, q *quote, sys proof.System) error {
 	if sys == nil {
-		return fmt.Errorf("%s proves nothing in a way that you accept: %w", q.peer, ErrUnproved)
+		return fmt.Errorf("%s: %w", q.peer, errNoSystem)
 	}
 	seg.Sealed = q.Sealed // of its group, the one that the offer was asked for
 	ctx, cancel := context.WithTimeoutCause(ctx, exchange.ProofDeadline, errLateProof)

@@ -45,9 +45,9 @@ type finish struct {
 	err   error
 }
 
-// atOnce bounds the runners: the second is asked when the first is late, and
-// the third only when one of them has failed.
-const atOnce = 2
+// atOnce bounds the runners: the second is asked when the first is late, and the
+// third, since two may be hanging, when both are.
+const atOnce = 3
 
 func (b *Buyer) race(ctx context.Context, t *title, seg htlcdash.Segment) *race {
 	order := b.rank(t, seg, needOf(ctx, seg, 1))

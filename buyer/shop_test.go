@@ -61,7 +61,7 @@ func newWorld(t testing.TB, segments int) *world {
 	for i := range segments {
 		plain := fmt.Appendf(nil, "segment %d", i)
 		sealed, seal, key := htlcdash.SealSegment([]byte("secret"), plain)
-		seal.Price, seal.Duration = price, time.Second
+		seal.Price, seal.Duration = price, 4*time.Second // so that no shop is late on a slow machine
 		w.plain, w.keys[seal.Sealed], w.sealed.blobs[seal.Sealed] = append(w.plain, plain), key, sealed
 		w.segs = append(w.segs, htlcdash.Segment{Title: w.title, Representation: "v1", Index: i, Seal: seal})
 	}

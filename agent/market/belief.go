@@ -58,11 +58,16 @@ type belief struct {
 	yes, no  float64 // of a beta distribution of the chance that it is served
 	mean, sd float64 // of the logarithm of the seconds
 	n        float64 // observations that the mean rests on
+	served   float64 // needs that it has served, the old of less weight
 }
 
+// regular is the least spread that is believed: nobody is as regular as few
+// answers may look.
+const regular = 0.1
+
 // believe turns evidence, a prior in it, into a belief.
-func believe(e Evidence) belief {
-	return belief{yes: e.Yes, no: e.No, mean: e.Mean, sd: math.Sqrt(e.Square / e.N), n: e.N}
+func believe(e Evidence, served float64) belief {
+	return belief{served: served, yes: e.Yes, no: e.No, mean: e.Mean, sd: max(math.Sqrt(e.Square/e.N), regular), n: e.N}
 }
 
 // p is the chance that a need is served.
@@ -90,12 +95,35 @@ type guess struct{ p, mean, sd float64 }
 // by is the chance that it has served until then.
 func (g guess) by(logSeconds float64) float64 { return g.p * normal((logSeconds-g.mean)/g.sd) }
 
-// quantile is the time within which it serves with chance q, if it serves.
-func (g guess) quantile(q float64) float64 {
-	return math.Exp(g.mean + g.sd*math.Sqrt2*math.Erfinv(2*q-1))
+// within is the time in which it serves, if it serves, but for what lies z
+// standard deviations out.
+func (g guess) within(z float64) float64 { return math.Exp(g.mean + g.sd*z) }
+
+// normal is the chance that a standard normal variable is below z, to one part
+// in ten thousand. Rankings ask for it thousands of times.
+func normal(z float64) float64 {
+	x := (z + reach) * fineness
+	if !(x > 0) {
+		return 0
+	}
+	i := int(x)
+	if i >= len(normals)-1 {
+		return 1
+	}
+	return normals[i] + (x-float64(i))*(normals[i+1]-normals[i])
 }
 
-func normal(z float64) float64 { return math.Erfc(-z/math.Sqrt2) / 2 }
+const (
+	reach    = 6  // beyond that many standard deviations there is nothing
+	fineness = 32 // steps of each
+)
+
+var normals = func() (table [2*reach*fineness + 1]float64) {
+	for i := range table {
+		table[i] = math.Erfc(-(float64(i)/fineness-reach)/math.Sqrt2) / 2
+	}
+	return table
+}()
 
 // unseen is what it says that nothing has come after some seconds: perhaps it
 // will never come, perhaps it is only slow. Both get their share, as in the
@@ -105,7 +133,7 @@ func unseen(seconds float64, g guess) Evidence {
 	z := (math.Log(max(seconds, 1e-3)) - g.mean) / g.sd
 	due := normal(z)
 	still := g.p * (1 - due) / (1 - g.p + g.p*(1-due))
-	z = min(z, 5) // further out the next line divides by nothing
+	z = min(z, 4) // further out the next line divides by next to nothing
 	beyond := math.Exp(-z*z/2) / math.Sqrt(2*math.Pi) / normal(-z)
 	e := Evidence{Yes: still * due, No: (1 - still) * due, N: still * due, Mean: g.mean + g.sd*beyond}
 	return e

@@ -56,41 +56,60 @@ const (
 	rumour  = 0.5 // of how long all take
 )
 
-// belief is what is expected of a provider, of which e may be nil: what was
-// seen of late; as far as that is thin, its reputation; and as far as that is
-// thin, what others do.
-func (m *Market) belief(now time.Time, e *entry, group string, size int64) belief {
+// novice is the chance that one serves of whom nothing is known but its group.
+func (m *Market) novice(now time.Time, group string) float64 {
 	p := m.fresh.p(now)
 	if c, ok := m.groups[group]; ok {
 		p = c.over(now, Evidence{Yes: 2 * p, No: 2 * (1 - p)}).p()
 	}
+	return p
+}
+
+// belief is what is expected of a provider, of which e may be nil: what was
+// seen of late; as far as that is thin, its reputation; and as far as that is
+// thin, what others do: of its like, a share of novice serves.
+func (m *Market) belief(now time.Time, e *entry, novice, factor float64) belief {
 	sum := m.all.atMost(rumour)
-	sum.Yes, sum.No = hearsay*p, hearsay*(1-p)
+	sum.Yes, sum.No = hearsay*novice, hearsay*(1-novice)
+	served := 0.0
 	if e != nil {
-		past := now.Sub(e.Seen)
-		recent := e.Recent.faded(fade(past, m.c.Recent))
-		habit := e.Past.faded(fade(past, m.c.Past)).atMost(max(carry-recent.weight(), 0))
-		sum = sum.with(habit).with(recent)
+		age := now.Sub(e.Seen)
+		recent, past := e.Recent.faded(fade(age, m.c.Recent)), e.Past.faded(fade(age, m.c.Past))
+		served = past.Yes
+		sum = sum.with(past.atMost(max(carry-recent.weight(), 0))).with(recent)
 	}
-	sum.Mean += math.Log(m.sizes.factor(size))
-	return believe(sum)
+	sum.Mean += math.Log(factor)
+	return believe(sum, served)
 }
 
-// trusted reports whether a provider's probation has ended well.
-func (e *entry) trusted(b belief) bool { return e.Past.Yes > proof-0.5 && b.p() >= 0.5 }
-
-// dice are thrown anew now and then, and at each look for one that was never
-// seen.
-func (m *Market) dice(e *entry) dice {
-	if e == nil {
-		return dice{m.rand.NormFloat64(), m.rand.NormFloat64()}
-	}
-	if m.choices >= e.throw {
-		e.dice = dice{m.rand.NormFloat64(), m.rand.NormFloat64()}
-		e.throw = m.choices + 1 + m.rand.IntN(2*throws)
-	}
-	return e.dice
+// of is the belief in a provider by its name.
+func (m *Market) of(now time.Time, id, group string, size int64) belief {
+	return m.belief(now, m.known[id], m.novice(now, group), m.sizes.factor(size))
 }
+
+// trusted reports whether a provider's probation has ended well, and begun
+// whether it goes well.
+func (b belief) trusted() bool { return b.served > proof-0.5 && b.p() >= 0.5 }
+func (b belief) begun() bool   { return b.served > 0.5 && b.p() >= 0.5 }
+
+// kin is what keys of one group share in a ranking: what newcomers of it are
+// worth, and one throw of the dice for all that were never seen. The luckiest
+// of many throws would be lucky indeed.
+type kin struct {
+	novice float64
+	dice   dice
+}
+
+func (m *Market) kin(now time.Time, group string, all map[string]kin) kin {
+	k, ok := all[group]
+	if !ok {
+		k = kin{m.novice(now, group), m.dice()}
+		all[group] = k
+	}
+	return k
+}
+
+func (m *Market) dice() dice { return dice{m.rand.NormFloat64(), m.rand.NormFloat64()} }
 
 // scaling is how the time grows with the size: as a power of it, which is 0
 // where round trips rule, and 1 where the line does. It is learnt from each

@@ -67,7 +67,7 @@ const (
 	firstBench, lastBench = time.Second, time.Minute
 	// longest bounds a ban.
 	longest = 365 * 24 * time.Hour
-	// atoned is the time after which half an offence is forgotten.
+	// atoned is the time after a ban in which half an offence is forgotten.
 	atoned = 30 * 24 * time.Hour
 	// settling is the time in which a new price becomes half usual.
 	settling = 12 * time.Hour
@@ -85,8 +85,8 @@ func (m *Market) Observe(now time.Time, id string, o Outcome) {
 	if o.Kind == Quoted {
 		return
 	}
-	b := m.belief(now, e, o.Group, o.Size)
-	newcomer := !e.trusted(b)
+	b := m.of(now, id, o.Group, o.Size)
+	newcomer := !b.trusted()
 	saw, turn := m.read(e, b.expected(), o)
 	if newcomer {
 		m.fresh.add(now, saw)
@@ -122,7 +122,6 @@ func (e *entry) age(now time.Time, c Config) {
 	e.Past = e.Past.faded(fade(past, c.Past))
 	e.worse.since = e.worse.since.faded(fade(past, c.Recent))
 	e.better.since = e.better.since.faded(fade(past, c.Recent))
-	e.Offences *= fade(past, atoned)
 	if past > 0 {
 		e.Seen = now
 	}
@@ -224,6 +223,7 @@ func (m *Market) judge(now time.Time, e *entry, o Outcome) {
 // ban keeps a provider away for a time that doubles with each offence. What it
 // did before does not count when it comes back.
 func (e *entry) ban(now time.Time, first time.Duration, o Outcome) {
+	e.Offences *= fade(now.Sub(e.Banned), atoned)
 	span := seconds(min(first.Seconds()*math.Exp2(min(e.Offences, 40)), longest.Seconds()))
 	e.Offences = min(e.Offences+1, maxWeight)
 	e.Recent, e.Past = Evidence{}, Evidence{No: 1}

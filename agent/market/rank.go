@@ -13,6 +13,7 @@ type offer struct {
 
 	id, group string
 	belief    belief
+	dice      dice
 	price     float64 // msat
 	priced    bool    // or its price is not known
 	counted   float64 // price, and what is counted on top of it
@@ -31,7 +32,6 @@ type offer struct {
 func (m *Market) Rank(now time.Time, cands []Candidate, need Need) []Choice {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.choices++
 	s := m.survey(now, cands, need)
 	n := float64(max(need.Segments, 1))
 	m.credit = min(m.credit+n*m.rate(now, s), tight*n)
@@ -58,20 +58,29 @@ type survey struct {
 	value                value
 }
 
-// good reports whether the best that is trusted brings a fair part of what
-// could be had.
-func (s *survey) good() bool { return len(s.trusted) > 0 && s.trusted[0].mean > enough*s.value.worth }
+// good reports whether the best of some brings a fair part of what could be
+// had.
+func (v *value) good(offers []*offer) bool {
+	return len(offers) > 0 && offers[0].mean > enough*v.worth
+}
 
 func (m *Market) survey(now time.Time, cands []Candidate, need Need) *survey {
-	s := &survey{}
+	s := &survey{trusted: make([]*offer, 0, len(cands)), fresh: make([]*offer, 0, len(cands))}
 	var banned []*offer
-	offers := make([]offer, len(cands))
+	offers, kinds, factor := make([]offer, len(cands)), make(map[string]kin), m.sizes.factor(need.Size)
+	novice := m.novice(now, "")
 	for i, c := range cands {
 		if need.Ceiling > 0 && c.Price > need.Ceiling {
 			continue
 		}
-		o := &offers[i]
-		m.consider(now, o, i, c, need)
+		o, k := &offers[i], kin{novice: novice}
+		if c.Group != "" {
+			k = m.kin(now, c.Group, kinds)
+		} else if m.known[c.ID] == nil {
+			k.dice = m.dice()
+		}
+		o.Index = i
+		m.consider(now, o, c, need, k, factor)
 		switch {
 		case o.entry != nil && now.Before(o.Banned):
 			if !o.Cheat {
@@ -90,18 +99,17 @@ func (m *Market) survey(now time.Time, cands []Candidate, need Need) *survey {
 	s.value = need.value(usual)
 	for _, part := range [][]*offer{s.trusted, s.fresh, banned} {
 		for _, o := range part {
-			m.weigh(o, s.value, usual, need, len(s.trusted) > 1)
+			m.weigh(o, &s.value, usual, need, len(s.trusted) > 1)
 		}
 	}
-	m.help(s.trusted, s.value)
+	m.help(s.trusted, &s.value)
 	slices.SortStableFunc(s.trusted, better)
 	slices.SortStableFunc(s.fresh, better)
 	slices.SortStableFunc(banned, better)
-	if ok && s.good() {
-		var dear, dearer []*offer
-		s.trusted, dear = fair(s.trusted, gouge*usual)
-		s.fresh, dearer = fair(s.fresh, gouge*usual)
-		s.last = slices.Concat(dear, dearer)
+	if kept, dear := fair(s.trusted, gouge*usual); ok && s.value.good(kept) {
+		s.trusted = kept
+		fresh, dearer := fair(s.fresh, gouge*usual)
+		s.fresh, s.last = fresh, slices.Concat(dear, dearer)
 	}
 	s.fresh = oneOfEach(s.fresh)
 	s.last = append(s.last, banned...)
@@ -109,19 +117,19 @@ func (m *Market) survey(now time.Time, cands []Candidate, need Need) *survey {
 }
 
 // consider fills in what is known of a candidate.
-func (m *Market) consider(now time.Time, o *offer, i int, c Candidate, need Need) {
-	o.Index, o.entry, o.id, o.group = i, m.known[c.ID], c.ID, cmp.Or(c.Group, c.ID)
-	o.belief = m.belief(now, o.entry, c.Group, need.Size)
-	o.price, o.priced = asks(o.entry, c, need)
-	o.Probation = o.entry == nil || !o.trusted(o.belief)
+func (m *Market) consider(now time.Time, o *offer, c Candidate, need Need, k kin, factor float64) {
+	o.entry, o.id, o.group, o.dice = m.known[c.ID], c.ID, cmp.Or(c.Group, c.ID), k.dice
 	if o.entry != nil {
-		o.benched = now.Before(o.Benched)
-		o.begun = o.Probation && o.Past.Yes > 0.5 && o.belief.p() >= 0.5
+		o.benched, o.dice = now.Before(o.Benched), m.dice()
 	}
+	o.belief = m.belief(now, o.entry, k.novice, factor)
+	o.price, o.priced = asks(o.entry, c, need)
+	o.Probation = !o.belief.trusted()
+	o.begun = o.Probation && o.belief.begun()
 }
 
 // weigh fills in what an offer is worth, alone.
-func (m *Market) weigh(o *offer, v value, usual float64, need Need, others bool) {
+func (m *Market) weigh(o *offer, v *value, usual float64, need Need, others bool) {
 	if !o.priced {
 		o.price = usual
 	}
@@ -134,13 +142,13 @@ func (m *Market) weigh(o *offer, v value, usual float64, need Need, others bool)
 	case o.id == m.served:
 		o.bonus = loyalty * v.worth
 	}
-	o.mean = v.of(o.belief.expected(), o.counted) + o.bonus
-	o.sample = v.of(o.belief.sampled(m.dice(o.entry)), o.counted) + o.bonus
+	o.mean = v.alone(o.belief.expected(), o.counted) + o.bonus
+	o.sample = v.alone(o.belief.sampled(o.dice), o.counted) + o.bonus
 }
 
 // help counts, for those that are trusted, that the best of the others can be
 // asked as well: then one that now and then is silent does less harm.
-func (m *Market) help(trusted []*offer, v value) {
+func (m *Market) help(trusted []*offer, v *value) {
 	if len(trusted) < 2 {
 		return
 	}
@@ -194,7 +202,7 @@ func sign(after bool) int {
 func (m *Market) rate(now time.Time, s *survey) float64 {
 	p := m.fresh.p(now)
 	rate := min(max(p/(1-p)/3, 1/hunger), hunger)
-	if len(s.trusted) < spares || !s.good() {
+	if len(s.trusted) < spares || !s.value.good(s.trusted) {
 		rate = max(rate, hunger*p)
 	}
 	return min(rate/float64(m.c.Probation), 1)
@@ -213,8 +221,10 @@ func (m *Market) turn(now time.Time, n float64, s *survey, need Need) (k int) {
 	if fresh && (best.benched || best.sample < s.fresh[0].sample && best.mean < s.fresh[0].mean) {
 		return len(s.trusted)
 	}
-	short := need.Deadline.Seconds() < 2*best.belief.expected().quantile(0.8)
-	if m.credit < n || short && m.credit < tight*n {
+	if need.Deadline.Seconds() < 2*best.belief.expected().within(fourOfFive) {
+		n *= tight
+	}
+	if m.credit < n {
 		return 0
 	}
 	k = s.stale(now, m.c.Recent)
@@ -232,7 +242,7 @@ func (m *Market) turn(now time.Time, n float64, s *survey, need Need) (k int) {
 func (s *survey) stale(now time.Time, long time.Duration) (k int) {
 	var oldest *offer
 	for i, o := range slices.Concat(s.trusted, s.fresh) {
-		if i == 0 || o.entry == nil || o.benched || o.Past.Yes < 0.5 || now.Sub(o.Seen) < long {
+		if i == 0 || o.entry == nil || o.benched || o.belief.served < 0.5 || now.Sub(o.Seen) < long {
 			continue
 		}
 		if oldest == nil || o.Seen.Before(oldest.Seen) {
@@ -268,7 +278,7 @@ func (m *Market) HedgeAfter(now time.Time, first, second Candidate, need Need) t
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	v := need.value(float64(max(first.Price, second.Price)))
-	a := m.belief(now, m.known[first.ID], first.Group, need.Size).expected()
-	b := m.belief(now, m.known[second.ID], second.Group, need.Size).expected()
+	a := m.of(now, first.ID, first.Group, need.Size).expected()
+	b := m.of(now, second.ID, second.Group, need.Size).expected()
 	return seconds(v.hedge(a, b))
 }

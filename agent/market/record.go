@@ -67,9 +67,6 @@ func (e Evidence) sound() bool {
 // entry is a Record in use.
 type entry struct {
 	Record
-	dice  dice
-	throw int // choice at which the dice are thrown anew
-
 	worse, better suspicion
 
 	x, y  float64 // logarithms of size and seconds of the last delivery
@@ -128,7 +125,7 @@ func (m *Market) forget(now time.Time) {
 	}
 	var worst *entry
 	for _, e := range m.known {
-		if worst == nil || e.before(worst, now) {
+		if worst == nil || m.before(now, e, worst) {
 			worst = e
 		}
 	}
@@ -136,8 +133,8 @@ func (m *Market) forget(now time.Time) {
 }
 
 // before reports whether e is forgotten before o.
-func (e *entry) before(o *entry, now time.Time) bool {
-	if a, b := e.matters(now), o.matters(now); a != b {
+func (m *Market) before(now time.Time, e, o *entry) bool {
+	if a, b := m.matters(now, e), m.matters(now, o); a != b {
 		return a < b
 	}
 	if !e.Seen.Equal(o.Seen) {
@@ -146,11 +143,11 @@ func (e *entry) before(o *entry, now time.Time) bool {
 	return e.ID < o.ID
 }
 
-func (e *entry) matters(now time.Time) int {
+func (m *Market) matters(now time.Time, e *entry) int {
 	switch {
 	case e.Banned.After(now) && e.Cheat:
 		return 3
-	case e.Past.Yes > proof-0.5 && e.Past.p() >= 0.5:
+	case m.belief(now, e, 0.5, 1).trusted():
 		return 2
 	case e.Banned.After(now):
 		return 1
@@ -188,12 +185,12 @@ func (m *Market) Look(now time.Time, id string) View {
 	if e == nil {
 		return View{Standing: Unknown}
 	}
-	b := m.belief(now, e, e.Group, 0)
+	b := m.of(now, id, e.Group, 0)
 	v := View{Standing: Probation, Reason: e.Reason, Success: b.p(), Latency: seconds(math.Exp(b.mean)), Price: e.Price}
 	switch {
 	case now.Before(e.Banned):
 		v.Standing, v.Until = Banned, e.Banned
-	case e.trusted(b):
+	case b.trusted():
 		v.Standing = Trusted
 	}
 	return v

@@ -14,14 +14,14 @@ import (
 //	           deadline  + grace
 type value struct {
 	worth, late     float64
-	deadline, grace float64 // seconds
-	when            [6]float64
+	deadline, grace float64    // seconds
+	when            [4]float64 // logarithms of seconds, from the deadline to the end of the grace
 }
 
 // Abscissae and weights of Gauss and Legendre on [0, 1].
 var (
-	abscissae = [6]float64{0.03376524289842397, 0.16939530676686775, 0.38069040695840156, 0.6193095930415985, 0.8306046932331322, 0.966234757101576}
-	weights   = [6]float64{0.08566224618958517, 0.1803807865240693, 0.23395696728634552, 0.23395696728634552, 0.1803807865240693, 0.08566224618958517}
+	abscissae = [4]float64{0.06943184420297371, 0.33000947820757187, 0.6699905217924281, 0.9305681557970262}
+	weights   = [4]float64{0.17392742256872692, 0.32607257743127307, 0.32607257743127307, 0.17392742256872692}
 )
 
 func (n Need) value(usual float64) value {
@@ -41,8 +41,8 @@ func (n Need) value(usual float64) value {
 	return v
 }
 
-// of is the mean value of asking a provider that takes price if it serves.
-func (v value) of(g guess, price float64) float64 {
+// alone is the mean value of asking a provider that takes price if it serves.
+func (v *value) alone(g guess, price float64) float64 {
 	missing := 0.0 // of the time from the deadline on, in which it is not yet there
 	for i, w := range weights {
 		missing += w * (1 - g.by(v.when[i]))
@@ -52,7 +52,7 @@ func (v value) of(g guess, price float64) float64 {
 
 // both is the mean value, but for the price, if a second one is asked after
 // some seconds.
-func (v value) both(a, b guess, after float64) float64 {
+func (v *value) both(a, b guess, after float64) float64 {
 	missing := 0.0
 	for i, w := range weights {
 		gap := 1 - a.by(v.when[i])
@@ -72,23 +72,19 @@ type aid struct {
 
 // helped is the mean value if the aid is asked when four of five of a's answers
 // would be in.
-func (v value) helped(a guess, price float64, b aid) float64 {
-	const most = 0.8
-	return v.both(a, b.guess, a.quantile(most)) - a.p*price - (1-a.p)*b.p*b.price - asking*v.worth*(1-most*a.p)
+func (v *value) helped(a guess, price float64, b aid) float64 {
+	return v.both(a, b.guess, a.within(fourOfFive)) - a.p*price - (1-a.p)*b.p*b.price - asking*v.worth*(1-0.8*a.p)
 }
 
 // hedge is after how many seconds it is best to ask b as well.
-func (v value) hedge(a, b guess) float64 {
-	// Before most of a's answers are in, a second request is load for nothing;
+func (v *value) hedge(a, b guess) float64 {
+	// Before half of a's answers are in, a second request is load for nothing;
 	// far beyond them it is known that none will come.
-	soon, last := a.quantile(patience), max(a.quantile(overdue), v.deadline/2)
-	if last <= soon {
-		return soon
-	}
+	soon, last := a.within(median), max(a.within(nearlyAll), v.deadline/2)
 	best, at := math.Inf(-1), soon
 	const steps = 12
 	for i := range steps + 1 {
-		t := soon * math.Pow(last/soon, float64(i)/steps)
+		t := soon + (last-soon)*float64(i*i)/(steps*steps)
 		if u := v.both(a, b, t) - asking*v.worth*(1-a.by(math.Log(t))); u > best {
 			best, at = u, t
 		}
@@ -96,4 +92,11 @@ func (v value) hedge(a, b guess) float64 {
 	return at
 }
 
-func seconds(s float64) time.Duration { return time.Duration(min(s, 1e6) * float64(time.Second)) }
+// Standard deviations within which a part of all answers are in.
+const (
+	median     = 0
+	fourOfFive = 0.8416
+	nearlyAll  = 2.5758 // 995 of 1000
+)
+
+func seconds(s float64) time.Duration { return time.Duration(min(s, 1e9) * float64(time.Second)) }

@@ -2,7 +2,6 @@ package replay
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -14,31 +13,23 @@ import (
 
 // A Bound says what can be had of a title under a Setup.
 type Bound struct {
-	// Upper is a utility that no policy exceeds.
-	Upper float64
-	// Feasible is what Plan gives, as [Run] says. Both are empty for titles of
-	// several tracks.
-	Feasible Result
+	Upper    float64 // a utility that no policy exceeds
+	Feasible Result  // what Plan gives, as [Run] says
 	Plan     Plan
-	// Price is the shadow price of money at Upper: utility for a millisatoshi.
-	Price float64
+	Price    float64 // the shadow price of money at Upper: utility for a millisatoshi
 }
 
-// A Plan is a policy that knows all beforehand, for the first track.
+// A Plan is a policy that knows all beforehand.
 type Plan struct {
-	Rungs []int           // by segment
-	Waits []time.Duration // by segment, before it is fetched; nil: none
+	Rungs [][]int           // by track and segment
+	Waits [][]time.Duration // by track and segment, before it is fetched; nil: none
 }
 
 // Decide implements [agent.Policy].
 func (p Plan) Decide(s agent.State) agent.Decision {
-	i := s.Next[s.Track]
-	if s.Track != 0 || i >= len(p.Rungs) {
-		return agent.Decision{}
-	}
-	d := agent.Decision{Rung: p.Rungs[i]}
-	if i < len(p.Waits) {
-		d.Wait = p.Waits[i]
+	d := agent.Decision{Rung: p.Rungs[s.Track][s.Next[s.Track]]}
+	if p.Waits != nil {
+		d.Wait = p.Waits[s.Track][s.Next[s.Track]]
 	}
 	return d
 }
@@ -51,42 +42,45 @@ func (p Plan) Decide(s agent.State) agent.Decision {
 //	x*budget + max over all ways through the title of (utility - x*money)
 //
 // is not exceeded by a way that keeps to the budget; x is chosen for the least.
-// The maximum is found by dynamic programming over labels: (time t of the last
-// byte, waiting w so far, value v, keys in hand) after each segment and rung.
-// Start and stalls count the same, and segment i of a film can begin w seconds
-// after its place in the film, where w is the most that any segment up to i
-// was late. To give up a download and to wait are never better than to ask for
-// the right thing early, since bytes asked for later are never here sooner (a
-// latency that falls is allowed for). So a label that is earlier, has waited
-// less and is worth more makes another needless.
+// The maximum is found by dynamic programming over labels: (time of the last
+// byte, waiting so far, value, rungs, keys in hand) after each segment. Which
+// track comes next depends on nothing that is decided. Start and stalls count the
+// same, and what is at a place of the film begins to play w after that place,
+// where w is the most that any segment up to there was late. To wait, or to give
+// up a download, is never better than to ask for the right thing early, since
+// bytes that are asked for later are never here sooner (a latency that falls is
+// allowed for). So a label that is earlier, has waited less and is worth more
+// makes another needless.
 //
 // Labels that are closer together than a grid are joined to one that is better
-// than each: what is given away by that is in favour of Upper. These are the
-// other relaxations: with Setup.Pay the buffer holds that much more, and titles
-// of several tracks are bounded as if the network carried the first track
-// alone, the keys of the others being paid for by use.
+// than each: what is given away by that is in favour of Upper. There are two more
+// relaxations: where the film stood still for a key that was on its way (see
+// Setup.Pay), room in the buffer may be had that much early; and beyond 64 rungs
+// with keys for several segments, a key is paid for by use.
 func Best(t *agent.Title, s Setup) (Bound, error) {
 	if err := t.Check(); err != nil {
 		return Bound{}, err
 	}
-	if s.Link == nil {
-		return Bound{}, errors.New("replay: no link")
+	if err := s.check(); err != nil {
+		return Bound{}, err
 	}
 	s = s.withDefaults()
 	s.Each = nil
-	first := newRun(t, Plan{}, s)
+	first := newRun(t, nil, s)
 	if rest := first.floor.Rest(first.state); rest > s.Budget {
 		return Bound{}, fmt.Errorf("%w: it costs %v at least, the budget is %v", ErrBudget, rest, s.Budget)
 	}
 	d := newDual(t, s)
-	d.solve()
-	return d.bound(), nil
+	if err := d.solve(); err != nil {
+		return Bound{}, err
+	}
+	return d.bound()
 }
 
-// A way is a rung for each segment of the first track, and what it gives when
-// money does not matter.
+// A way is a rung for each segment, and what it gives when money does not
+// matter.
 type way struct {
-	rungs   []int
+	rungs   [][]int // by track
 	utility float64
 	spent   float64 // msat
 }
@@ -98,7 +92,7 @@ func (w way) worth(price float64) float64 { return w.utility - price*w.spent }
 type dual struct {
 	title  *agent.Title
 	setup  Setup
-	tracks []*track
+	course *course
 	budget float64
 
 	ways  []way // that were found, and can really be gone
@@ -110,19 +104,17 @@ type dual struct {
 }
 
 func newDual(t *agent.Title, s Setup) *dual {
-	d := &dual{title: t, setup: s, budget: float64(s.Budget), upper: math.Inf(1)}
-	for k := range t.Tracks {
-		d.tracks = append(d.tracks, newTrack(&t.Tracks[k], s))
-	}
+	d := &dual{title: t, setup: s, course: newCourse(t, s), budget: float64(s.Budget), upper: math.Inf(1)}
 	d.result.Utility = math.Inf(-1)
 	return d
 }
 
-func (d *dual) bound() Bound {
-	if len(d.tracks) > 1 {
-		return Bound{Upper: d.upper, Price: d.price}
+func (d *dual) bound() (Bound, error) {
+	full, err := Run(d.title, d.plan, d.setup)
+	if err != nil {
+		return Bound{}, err
 	}
-	return Bound{Upper: max(d.upper, d.result.Utility), Feasible: d.result, Plan: d.plan, Price: d.price}
+	return Bound{Upper: max(d.upper, full.Utility), Feasible: full, Plan: d.plan, Price: d.price}, nil
 }
 
 // Grids of labels, and what is near enough, as a share of the utility.
@@ -135,9 +127,12 @@ const (
 )
 
 // solve looks for the price at which the best way spends just the budget.
-func (d *dual) solve() {
+func (d *dual) solve() error {
 	price := d.freePrice()
 	d.begin(price)
+	if len(d.ways) == 0 {
+		return fmt.Errorf("%w: no way through the title comes to an end", ErrTrace)
+	}
 	var rich, poor *line // above the budget, and within it
 	for range maxPrices {
 		l := d.look(price, coarse)
@@ -151,6 +146,7 @@ func (d *dual) solve() {
 		}
 	}
 	d.refine()
+	return nil
 }
 
 // A line is a lower bound of the dual, at every price: a way that is the best
@@ -185,24 +181,17 @@ func (d *dual) step(rich, poor *line) float64 {
 
 // look finds the value of the dual at a price.
 func (d *dual) look(price float64, grid time.Duration) line {
-	first := d.tracks[0]
-	first.setPrice(price)
-	first.setPerBit()
-	d.learn(first.pass(grid, 5*grid, false, d.best(price).worth(price)).rungs)
+	c := d.course
+	c.setPrice(price)
+	c.setPerBit()
+	d.learn(c.pass(grid, 5*grid, false, d.best(price).worth(price)).rungs)
 	known := d.best(price)
 	least := known.worth(price)
 	least += nearly * math.Abs(least)
-	found := first.pass(grid, grid, true, least)
+	found := c.pass(grid, grid, true, least)
 	if found.value <= least {
 		found = foundWay{least, known.rungs}
 	}
-	l := line{price: price, spent: first.spent(found.rungs)}
-	for _, t := range d.tracks[1:] {
-		t.setPrice(price)
-		l.spent += t.freeSpent()
-		found.value += t.loose.value[0][0]
-	}
-	l.utility = found.value + price*l.spent
 	upper := found.value
 	if price > 0 {
 		upper += price * d.budget
@@ -210,22 +199,20 @@ func (d *dual) look(price float64, grid time.Duration) line {
 	if upper < d.upper {
 		d.upper, d.price = upper, price
 	}
-	return l
+	spent := c.spent(found.rungs)
+	return line{price, found.value + price*spent, spent}
 }
 
 // begin finds some ways to start from: what players do, and a rough look.
 func (d *dual) begin(price float64) {
-	alone := &agent.Title{Tracks: d.title.Tracks[:1]}
 	for _, name := range agent.Rules() {
-		if p, err := agent.Rule(name, alone, d.setup.Weights); err == nil {
-			r, _ := d.play(alone, p, agent.NoLimit)
-			d.learn(r.Rungs[0])
+		if p, err := agent.Rule(name, d.title, d.setup.Weights); err == nil {
+			d.learn(d.play(p, agent.NoLimit).Rungs)
 		}
 	}
-	first := d.tracks[0]
-	first.setPrice(price)
-	first.setPerBit()
-	d.learn(first.pass(rough, 5*rough, false, d.best(price).worth(price)).rungs)
+	d.course.setPrice(price)
+	d.course.setPerBit()
+	d.learn(d.course.pass(rough, 5*rough, false, d.best(price).worth(price)).rungs)
 }
 
 // best is the way that is worth most at a price.
@@ -239,46 +226,38 @@ func (d *dual) best(price float64) way {
 	return best
 }
 
-// learn replays a way of the first track, for what it really gives.
-func (d *dual) learn(rungs []int) {
-	if rungs == nil || slices.ContainsFunc(d.ways, func(w way) bool { return slices.Equal(w.rungs, rungs) }) {
+// learn replays a way, for what it really gives.
+func (d *dual) learn(rungs [][]int) {
+	if rungs == nil || slices.ContainsFunc(d.ways, func(w way) bool { return same(w.rungs, rungs) }) {
 		return
 	}
-	alone := &agent.Title{Tracks: d.title.Tracks[:1]}
-	r, _ := d.play(alone, d.planOf(rungs), agent.NoLimit)
-	d.ways = append(d.ways, way{rungs, r.Utility, float64(r.Spent)})
+	if r := d.play(d.planOf(rungs), agent.NoLimit); r.Rungs != nil {
+		d.ways = append(d.ways, way{rungs, r.Utility, float64(r.Spent)})
+	}
 }
 
-func (d *dual) planOf(rungs []int) Plan {
-	return Plan{Rungs: rungs, Waits: d.tracks[0].waits(rungs)}
-}
+func same(a, b [][]int) bool { return slices.EqualFunc(a, b, slices.Equal) }
 
-// play is Run without its checks. Where nothing can come of it, the utility is
-// minus infinity.
-func (d *dual) play(t *agent.Title, p agent.Policy, budget lightning.Msat) (Result, error) {
+func (d *dual) planOf(rungs [][]int) Plan { return Plan{rungs, d.course.waits(rungs)} }
+
+// play is Run without its checks and sums. What cannot be played has no rungs.
+func (d *dual) play(p agent.Policy, budget lightning.Msat) Result {
 	s := d.setup
 	s.Budget = budget
-	r := newRun(t, p, s)
-	for {
-		k, ok := r.due()
-		if !ok {
-			return r.finish(), nil
-		}
-		if err := r.step(k); err != nil {
-			return Result{Utility: math.Inf(-1), Rungs: make([][]int, len(t.Tracks))}, err
-		}
+	r := newRun(d.title, p, s)
+	if err := r.play(); err != nil {
+		return Result{Utility: math.Inf(-1)}
 	}
+	r.result.value(d.title, s.Weights)
+	return r.result
 }
 
 // freePrice is the best price as if there were no network, which is where the
 // search begins.
 func (d *dual) freePrice() float64 {
-	spent := func(price float64) (sum float64) {
-		for _, t := range d.tracks {
-			t.setPrice(price)
-			sum += t.freeSpent()
-		}
-		return sum
+	spent := func(price float64) float64 {
+		d.course.setPrice(price)
+		return d.course.looseSpent()
 	}
 	if spent(0) <= d.budget {
 		return 0
@@ -301,9 +280,7 @@ func (d *dual) freePrice() float64 {
 // while it is far from the bound.
 func (d *dual) refine() {
 	for grid := coarse / 4; ; grid /= 4 {
-		if len(d.tracks) == 1 {
-			d.splice()
-		}
+		d.splice()
 		if grid < coarse/20 || d.upper-d.result.Utility <= goodGap*math.Abs(d.upper) {
 			return
 		}
@@ -314,16 +291,20 @@ func (d *dual) refine() {
 // splice replays ways that begin as one and end as another of the best that
 // were found.
 func (d *dual) splice() {
-	d.offer(make([]int, len(d.tracks[0].stages))) // or what the budget makes of it
+	low := make([][]int, len(d.title.Tracks))
+	for k, t := range d.title.Tracks {
+		low[k] = make([]int, len(t.Segments))
+	}
+	d.offer(low) // or what the budget makes of it
 	slices.SortFunc(d.ways, func(a, b way) int { return cmp.Compare(b.worth(d.price), a.worth(d.price)) })
 	near := d.ways[:min(len(d.ways), 3)]
 	for _, a := range near {
 		for _, b := range near {
-			mixed := slices.Clone(a.rungs)
+			mixed := clone(a.rungs)
 			d.offer(mixed)
-			for i := range mixed {
-				if mixed[i] != b.rungs[i] {
-					mixed[i] = b.rungs[i]
+			for _, t := range d.course.turns {
+				if r := b.rungs[t.track][t.index]; mixed[t.track][t.index] != r {
+					mixed[t.track][t.index] = r
 					d.offer(mixed)
 				}
 			}
@@ -331,16 +312,23 @@ func (d *dual) splice() {
 	}
 }
 
-// offer keeps a way, or what the budget makes of it, if it is the best so far.
-func (d *dual) offer(rungs []int) {
-	plan := d.planOf(rungs)
-	r, err := d.play(d.title, plan, d.setup.Budget)
-	if err == nil && !slices.Equal(r.Rungs[0], rungs) {
-		plan = d.planOf(r.Rungs[0])
-		r, err = d.play(d.title, plan, d.setup.Budget)
+func clone(rungs [][]int) (out [][]int) {
+	for _, r := range rungs {
+		out = append(out, slices.Clone(r))
 	}
-	if err == nil && r.Utility > d.result.Utility {
-		plan.Rungs = slices.Clone(plan.Rungs)
+	return out
+}
+
+// offer keeps a way, or what the budget makes of it, if it is the best so far.
+func (d *dual) offer(rungs [][]int) {
+	plan := d.planOf(rungs)
+	r := d.play(plan, d.setup.Budget)
+	if r.Rungs != nil && !same(r.Rungs, rungs) {
+		plan = d.planOf(r.Rungs)
+		r = d.play(plan, d.setup.Budget)
+	}
+	if r.Utility > d.result.Utility {
+		plan.Rungs = clone(plan.Rungs)
 		d.result, d.plan = r, plan
 	}
 }

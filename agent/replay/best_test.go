@@ -18,23 +18,37 @@ import (
 type puzzle struct {
 	title *agent.Title
 	setup replay.Setup
-	rungs int
 }
 
-// newPuzzle draws segments of odd lengths, groups that may differ by rung, a
-// network with outages and latency that changes, small buffers, late keys, and
-// a budget.
+// newPuzzle draws one track or two, segments of odd lengths, groups that may
+// differ by rung, a network with outages and latency that changes, small buffers,
+// late keys, and a budget.
 func newPuzzle(rnd *rand.Rand) puzzle {
-	p := puzzle{title: &agent.Title{Name: "puzzle", Tracks: make([]agent.Track, 1)}, rungs: 2 + rnd.IntN(2)}
-	n := 3 + rnd.IntN(4)
+	p := puzzle{title: &agent.Title{Name: "puzzle"}}
+	if rnd.IntN(2) == 0 {
+		p.title.Tracks = []agent.Track{newTrack(rnd, agent.Video, 3+rnd.IntN(4), 2+rnd.IntN(2))}
+	} else {
+		p.title.Tracks = []agent.Track{newTrack(rnd, agent.Video, 2+rnd.IntN(3), 2+rnd.IntN(2)), newTrack(rnd, agent.Audio, 1+rnd.IntN(3), 2)}
+	}
+	p.setup = replay.Setup{
+		Link:    oddLink(rnd),
+		Budget:  agent.NoLimit,
+		Most:    time.Duration(1000+rnd.IntN(9000)) * time.Millisecond,
+		Weights: agent.Weights{Switch: 2 * rnd.Float64(), Stall: 1 + 20*rnd.Float64(), Quality: map[agent.Kind]float64{agent.Audio: 0.5}},
+	}
+	if rnd.IntN(2) == 0 {
+		p.setup.Pay = time.Duration(rnd.IntN(1500)) * time.Millisecond
+	}
+	return p
+}
+
+func newTrack(rnd *rand.Rand, kind agent.Kind, segments, rungs int) agent.Track {
+	t := agent.Track{Kind: kind}
 	even := rnd.IntN(2) == 0 // groups
-	group := make([]int, p.rungs)
-	track := &p.title.Tracks[0]
-	track.Kind = agent.Video
-	price := make([]lightning.Msat, p.rungs)
-	for i := range n {
+	group, price := make([]int, rungs), make([]lightning.Msat, rungs)
+	for i := range segments {
 		seg := agent.Segment{Duration: time.Duration(500+rnd.IntN(3000)) * time.Millisecond}
-		for r := range p.rungs {
+		for r := range rungs {
 			if i == 0 || !even && rnd.IntN(2) == 0 || even && i%3 == 0 {
 				group[r], price[r] = i, lightning.Msat(rnd.IntN(3000)*(r+1))
 			}
@@ -45,18 +59,9 @@ func newPuzzle(rnd *rand.Rand) puzzle {
 				Quality: 8 + 3*float64(r) + 2*rnd.NormFloat64(),
 			})
 		}
-		track.Segments = append(track.Segments, seg)
+		t.Segments = append(t.Segments, seg)
 	}
-	p.setup = replay.Setup{
-		Link:    oddLink(rnd),
-		Budget:  agent.NoLimit,
-		Most:    time.Duration(1000+rnd.IntN(9000)) * time.Millisecond,
-		Weights: agent.Weights{Switch: 2 * rnd.Float64(), Stall: 1 + 20*rnd.Float64()},
-	}
-	if rnd.IntN(2) == 0 {
-		p.setup.Pay = time.Duration(rnd.IntN(1500)) * time.Millisecond
-	}
-	return p
+	return t
 }
 
 func oddLink(rnd *rand.Rand) *replay.Link {
@@ -84,34 +89,40 @@ func oddLink(rnd *rand.Rand) *replay.Link {
 // ways replays all rung sequences, and calls with each result.
 func (p puzzle) ways(t *testing.T, s replay.Setup, each func(replay.Result)) {
 	t.Helper()
-	rungs := make([]int, len(p.title.Tracks[0].Segments))
+	var rungs [][]int
+	for _, track := range p.title.Tracks {
+		rungs = append(rungs, make([]int, len(track.Segments)))
+	}
 	for {
 		r, err := replay.Run(p.title, replay.Plan{Rungs: rungs}, s)
 		if err != nil {
 			t.Fatal(err)
 		}
 		each(r)
-		i := 0
-		for ; i < len(rungs); i++ {
-			if rungs[i]++; rungs[i] < p.rungs {
-				break
-			}
-			rungs[i] = 0
-		}
-		if i == len(rungs) {
+		if !p.count(rungs) {
 			return
 		}
 	}
 }
 
-// restless waits, and gives up, as it likes.
-type restless struct {
-	rnd   *rand.Rand
-	rungs int
+// count changes rungs to the next ones, if there are any.
+func (p puzzle) count(rungs [][]int) bool {
+	for k, track := range p.title.Tracks {
+		for i, s := range track.Segments {
+			if rungs[k][i]++; rungs[k][i] < len(s.Rungs) {
+				return true
+			}
+			rungs[k][i] = 0
+		}
+	}
+	return false
 }
 
+// restless waits, and gives up, as it likes.
+type restless struct{ rnd *rand.Rand }
+
 func (r restless) Decide(agent.State) agent.Decision {
-	d := agent.Decision{Rung: r.rnd.IntN(r.rungs)}
+	d := agent.Decision{Rung: r.rnd.IntN(2)}
 	if r.rnd.IntN(3) == 0 {
 		d.Wait = time.Duration(r.rnd.IntN(2000)) * time.Millisecond
 	}
@@ -119,7 +130,7 @@ func (r restless) Decide(agent.State) agent.Decision {
 }
 
 func (r restless) Abandon(agent.State, agent.Progress) (int, bool) {
-	return r.rnd.IntN(r.rungs), r.rnd.IntN(6) == 0
+	return r.rnd.IntN(2), r.rnd.IntN(6) == 0
 }
 
 // Whatever is tried, it is not above the bound; and what is said to be possible
@@ -146,7 +157,7 @@ func TestBestIsABound(t *testing.T) {
 			}
 		})
 		for range 30 {
-			r, err := replay.Run(p.title, restless{rnd, p.rungs}, poor)
+			r, err := replay.Run(p.title, restless{rnd}, poor)
 			if err != nil {
 				t.Fatal(err)
 			}

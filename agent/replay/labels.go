@@ -3,12 +3,13 @@ package replay
 import (
 	"cmp"
 	"math"
-	"math/bits"
 	"slices"
 	"time"
+
+	"htlcdash/agent"
 )
 
-// A label is a way up to the end of a segment.
+// A label is a way up to the end of a turn.
 type label struct {
 	here   time.Duration // the last byte
 	waited time.Duration // that is paid for in value
@@ -17,74 +18,66 @@ type label struct {
 	came   float64       // bits of the link up to here
 	value  float64       // money and waiting paid for
 	hope   float64       // the most that it can lead to
-	keys   uint64        // rungs whose key is in hand and opens the next segment too
-	rung   int32
-	before int32 // its place among the labels of the segment before
+	keys   uint64        // in hand, that open the next segment of their track too
+	rungs  places        // of the segments before
+	before int32         // its place among the labels of the turn before
+}
+
+// places are rungs by track.
+type places [agent.MaxTracks]uint8
+
+// free is when a turn may begin.
+func (c *course) free(n int, l *label) time.Duration {
+	st := &c.tracks[c.turns[n].track].stages[c.turns[n].index]
+	// A film that has moved on since it last stood still has been held back by
+	// all the waiting.
+	room := l.played + st.room
+	if st.room <= l.since {
+		// What must have been played came before that. It was over when the
+		// key arrived that ended the stillness, which is soon if not now.
+		room -= c.pay
+	}
+	return max(l.here, room)
+}
+
+// next is a label after a turn, whose segment is asked for at a position.
+func (c *course) next(n int, l *label, p position, r int) label {
+	k, i := c.turns[n].track, c.turns[n].index
+	t := c.tracks[k]
+	st := &t.stages[i]
+	g := &st.rungs[r]
+	out := *l
+	out.here = c.link.arrival(p, g.size)
+	out.came = c.link.until(p) + float64(g.size)*8
+	out.value += g.gain
+	late := out.here + c.pay - st.place
+	if late > out.played {
+		out.played, out.since = late, st.place
+	}
+	if late > out.waited {
+		out.value -= c.stall * (late - out.waited).Seconds()
+		out.waited = late
+	}
+	if i > 0 {
+		out.value -= g.changes[l.rungs[k]]
+	}
+	out.rungs[k] = uint8(r)
+	if g.key == 0 || out.keys&g.key == 0 {
+		out.value -= c.price * g.price
+		out.keys |= g.key
+	}
+	keep := ^t.mask
+	if i+1 < len(t.stages) {
+		keep |= t.stages[i+1].keep
+	}
+	out.keys &= keep
+	return out
 }
 
 // A foundWay is the best way at a price of money.
 type foundWay struct {
 	value float64
-	rungs []int
-}
-
-// free is when the next segment may be asked for.
-func (t *track) free(i int, l label) time.Duration {
-	if i == 0 {
-		return 0
-	}
-	// A film that has moved on since it last stood still has been held back by
-	// all the waiting.
-	room := l.played + t.stages[i].room
-	if t.stages[i].room <= l.since {
-		// What must have been played came before that. It was over when the
-		// key arrived that ended the stillness, which is soon if not now.
-		room -= t.pay
-	}
-	return max(l.here, room)
-}
-
-// next is a label after one more segment, which is asked for at a position.
-func (t *track) next(i int, l label, p position, r int) label {
-	st := &t.stages[i]
-	c := &st.rungs[r]
-	n := label{here: t.link.arrival(p, c.size), came: t.link.until(p) + float64(c.size)*8, value: l.value + c.gain, keys: l.keys, rung: int32(r)}
-	late := n.here + t.pay - st.place
-	n.waited, n.played, n.since = max(l.waited, late), l.played, l.since
-	if late > n.played {
-		n.played, n.since = late, st.place
-	}
-	n.value -= t.stall * (n.waited - l.waited).Seconds()
-	if i > 0 {
-		n.value -= c.changes[l.rung]
-	}
-	if n.keys&(1<<r) == 0 {
-		n.value -= t.price * c.price
-		n.keys |= 1 << r
-	}
-	if i+1 == len(t.stages) {
-		n.keys = 0
-	} else {
-		n.keys &= t.stages[i+1].keep
-	}
-	return n
-}
-
-// hope is the most that a way can be worth that goes on from a label: without a
-// network or with the bits that are left of it, and without paying for what is
-// in hand.
-func (t *track) hope(i int, l label) float64 {
-	v := l.value
-	for keys := l.keys; keys != 0; keys &= keys - 1 {
-		v += t.price * t.stages[i+1].rungs[bits.TrailingZeros64(keys)].refund
-	}
-	free := v + t.loose.value[i+1][l.rung]
-	waited := l.waited.Seconds()
-	if t.perBit == 0 || waited >= maxCarry {
-		return free
-	}
-	tight := v + t.tight.value[i+1][l.rung] + t.carry[int(waited)] - t.perBit*l.came
-	return min(free, max(tight, free-t.stall*(maxCarry-waited)))
+	rungs [][]int // by track
 }
 
 // pass goes through the title with labels. Those that cannot lead to more than
@@ -92,21 +85,21 @@ func (t *track) hope(i int, l label) float64 {
 // joined to one that is as good as each of them, and the value is not exceeded
 // by any way but those that are not worth more than least. Else one of them is
 // kept, and the way can really be gone.
-func (t *track) pass(grid, wide time.Duration, bound bool, least float64) foundWay {
-	steps := make([][]step, len(t.stages))
+func (c *course) pass(grid, wide time.Duration, bound bool, least float64) foundWay {
+	steps := make([][]step, len(c.turns))
 	from, next := []label{{}}, []label(nil)
-	var s sweep
-	for i := range t.stages {
-		asks := t.asks(i, from)
-		s.start(t, grid, wide, bound, from)
+	s := sweep{course: c, grid: grid, wide: wide, bound: bound, lag: int(min((c.pay+wide-1)/wide, maxCells))}
+	for n, t := range c.turns {
+		asks := c.asks(n, from)
+		s.start(n, from)
 		next = next[:0]
-		for r := range t.stages[i].rungs {
+		for r := range c.tracks[t.track].stages[t.index].rungs {
 			s.begin()
 			for _, a := range asks {
-				n := t.next(i, from[a.before], a.position, r)
-				n.before = int32(a.before)
-				if n.hope = t.hope(i, n); n.hope > least {
-					s.add(t, i, n)
+				l := c.next(n, &from[a.before], a.position, r)
+				l.before = int32(a.before)
+				if l.hope = c.hope(n, &l); l.hope > least {
+					s.add(&l)
 				}
 			}
 			next = append(next, s.kept...)
@@ -118,37 +111,44 @@ func (t *track) pass(grid, wide time.Duration, bound bool, least float64) foundW
 			slices.SortFunc(next, func(a, b label) int { return cmp.Compare(b.hope, a.hope) })
 			next = next[:beam]
 		}
-		steps[i] = make([]step, len(next))
-		for k, l := range next {
-			steps[i][k] = step{l.rung, l.before}
+		steps[n] = make([]step, len(next))
+		for k := range next {
+			steps[n][k] = step{next[k].before, next[k].rungs[t.track]}
 		}
 		from, next = next, from
 	}
-	return best(from, steps)
+	return c.best(from, steps)
 }
 
-// A step leads back from a label.
-type step struct{ rung, before int32 }
-
-// best goes back from the best label.
-func best(last []label, steps [][]step) foundWay {
-	most, at := math.Inf(-1), 0
-	for k, l := range last {
-		if l.value > most {
-			most, at = l.value, k
-		}
-	}
-	rungs := make([]int, len(steps))
-	for i := len(steps) - 1; i >= 0; i-- {
-		s := steps[i][at]
-		rungs[i], at = int(s.rung), int(s.before)
-	}
-	return foundWay{most, rungs}
-}
-
-// beam bounds the labels of a segment where no bound is wanted: the most hopeful
+// beam bounds the labels of a turn where no bound is wanted: the most hopeful
 // ones are kept.
 const beam = 1000
+
+// A step leads back from a label.
+type step struct {
+	before int32
+	rung   uint8
+}
+
+// best goes back from the best label.
+func (c *course) best(last []label, steps [][]step) foundWay {
+	at := 0
+	for k := range last {
+		if last[k].value > last[at].value {
+			at = k
+		}
+	}
+	found := foundWay{last[at].value, make([][]int, len(c.tracks))}
+	for n, t := range slices.Backward(c.turns) {
+		s := steps[n][at]
+		found.rungs[t.track] = append(found.rungs[t.track], int(s.rung))
+		at = int(s.before)
+	}
+	for _, rungs := range found.rungs {
+		slices.Reverse(rungs)
+	}
+	return found
+}
 
 // An ask is when a label asks for the next segment.
 type ask struct {
@@ -157,31 +157,35 @@ type ask struct {
 }
 
 // asks are in the order of time.
-func (t *track) asks(i int, from []label) []ask {
+func (c *course) asks(n int, from []label) []ask {
 	out := make([]ask, len(from))
-	for k, l := range from {
-		_, first := t.link.soonest(t.free(i, l))
-		out[k] = ask{t.link.position(first), k}
+	for k := range from {
+		_, first := c.link.soonest(c.free(n, &from[k]))
+		out[k] = ask{c.link.position(first), k}
 	}
 	slices.SortFunc(out, func(a, b ask) int { return cmp.Compare(a.at, b.at) })
 	return out
 }
 
-// A sweep takes labels of one segment and rung, in the order of time, and keeps
+// A sweep takes labels of one turn and rung, in the order of time, and keeps
 // those that no other makes needless.
 type sweep struct {
-	grid  time.Duration // of time
-	wide  time.Duration // of waiting
+	course *course
+	grid   time.Duration // of time
+	wide   time.Duration // of waiting
+	lag    int           // stretches that keys may be late
+	bound  bool
+
+	turn  int
 	base  time.Duration // number of the first stretch
-	lag   int           // stretches that keys may be late
-	bound bool
 	kept  []label
-	front []front // by keys
+	front []front
 }
 
-// A front is what was kept of labels with the same keys, by waiting.
+// A front is what was kept of labels with the same keys and rungs, by waiting.
 type front struct {
 	keys  uint64
+	rungs places
 	cells []cell
 }
 
@@ -194,80 +198,101 @@ type cell struct {
 // maxCells bounds the stretches of waiting; the last one has no end.
 const maxCells = 1 << 12
 
-// start is called for each segment. No label comes that has waited less than
-// those of the segment before.
-func (s *sweep) start(t *track, grid, wide time.Duration, bound bool, from []label) {
-	s.grid, s.wide, s.bound = grid, wide, bound
-	s.lag = int(min((t.pay+wide-1)/wide, maxCells))
+// start is called for each turn. No label comes that has waited less than those
+// of the turn before.
+func (s *sweep) start(n int, from []label) {
+	s.turn = n
 	s.base = math.MaxInt64
-	for _, l := range from {
-		s.base = min(s.base, l.waited/wide)
+	for k := range from {
+		s.base = min(s.base, from[k].waited/s.wide)
 	}
 }
 
 // begin forgets all labels, for the next rung.
 func (s *sweep) begin() { s.kept, s.front = s.kept[:0], s.front[:0] }
 
+// gross is the value of a label, waiting not taken off.
+func (c *course) gross(l *label) float64 { return l.value + c.stall*l.waited.Seconds() }
+
 // add keeps a label if there is a reason to.
-func (s *sweep) add(t *track, i int, l label) {
+func (s *sweep) add(l *label) {
 	c := int(min(l.waited/s.wide-s.base, maxCells-1))
-	gross := l.value + t.stall*l.waited.Seconds()
-	for k := range s.front {
-		f := &s.front[k]
-		missing := 0.0
-		for keys := l.keys &^ f.keys; keys != 0; keys &= keys - 1 {
-			missing += t.price * t.stages[i+1].rungs[bits.TrailingZeros64(keys)].dear
-		}
-		if f.gross(c-1-s.lag)-missing >= gross {
-			return
-		}
+	f := s.of(l)
+	if s.needless(f, c, l) {
+		return
 	}
-	f := s.of(l.keys)
 	f.grow(c)
-	if at := f.cells[c].last; at >= 0 {
-		o := &s.kept[at]
-		switch {
-		case l.value <= o.value:
-			if s.bound {
-				o.played, o.since = min(o.played, l.played), max(o.since, l.since)
-				if gross > o.value+t.stall*o.waited.Seconds() {
-					o.waited = max(o.waited, l.waited)
-					f.raise(c, gross)
-				}
-			}
-			return
-		case l.here/s.grid != o.here/s.grid:
-		case s.bound:
-			o.value, o.before = l.value, l.before
-			o.waited, o.played, o.since = max(o.waited, l.waited), min(o.played, l.played), max(o.since, l.since)
-			f.raise(c, o.value+t.stall*o.waited.Seconds())
-			return
-		default:
-			*o = l
-			f.raise(c, gross)
-			return
-		}
+	if at := f.cells[c].last; at >= 0 && s.join(&s.kept[at], l) {
+		f.raise(c, s.course.gross(&s.kept[at]))
+		return
 	}
 	f.cells[c].last = len(s.kept)
-	f.raise(c, gross)
-	s.kept = append(s.kept, l)
+	f.raise(c, s.course.gross(l))
+	s.kept = append(s.kept, *l)
 }
 
-// of is the front of labels with keys.
-func (s *sweep) of(keys uint64) *front {
+// needless tells whether a label that was kept, came no later and has waited no
+// more is worth as much, even if it had to become like this one.
+func (s *sweep) needless(f *front, c int, l *label) bool {
+	gross := s.course.gross(l)
 	for k := range s.front {
-		if s.front[k].keys == keys {
-			return &s.front[k]
+		o := &s.front[k]
+		apart := 0.0
+		if o != f {
+			apart = s.course.apart(s.turn, o, f)
+		}
+		if o.gross(c-1-s.lag)-apart >= gross {
+			return true
+		}
+		if o == f || c >= len(o.cells) || o.cells[c].last < 0 {
+			continue
+		}
+		x := &s.kept[o.cells[c].last]
+		if x.played <= l.played && (s.course.pay == 0 || x.since >= l.since) && x.value-apart >= l.value && s.course.gross(x)-apart >= gross {
+			return true
+		}
+	}
+	return false
+}
+
+// join makes one of two labels of a cell where that can be: the first came no
+// later.
+func (s *sweep) join(x, l *label) bool {
+	better := l.value > x.value
+	if better && x.here/s.grid != l.here/s.grid {
+		return false
+	}
+	if !s.bound {
+		if better {
+			*x = *l
+		}
+		return true
+	}
+	if better {
+		x.value, x.before = l.value, l.before
+	}
+	if better || s.course.gross(l) > s.course.gross(x) {
+		x.waited = max(x.waited, l.waited)
+	}
+	x.played, x.since = min(x.played, l.played), max(x.since, l.since)
+	return true
+}
+
+// of is the front of a label.
+func (s *sweep) of(l *label) *front {
+	for k := range s.front {
+		if f := &s.front[k]; f.keys == l.keys && f.rungs == l.rungs {
+			return f
 		}
 	}
 	if len(s.front) < cap(s.front) { // to use its memory again
 		s.front = s.front[:len(s.front)+1]
-		f := &s.front[len(s.front)-1]
-		f.keys, f.cells = keys, f.cells[:0]
-		return f
+	} else {
+		s.front = append(s.front, front{})
 	}
-	s.front = append(s.front, front{keys: keys})
-	return &s.front[len(s.front)-1]
+	f := &s.front[len(s.front)-1]
+	f.keys, f.rungs, f.cells = l.keys, l.rungs, f.cells[:0]
+	return f
 }
 
 func (f *front) grow(c int) {

@@ -125,7 +125,7 @@ func (l *Link) until(p position) float64 {
 }
 
 // Never is how long a download takes at most. What takes longer never comes.
-const Never = 366 * 24 * time.Hour
+const Never = 366 * 24 * time.Hour / 12
 
 // Arrival is when the last of size bytes is here that are asked for at a time,
 // [Never] after it at the latest.

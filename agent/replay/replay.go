@@ -21,6 +21,9 @@ import (
 // end of the title.
 var ErrBudget = errors.New("replay: the budget does not reach the end of the title")
 
+// ErrSetup means that a title cannot be played like that.
+var ErrSetup = errors.New("replay: not a setup")
+
 // Setup is how a title is played.
 type Setup struct {
 	Link    *Link          // required
@@ -33,6 +36,16 @@ type Setup struct {
 	Look time.Duration
 	// Each is told of every segment when it is here. nil: nobody is.
 	Each func(Step)
+}
+
+func (s Setup) check() error {
+	if s.Link == nil {
+		return fmt.Errorf("%w: no link", ErrSetup)
+	}
+	if s.Most < 0 || s.Pay < 0 || s.Look < 0 || max(s.Most, s.Pay) > Never {
+		return fmt.Errorf("%w: times out of range", ErrSetup)
+	}
+	return nil
 }
 
 func (s Setup) withDefaults() Setup {
@@ -69,33 +82,31 @@ type Result struct {
 	Stalls   int            // times that it stood still
 	Length   time.Duration  // of the media
 	Spent    lightning.Msat // all keys
+	Unplayed lightning.Msat // paid for and not played yet when a viewer stops: the mean over all moments of the session
+	QoE      float64        // of Pensieve, linear, by segment of the first track: Mbit/s, less their changes, less 4.3 for a second of waiting
 	Bytes    int64          // all downloads, abandoned ones too
 	Wasted   int64          // of them, of abandoned ones
 	Rungs    [][]int        // by track: what was played
 }
 
-// Run plays a title to its end. The error matches [agent.ErrTitle], or
-// [ErrBudget] if the money cannot reach the end.
+// Run plays a title to its end. The error matches [agent.ErrTitle], [ErrSetup],
+// [ErrBudget] if the money cannot reach the end, or [ErrTrace] if a segment
+// takes as long as [Never].
 func Run(t *agent.Title, p agent.Policy, s Setup) (Result, error) {
 	if err := t.Check(); err != nil {
 		return Result{}, err
 	}
-	if s.Link == nil {
-		return Result{}, errors.New("replay: no link")
+	if err := s.check(); err != nil {
+		return Result{}, err
 	}
 	r := newRun(t, p, s.withDefaults())
 	if rest := r.floor.Rest(r.state); rest > s.Budget {
 		return Result{}, fmt.Errorf("%w: it costs %v at least, the budget is %v", ErrBudget, rest, s.Budget)
 	}
-	for {
-		k, ok := r.due()
-		if !ok {
-			return r.finish(), nil
-		}
-		if err := r.step(k); err != nil {
-			return Result{}, err
-		}
+	if err := r.play(); err != nil {
+		return Result{}, err
 	}
+	return r.finish(), nil
 }
 
 // A run is a title that is being played.
@@ -107,7 +118,8 @@ type run struct {
 	state  agent.State
 	owned  []map[key]bool // by track: keys
 	result Result
-	moving bool // the picture moves
+	moving bool         // the picture moves
+	bought [][]purchase // by track and segment
 
 	here []arrival // keys that are on their way, in order of arrival
 }
@@ -121,6 +133,12 @@ type arrival struct {
 	media time.Duration
 }
 
+// A purchase is a segment whose bytes are here.
+type purchase struct {
+	at   time.Duration
+	paid lightning.Msat // for its key, unless that was in hand
+}
+
 func newRun(t *agent.Title, p agent.Policy, s Setup) *run {
 	n := len(t.Tracks)
 	r := &run{title: t, policy: p, setup: s, floor: agent.NewFloor(t), state: agent.State{
@@ -130,8 +148,26 @@ func newRun(t *agent.Title, p agent.Policy, s Setup) *run {
 		r.state.Last[k] = -1
 		r.owned = append(r.owned, map[key]bool{})
 		r.result.Rungs = append(r.result.Rungs, nil)
+		r.bought = append(r.bought, nil)
 	}
 	return r
+}
+
+// play goes on until all keys are here.
+func (r *run) play() error {
+	for {
+		k, ok := r.due()
+		if !ok {
+			break
+		}
+		if err := r.step(k); err != nil {
+			return err
+		}
+	}
+	for len(r.here) > 0 {
+		r.pass(r.here[0].at - r.state.Now)
+	}
+	return nil
 }
 
 // due returns the track whose next segment is wanted first: the one that has
@@ -185,7 +221,11 @@ func (r *run) step(k int) error {
 	asked := r.state.Now
 	rung, _ := r.floor.Affordable(r.state, d.Rung)
 	rung, abandoned := r.fetch(k, rung)
+	if r.state.Now-asked >= Never || r.state.Now > 4*Never {
+		return fmt.Errorf("%w: segment %d of track %d does not come", ErrTrace, i, k)
+	}
 	paid := r.pay(k, rung)
+	r.bought[k] = append(r.bought[k], purchase{r.state.Now, paid})
 	r.here = append(r.here, arrival{r.state.Now + r.setup.Pay, k, seg.Duration})
 	r.arrive()
 	r.state.Next[k], r.state.Last[k] = i+1, rung
@@ -321,22 +361,23 @@ func (r *run) ended(k int) bool {
 
 // move is pass within which nothing arrives.
 func (r *run) move(d time.Duration) {
-	if r.moving {
+	for r.moving && d > 0 {
 		step := d
-		for k := range r.title.Tracks {
+		for k, left := range r.state.Buffer {
 			if !r.ended(k) {
-				step = min(step, r.state.Buffer[k])
+				step = min(step, left)
 			}
 		}
-		for k := range r.state.Buffer {
-			r.state.Buffer[k] = max(r.state.Buffer[k]-step, 0)
+		if step == 0 {
+			r.moving = false
+			r.result.Stalls++
+			break
+		}
+		for k, left := range r.state.Buffer { // a track that ends here holds up no other
+			r.state.Buffer[k] = max(left-step, 0)
 		}
 		r.state.Now += step
 		d -= step
-		if d > 0 {
-			r.moving = false
-			r.result.Stalls++
-		}
 	}
 	r.state.Now += d
 	if r.state.Playing {

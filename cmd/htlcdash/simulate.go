@@ -20,7 +20,12 @@ import (
 )
 
 type simulateCommands struct {
-	Play simulateCommand `cmd:"" default:"withargs" help:"Play titles over recorded networks, by the agent and by what players do today."`
+	Play   simulateCommand       `cmd:"" default:"withargs" help:"Play titles over recorded networks, by the agent and by what players do today."`
+	Market simulateMarketCommand `cmd:"" help:"Let rules for choosing among providers loose on markets of honest, drifting, slow, lying and sybil ones."`
+}
+
+func (simulateCommands) Help() string {
+	return "htlcdash simulate TITLE... is the same as htlcdash simulate play TITLE..., whose --help tells all flags."
 }
 
 type simulateCommand struct {
@@ -257,7 +262,7 @@ func readTitle(ctx context.Context, path string) (*agent.Title, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := titles.Parse(b)
+	t, err := agent.ParseTitle(b)
 	if err != nil {
 		return nil, usageError{fmt.Errorf("%s: %w; htlcdash simulate FOLDER --export makes one of a sealed title", path, err)}
 	}

@@ -135,3 +135,31 @@ func TestSimulateSaysWhatToMend(t *testing.T) {
 		})
 	}
 }
+
+func TestSimulateMarket(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
+	out := t.TempDir()
+	stdout, _, err := call(t, "simulate", "market", "lying", "alone", "--segments", "100", "--runs", "2", "--json", filepath.Join(out, "m.json"), "--plot", out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(stdout, "lying: ") || !strings.Contains(stdout, "alone: ") || !strings.Contains(stdout, "ours") || strings.Contains(stdout, "honest: ") {
+		t.Errorf("table:\n%s", stdout)
+	}
+	b, err := os.ReadFile(filepath.Join(out, "m.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []marketRow
+	if err := json.Unmarshal(b, &rows); err != nil || len(rows) == 0 || rows[0].Market != "lying" {
+		t.Errorf("%d rows: %v", len(rows), err)
+	}
+	if _, err := os.Stat(filepath.Join(out, "market.svg")); err != nil {
+		t.Error(err)
+	}
+	for _, args := range [][]string{{"flea"}, {"--runs", "0"}} {
+		if _, _, err := call(t, append([]string{"simulate", "market"}, args...)...); !errors.As(err, new(usageError)) {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+}

@@ -17,7 +17,8 @@ import (
 
 // An adviser puts what the proxy knows of a film into the terms of package
 // agent, and what the agent decides into Representations. It is made anew when
-// a key was bought, since what is owned costs nothing; it is not changed.
+// a key was bought, since what is owned costs nothing; then its title changes,
+// and nobody may go on with it.
 type adviser struct {
 	ladder *title.Ladder
 	title  *agent.Title // of the ladder, with what keys still cost
@@ -30,8 +31,7 @@ type adviser struct {
 // advised returns the adviser of what is known now. f.mu is held.
 func (f *film) advised() *adviser {
 	if f.adviser == nil {
-		t := f.priced()
-		f.adviser = &adviser{ladder: f.ladder, title: t, starts: f.starts, floor: agent.NewFloor(t), policy: f.policy, ready: f.readyRungs()}
+		f.adviser = &adviser{ladder: f.ladder, title: f.title, starts: f.starts, floor: agent.NewFloor(f.title), policy: f.policy, ready: f.readyRungs()}
 	}
 	return f.adviser
 }
@@ -49,36 +49,56 @@ func (f *film) readyRungs() (ready [][]int) {
 	return ready
 }
 
-// priced is the ladder's title with what keys still cost: nothing, of those
-// that are owned or being bought; the mean, of those whose prices are not
-// known. f.mu is held.
+// priced is the ladder's title with what keys still cost. f.mu is held.
 func (f *film) priced() *agent.Title {
-	out := &agent.Title{Name: f.ladder.Title.Name}
-	for k, track := range f.ladder.Title.Tracks {
-		segments := slices.Clone(track.Segments)
-		for i := range segments {
-			rungs := slices.Clone(segments[i].Rungs)
-			for r := range rungs {
+	out := copied(f.ladder.Title)
+	for k, track := range out.Tracks {
+		for i, s := range track.Segments {
+			for r := range s.Rungs {
 				if rep, index := f.ladder.At(k, i, r); rep != nil {
-					rungs[r].Price = f.due(piece{rep, index}, rungs[r].Price)
+					s.Rungs[r].Price = f.due(piece{rep, index}, s.Rungs[r].Price)
 				}
 			}
-			segments[i].Rungs = rungs
 		}
-		out.Tracks = append(out.Tracks, agent.Track{Kind: track.Kind, Segments: segments})
 	}
 	return out
 }
 
-// due is what the key of p, which has a price, still costs. f.mu is held.
+// copied is a title with prices of its own.
+func copied(t *agent.Title) *agent.Title {
+	out := &agent.Title{Name: t.Name}
+	for _, track := range t.Tracks {
+		track.Segments = slices.Clone(track.Segments)
+		for i, s := range track.Segments {
+			track.Segments[i].Rungs = slices.Clone(s.Rungs)
+		}
+		out.Tracks = append(out.Tracks, track)
+	}
+	return out
+}
+
+// due is what the key of p, which has a price on the ladder, still costs:
+// nothing, if it is owned or being bought; the mean, before prices are known.
+// f.mu is held.
 func (f *film) due(p piece, price lightning.Msat) lightning.Msat {
 	switch {
 	case f.owns(p) || f.pays(p):
 		return 0
-	case f.seals[p.rep.ID] == nil:
+	case !f.known:
 		return f.asking(p)
 	default:
 		return price
+	}
+}
+
+// reprice books that the key of p was bought, or is being bought, or is not any
+// more. f.mu is held.
+func (f *film) reprice(p piece) {
+	f.adviser = nil // what it knows of prices is over
+	for from, to := f.opens(p); from < to; from++ {
+		if k, i, r, ok := f.ladder.Find(p.rep.ID, from); ok {
+			f.title.Tracks[k].Segments[i].Rungs[r].Price = f.due(piece{p.rep, from}, f.ladder.Title.Tracks[k].Segments[i].Rungs[r].Price)
+		}
 	}
 }
 
@@ -328,21 +348,28 @@ func (a *adviser) coming(s agent.State, n int) (out []choice) {
 // in percent: players replace what they have for something better.
 const margin = 3
 
-// menu is what a player may be shown that knows nothing of prices. f.mu is held.
-func (f *film) menu(a *adviser, s agent.State, limited bool) agent.Menu {
-	if limited {
+// spare takes that off.
+func (b budget) spare(s agent.State) agent.State {
+	if b.limited {
 		s.Left -= s.Left / (100 + margin) * margin
 	}
-	m, _ := agent.NewMenu(a.title, s, f.wish.preferences())
-	f.top = 0
-	if limited {
-		k := a.main(s)
-		i := min(s.Next[k], len(a.title.Tracks[k].Segments)-1)
-		if rep, _ := a.ladder.At(k, i, min(slices.Max(m.Rungs[k]), len(a.title.Tracks[k].Segments[i].Rungs)-1)); rep != nil {
-			f.top = rep.Bandwidth
-		}
+	return s
+}
+
+// reach is the bandwidth of the best rung that can be on a menu; 0: no limit.
+// f.mu is held.
+func (f *film) reach(a *adviser, s agent.State, money budget) int64 {
+	if !money.limited {
+		return 0
 	}
-	return m
+	k := a.main(s)
+	i := min(s.Next[k], len(a.title.Tracks[k].Segments)-1)
+	top := agent.Tops(a.title, money.spare(s), f.wish.preferences())[k]
+	rep, _ := a.ladder.At(k, i, min(top, len(a.title.Tracks[k].Segments[i].Rungs)-1))
+	if rep == nil {
+		return 0
+	}
+	return rep.Bandwidth
 }
 
 // shown tells which Representations a player may be shown. Those that the agent
@@ -353,16 +380,14 @@ func (f *film) shown(money budget) (shown func(*dash.Representation) bool, m age
 		return func(*dash.Representation) bool { return true }, m
 	}
 	a := f.advised()
-	m = f.menu(a, f.stateOf(a, money.left), money.limited)
+	s := f.stateOf(a, money.left)
+	f.top = f.reach(a, s, money)
+	m, _ = agent.NewMenu(a.title, money.spare(s), f.wish.preferences())
 	on, best := map[*dash.Representation]bool{}, map[string]int64{}
-	for k, track := range a.title.Tracks {
-		for i, s := range track.Segments {
-			for r := range s.Rungs {
-				if rep, index := a.ladder.At(k, i, r); rep != nil && index == 0 && m.Shows(a.title, k, i, r) {
-					on[rep] = true
-					best[rep.ContentType] = max(best[rep.ContentType], rep.Bandwidth)
-				}
-			}
+	for _, rep := range f.manifest.Representations() {
+		if k, i, r, ok := a.ladder.Find(rep.ID, 0); ok && m.Shows(a.title, k, i, r) {
+			on[rep] = true
+			best[rep.ContentType] = max(best[rep.ContentType], rep.Bandwidth)
 		}
 	}
 	silent := f.soundOnly()

@@ -297,17 +297,17 @@ func TestWhyIsTold(t *testing.T) {
 		synctest.Wait()
 		for _, test := range []struct {
 			name    string
-			at      int // segments played
+			played  string // last
 			budget  lightning.Msat
 			reasons string
 		}{
-			{"nothing is in the way", 0, 1_000_000, "best"},
-			{"no money", 0, 36 * 600, "money"},
-			{"some money, a dark shot", 3, 36 * 2000, "price"},
+			{"nothing is in the way", "v3/2", 1_000_000, "best"},
+			{"no money", "", 36 * 600, "money"},
+			{"some money, a dark shot", "v1/3", 36 * 2000, "price"},
 		} {
 			h.account.Budget, h.account.Spent = test.budget, 0
-			if test.at > 0 {
-				h.get(fmt.Sprintf("/t/film/v1/%d.m4s", test.at))
+			if test.played != "" {
+				h.get("/t/film/" + test.played + ".m4s")
 				synctest.Wait()
 				h.account.Spent = 0
 			}

@@ -107,7 +107,7 @@ func (f *film) asked(p piece, said dash.CMCD, next *piece, money budget) (plan, 
 func (f *film) jumps(p piece) {
 	delete(f.levels, p.rep.ContentType)
 	if f.paid {
-		f.proxy.run(f.think) // there may be more that is owned
+		f.thinkSoon() // there may be more that is owned
 	}
 }
 

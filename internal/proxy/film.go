@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"htlcdash"
@@ -39,12 +40,16 @@ type film struct {
 
 	mu        sync.Mutex
 	ladder    *title.Ladder // what the agent may buy; of open titles nothing
+	title     *agent.Title  // of the ladder, with what keys still cost
 	starts    [][]time.Duration
 	known     bool         // the ladder has all prices
 	policy    *agent.Agent // nil until then
 	wish      Wish
 	language  string                        // of the sound that the ladder was made anew for
 	adviser   *adviser                      // nil: to be made anew
+	advice    advice                        // that was given last
+	thoughts  atomic.Bool                   // the agent is to look at the film anew
+	thinking  sync.Mutex                    // it does
 	paying    map[piece]lightning.Msat      // keys that are being bought
 	levels    map[string]level              // by content type: what a player has in hand
 	ours      bool                          // the player is that of our page
@@ -115,6 +120,7 @@ func newFilm(p *Proxy, name string, id htlcdash.TitleID, m *dash.Manifest, s sto
 
 func (f *film) setLadder(l *title.Ladder) {
 	f.ladder, f.starts, f.adviser = l, startsOf(l.Title), nil
+	f.title = f.priced()
 	if len(f.menuGiven.Rungs) != len(l.Title.Tracks) {
 		f.menuGiven = agent.Everything(l.Title)
 	}
@@ -222,7 +228,7 @@ func (f *film) load(at time.Duration, buy bool) {
 	f.tally.begin()
 	f.mu.Unlock()
 	f.warmUp()
-	f.think()
+	f.thinkSoon()
 	var later []piece
 	if !buy || f.proxy.cautious {
 		for _, p := range f.readyStart(at) {
@@ -349,8 +355,8 @@ func (f *film) climb(language string) {
 		return
 	}
 	f.mu.Lock()
-	f.setLadder(ladder)
 	f.known = true
+	f.setLadder(ladder)
 	f.mu.Unlock()
 	f.think()
 }
@@ -372,6 +378,18 @@ func (f *film) follow(p piece) {
 	}
 }
 
+// thinkSoon is think, beside what a player waits for.
+func (f *film) thinkSoon() {
+	if f.thoughts.CompareAndSwap(false, true) {
+		f.proxy.run(func() {
+			f.thinking.Lock()
+			defer f.thinking.Unlock()
+			f.thoughts.Store(false)
+			f.think()
+		})
+	}
+}
+
 // think has the agent look at the film anew: at what is owned by now, and at
 // what the viewer wants. That takes too long to do it for each purchase.
 func (f *film) think() {
@@ -380,7 +398,7 @@ func (f *film) think() {
 		f.mu.Unlock()
 		return
 	}
-	ladder, title, wish := f.ladder, f.priced(), f.wish
+	ladder, title, wish := f.ladder, copied(f.title), f.wish
 	f.mu.Unlock()
 	policy := agent.New(title, wish.preferences())
 	f.mu.Lock()
@@ -427,6 +445,11 @@ func (f *film) start(ours bool) (reps []*dash.Representation) {
 		}
 		return reps
 	}
+	return f.stockStart(money)
+}
+
+// stockStart is start for a player that does not follow the agent. f.mu is held.
+func (f *film) stockStart(money budget) (reps []*dash.Representation) {
 	shown, _ := f.shown(money)
 	for _, track := range []struct {
 		reps  []*dash.Representation

@@ -66,7 +66,7 @@ func (f *film) own(p piece) {
 	for i := from; i < to; i++ {
 		f.owned[p.rep.ID][i] = true
 	}
-	f.adviser = nil // what it knows of prices is over
+	f.reprice(p)
 }
 
 // pay books that the key of p is being bought, until the returned function is
@@ -79,12 +79,12 @@ func (f *film) pay(p piece) (done func(bought bool)) {
 		return func(bool) {}
 	}
 	f.paying[p] = price
-	f.adviser = nil
+	f.reprice(p)
 	return func(bought bool) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		delete(f.paying, p)
-		f.adviser = nil
+		f.reprice(p)
 		if bought {
 			f.own(p)
 		}

@@ -219,7 +219,7 @@ func request(method, path string, headers ...string) *http.Request {
 	return r
 }
 
-func (h *house) state(t *testing.T) proxy.TitleState {
+func (h *house) state(t testing.TB) proxy.TitleState {
 	t.Helper()
 	var s proxy.State
 	check(t, json.Unmarshal(h.get("/api/state?title=film").Body.Bytes(), &s))

@@ -49,23 +49,62 @@ type PointState struct {
 	Msat lightning.Msat `json:"msat"`
 }
 
+// An occasion is what an advice depends on, but for the buffers, which drain.
+type occasion struct {
+	adviser      *adviser
+	wish         Wish
+	money        budget
+	spent        lightning.Msat
+	from         time.Duration
+	video, audio piece // that were asked for last
+}
+
+// An advice is what the agent says on an occasion. It is not changed.
+type advice struct {
+	occasion
+
+	at    time.Time
+	rest  lightning.Msat // what the cheapest way to the end costs
+	top   int64          // bit/s of the best rung that can be on a menu; 0: no limit
+	start []string       // Representations that our page starts with; nil until the prices are known
+	agent *AgentState
+}
+
+// adviceAge is how long an advice is good: the agent decides anew before a player
+// has played much of what it had in hand.
+const adviceAge = time.Second
+
 // advise fills in what the agent says. f.mu is held.
 func (f *film) advise(s *TitleState, money budget) {
-	a := f.advised()
-	now := f.stateOf(a, money.left)
-	rest := a.floor.Rest(now)
-	s.ToEnd, s.Enough = money.withFees(rest), !money.limited || rest <= money.left
-	f.menu(a, now, money.limited)
-	s.Cap = f.top
-	s.Agent = &AgentState{Wish: f.wish, Sound: f.soundOnly(), Coming: []ChoiceState{}, Forecast: f.proxy.gauge.rate()}
-	s.Agent.outline(a, now, f.wish.preferences(), money, s.Spent)
+	o := occasion{f.advised(), f.wish, money, s.Spent, f.from, f.now["video"], f.now["audio"]}
+	if f.advice.occasion != o || time.Since(f.advice.at) >= adviceAge {
+		f.advice = f.advised().advice(f, o)
+	}
+	a := &f.advice
+	f.top = a.top
+	s.ToEnd, s.Enough = money.withFees(a.rest), !money.limited || a.rest <= money.left
+	s.Cap, s.Start, s.Agent = a.top, a.start, a.agent
+}
+
+// advice asks the agent. f.mu is held.
+func (a *adviser) advice(f *film, o occasion) advice {
+	now := f.stateOf(a, o.money.left)
+	out := advice{occasion: o, at: time.Now(), rest: a.floor.Rest(now), top: f.reach(a, now, o.money)}
+	out.agent = &AgentState{Wish: f.wish, Sound: f.soundOnly(), Coming: []ChoiceState{}, Forecast: f.proxy.gauge.rate()}
+	out.agent.outline(a, now, f.wish.preferences(), o.money, o.spent)
 	if a.policy == nil {
-		return
+		return out
 	}
+	begun := map[string]bool{}
 	for _, c := range a.coming(now, ahead) {
-		s.Agent.Coming = append(s.Agent.Coming, ChoiceState{c.rep.ContentType, c.rep.ID, c.start.Milliseconds(), c.end.Milliseconds(), c.price})
+		out.agent.Coming = append(out.agent.Coming, ChoiceState{c.rep.ContentType, c.rep.ID, c.start.Milliseconds(), c.end.Milliseconds(), c.price})
+		if !begun[c.rep.ContentType] {
+			begun[c.rep.ContentType] = true
+			out.start = append(out.start, c.rep.ID)
+		}
 	}
-	s.Agent.Why = a.why(now)
+	out.agent.Why = a.why(now)
+	return out
 }
 
 // planPoints is about how many points of the plan the page gets.
@@ -115,8 +154,12 @@ func (a *adviser) why(s agent.State) *WhyState {
 	if i == len(track.Segments) {
 		return nil
 	}
-	w := a.walk(s)
-	rung := w.decide(main)
+	s.Track = main
+	thought := a.policy.Explain(s)
+	rung := a.ready[main][i]
+	if rung < 0 {
+		rung, _ = a.floor.Affordable(s, thought.Options[thought.Choice].Rung)
+	}
 	rungs := track.Segments[i].Rungs
 	better := rung + 1
 	if better == len(rungs) {
@@ -127,7 +170,7 @@ func (a *adviser) why(s agent.State) *WhyState {
 		More: share(track, i, better, s.Last[main]) - share(track, i, rung, s.Last[main]),
 		Gain: rungs[better].Quality - rungs[rung].Quality,
 	}
-	why.Reason = a.reason(w.State, rung, better, why)
+	why.Reason = a.reason(s, thought, rung, better, why)
 	return why
 }
 
@@ -141,14 +184,13 @@ func share(t *agent.Track, i, rung, last int) lightning.Msat {
 	return t.Cost(i, rung, last) / lightning.Msat(end-first)
 }
 
-func (a *adviser) reason(s agent.State, rung, better int, why *WhyState) string {
+func (a *adviser) reason(s agent.State, t agent.Thought, rung, better int, why *WhyState) string {
 	if a.ready[s.Track][s.Next[s.Track]] >= 0 {
 		return "bought"
 	}
 	if most, _ := a.floor.Affordable(s, better); most < better {
 		return "money"
 	}
-	t := a.policy.Explain(s)
 	if t.Price*float64(why.More) >= why.Gain {
 		return "price"
 	}

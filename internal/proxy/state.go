@@ -128,7 +128,6 @@ func (f *film) report() TitleReport {
 }
 
 func (f *film) state() *TitleState {
-	start := f.start(true)
 	s := &TitleState{TitleReport: f.report(), Enough: true}
 	money := f.budget()
 	if f.paid {
@@ -141,9 +140,6 @@ func (f *film) state() *TitleState {
 		if left, limited := a.Left(); limited {
 			s.Left = &left
 		}
-	}
-	for _, rep := range start {
-		s.Start = append(s.Start, rep.ID)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -162,6 +158,11 @@ func (f *film) state() *TitleState {
 	s.Quick = s.Network > 0 && f.quick()
 	if f.paid {
 		f.advise(s, money)
+	}
+	if s.Start == nil {
+		for _, rep := range f.stockStart(money) {
+			s.Start = append(s.Start, rep.ID)
+		}
 	}
 	s.Rungs = f.rungs()
 	for _, kind := range []string{"video", "audio", "text"} {

@@ -3,6 +3,7 @@ package title_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -74,11 +75,12 @@ func TestLadderOverPeriods(t *testing.T) {
 // mpd has a Period for each of the texts, 4 s long.
 func mpd(t *testing.T, periods ...string) *dash.Manifest {
 	t.Helper()
-	text := `<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT` + fmt.Sprint(4*len(periods)) + `S">`
+	var text strings.Builder
+	text.WriteString(`<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT` + fmt.Sprint(4*len(periods)) + `S">`)
 	for i, p := range periods {
-		text += fmt.Sprintf(`<Period start="PT%dS">%s</Period>`, 4*i, p)
+		text.WriteString(fmt.Sprintf(`<Period start="PT%dS">%s</Period>`, 4*i, p))
 	}
-	m, err := dash.Parse([]byte(text + "</MPD>"))
+	m, err := dash.Parse([]byte(text.String() + "</MPD>"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,11 +88,12 @@ func mpd(t *testing.T, periods ...string) *dash.Manifest {
 }
 
 func set(kind, lang string, seconds int, reps ...string) string {
-	text := fmt.Sprintf(`<AdaptationSet contentType=%q lang=%q><SegmentTemplate timescale="1" duration="%d" media="$RepresentationID$-$Number$.m4s"/>`, kind, lang, seconds)
+	var text strings.Builder
+	text.WriteString(fmt.Sprintf(`<AdaptationSet contentType=%q lang=%q><SegmentTemplate timescale="1" duration="%d" media="$RepresentationID$-$Number$.m4s"/>`, kind, lang, seconds))
 	for _, r := range reps {
-		text += r
+		text.WriteString(r)
 	}
-	return text + "</AdaptationSet>"
+	return text.String() + "</AdaptationSet>"
 }
 
 func rep(id string, bandwidth int) string {
@@ -128,12 +131,12 @@ func TestOpenLadder(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := ""
+			var got strings.Builder
 			for _, track := range l.Title.Tracks {
-				got += fmt.Sprintf(" %v", [][]string{ids(track, 0), ids(track, len(track.Segments)-1)})
+				got.WriteString(fmt.Sprintf(" %v", [][]string{ids(track, 0), ids(track, len(track.Segments)-1)}))
 			}
-			if got[1:] != tt.want {
-				t.Errorf("got %s, want %s", got[1:], tt.want)
+			if got.String()[1:] != tt.want {
+				t.Errorf("got %s, want %s", got.String()[1:], tt.want)
 			}
 		})
 	}

@@ -20,6 +20,9 @@ func (a *Account) Print(w io.Writer) error {
 		fmt.Fprintf(w, "; %d more whose budget does not carry even the lowest rungs were left out", poor)
 	}
 	fmt.Fprintln(w)
+	if least, median := a.Known(); median > 0 {
+		fmt.Fprintf(w, "a way is known that reaches %.1f %% of the bound at least, %.1f %% in the median\n", 100*least, 100*median)
+	}
 	for _, r := range a.Rows(All) {
 		if r.Above > 0 {
 			fmt.Fprintf(w, "THE BOUND IS WRONG: %s is above it in %d cases\n", r.Policy, r.Above)

@@ -54,6 +54,18 @@ func (a *Account) Rows(of func(Case) string) (rows []Row) {
 	return rows
 }
 
+// Known is what share of the bound the ways that are known reach: the least and
+// the median; 0 where none is known.
+func (a *Account) Known() (least, median float64) {
+	var shares []float64
+	for _, c := range a.Cases {
+		if c.Best > 0 && c.Bound > 0 {
+			shares = append(shares, c.Best/c.Bound)
+		}
+	}
+	return Quantile(shares, 0), Quantile(shares, 0.5)
+}
+
 // Pace is how long a policy took to decide on a segment, the work of the
 // simulator included, on average over all cases.
 func (a *Account) Pace(policy string) time.Duration {

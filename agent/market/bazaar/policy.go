@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"htlcdash/agent/market"
+	"htlcdash/lightning"
 )
 
 // Ours is the policy of package market.
@@ -62,7 +63,10 @@ type scores struct {
 }
 
 // A score is what a rule knows of a candidate, discounted.
-type score struct{ n, utility, latency, success, count float64 }
+type score struct {
+	n, utility, latency, success, count float64
+	price                               lightning.Msat // advertised
+}
 
 func newScores(seed uint64, of func(*scores, *score, market.Candidate) float64) *scores {
 	return &scores{rand: rand.New(rand.NewPCG(seed, 5)), of: of, all: make(map[string]*score)}
@@ -84,6 +88,7 @@ func (s *scores) Rank(_ time.Time, cands []market.Candidate, _ market.Need) []ma
 	known := 0
 	for i, c := range cands {
 		sc := s.get(c.ID)
+		sc.price = c.Price
 		new := s.probation && sc.success*min(sc.count, 3) <= 1.2
 		if !new {
 			known++
@@ -127,8 +132,12 @@ func (s *scores) Observe(_ time.Time, id string, o market.Outcome) {
 	switch o.Kind {
 	case market.Delivered:
 		u, ok = value(took)-float64(o.Price), 1
-	case market.Late: // it would have come some time later
-		u, ok = value(took+0.5), 1
+	case market.Late: // that it was not there at once says nothing; else it would have come some time later
+		if took < 1 {
+			return
+		}
+		took += 0.5
+		u, ok = value(took)-float64(sc.price), 1
 	case market.Cheated:
 		u -= float64(o.Price)
 		took = giveUp

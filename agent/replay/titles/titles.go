@@ -7,7 +7,6 @@ package titles
 
 import (
 	"embed"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -37,21 +36,11 @@ func Get(name string) *agent.Title {
 	if err != nil {
 		panic("titles: " + err.Error())
 	}
-	t, err := Parse(b)
+	t, err := agent.ParseTitle(b)
 	if err != nil {
 		panic(fmt.Sprintf("titles: %s: %v", name, err))
 	}
 	return t
-}
-
-// Parse reads a title as JSON, as encoding/json writes an [agent.Title]. The
-// error matches [agent.ErrTitle].
-func Parse(b []byte) (*agent.Title, error) {
-	t := new(agent.Title)
-	if err := json.Unmarshal(b, t); err != nil {
-		return nil, fmt.Errorf("%w: %w", agent.ErrTitle, err)
-	}
-	return t, t.Check()
 }
 
 // Repeat returns a title that plays t several times over. Each time all keys

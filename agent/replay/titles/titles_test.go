@@ -56,19 +56,19 @@ func TestParse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := titles.Parse(b)
+	again, err := agent.ParseTitle(b)
 	if err != nil || !reflect.DeepEqual(again, titles.Get("speech")) {
 		t.Errorf("JSON does not keep a title: %v", err)
 	}
 	for name, bad := range map[string]string{"nothing": "", "no object": "[]", "no tracks": "{}", "more behind it": string(b) + "{}"} {
-		if _, err := titles.Parse([]byte(bad)); !errors.Is(err, agent.ErrTitle) {
+		if _, err := agent.ParseTitle([]byte(bad)); !errors.Is(err, agent.ErrTitle) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
 // Whatever parses can be played to its end, for the least that it may cost.
-func FuzzParse(f *testing.F) {
+func FuzzPlay(f *testing.F) {
 	for _, name := range titles.Names() {
 		t := titles.Get(name)
 		for k := range t.Tracks {
@@ -85,7 +85,7 @@ func FuzzParse(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		title, err := titles.Parse(b)
+		title, err := agent.ParseTitle(b)
 		if err != nil {
 			return
 		}
