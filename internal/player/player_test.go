@@ -306,6 +306,15 @@ func TestTroubles(t *testing.T) {
 		{name: "no money", budget: cheapest - 1, err: player.ErrMoney, says: fmt.Sprint(cheapest)},
 		{name: "no money, anyway", budget: cheapest / 2, anyway: true, err: player.ErrMoney, says: "may be spent", video: "v0/8 "},
 		{name: "just enough money", budget: cheapest, video: all("v0", 20)},
+		{name: "just enough money, and keys that are not to be had at first", budget: cheapest, refuse: func() func(string, int) error {
+			failed := map[int]int{}
+			return func(rep string, i int) error {
+				if failed[i]++; rep == "v0" && i > 3 && i < 6 && failed[i] < 8 {
+					return lightning.ErrFailed
+				}
+				return nil
+			}
+		}(), video: all("v0", 20)},
 		{name: "routes eat the money", budget: cheapest * 103 / 100, fee: 0.1, err: player.ErrMoney, says: "may be spent"},
 		{name: "routes cost, and there is enough", budget: cheapest * 105 / 100, fee: 0.04, video: all("v0", 20)},
 		{name: "buying is stopped", budget: agent.NoLimit, refuse: func(_ string, i int) error {

@@ -403,10 +403,7 @@ func (r *run) reconsider(ctx context.Context, p *parcel) error {
 			return r.poor(p)
 		}
 	case p.fails > sameAgain:
-		rung = (p.rung + len(rungs) - 1) % len(rungs)
-		if rungs[rung].Price > left {
-			rung = p.rung
-		}
+		rung = other(rungs, p.rung, left-r.floor.Rest(r.state))
 	}
 	if rung != p.rung {
 		r.release(p)
@@ -434,6 +431,18 @@ func (r *run) release(p *parcel) {
 
 func (r *run) keyOf(p *parcel) key {
 	return key{p.rung, r.c.Menu.Tracks[p.track].Segments[p.index].Rungs[p.rung].First}
+}
+
+// other returns the next lower rung that can be paid, where the lowest is followed
+// by the best; the same if there is none.
+func other(rungs []agent.Rung, than int, left lightning.Msat) int {
+	n := len(rungs)
+	for i := 1; i < n; i++ {
+		if rung := (than + n - i) % n; rungs[rung].Price <= left {
+			return rung
+		}
+	}
+	return than
 }
 
 // cheaper returns the dearest rung that costs less than one and can be paid, -1 if
