@@ -57,7 +57,7 @@ const (
 	priorDwell   = 8.0   // seconds that a rate lasts
 	priorPairs   = 4.0   // of downloads, that this weighs as much as
 	priorOutages = 1.0   // that were seen in
-	priorWatch   = 150.0 // seconds, and took
+	priorWatch   = 100.0 // seconds, and took
 	priorOutage  = 10.0  // seconds each
 	priorLatency = 0.05  // seconds
 )

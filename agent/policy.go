@@ -38,11 +38,10 @@ type Agent struct {
 
 // caution is how much more a second of waiting counts in foresight than the
 // weights say. An outlook that is learnt from minutes does not know what it has
-// not seen, and errs most where it costs most. With [Standard] weights it makes
-// the 100 dB a second of Puffer's paper of the 20 of its software. Against none
-// it takes half a percent off the mean utility, and most of the waiting that
-// the lowest rung would have spared.
-const caution = 5
+// not seen, and errs most where it costs most. Against none it takes about one
+// percent off the mean utility, and most of the waiting that the lowest rung
+// would have spared.
+const caution = 8
 
 // A book is a title by what is allowed of it.
 type book struct {

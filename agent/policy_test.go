@@ -193,8 +193,9 @@ func TestAgentBudgetLastsEvenly(t *testing.T) {
 			t.Errorf("%s: spent %v of %v", kind, r.Spent, budget)
 		}
 		for q, spent := range quarters {
-			// a network that carries less than the money buys leaves it for later
-			if share := float64(spent) / float64(r.Spent); share < 0.17 && (kind != replay.Mobile || q == 3) || share > 0.33 && kind != replay.Mobile {
+			// a network that carries less than the money buys leaves it for later;
+			// at first the buffer is filled and the network learnt
+			if share := float64(spent) / float64(r.Spent); share < 0.15 && (kind != replay.Mobile || q == 3) || share > 0.33 && kind != replay.Mobile {
 				t.Errorf("%s: %.2f of the money went in quarter %d", kind, share, q+1)
 			}
 		}
