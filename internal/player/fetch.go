@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"htlcdash/agent"
+	"htlcdash/buyer"
 	"htlcdash/internal/dash"
 )
 
@@ -61,6 +62,21 @@ func (r *run) retry(p *parcel, err error) {
 	r.emit(e)
 }
 
+// needed says in a context when p is to be played, if the picture moves: when
+// what comes before it has been.
+func (r *run) needed(ctx context.Context, p *parcel) context.Context {
+	if !r.moving || r.c.Fast {
+		return ctx
+	}
+	in := r.state.Buffer[p.track]
+	for _, before := range r.onWay[p.track] {
+		if before.index < p.index {
+			in += before.media
+		}
+	}
+	return buyer.NeededBy(ctx, time.Now().Add(time.Duration(float64(in)/r.c.Speed)))
+}
+
 // A transfer is a download under way.
 type transfer struct {
 	got        atomic.Int64
@@ -73,6 +89,7 @@ type transfer struct {
 
 // start begins to fetch, and what a decoder needs besides.
 func (r *run) start(ctx context.Context, p *parcel) *transfer {
+	ctx = r.needed(ctx, p)
 	ahead, waste := context.WithCancel(ctx)
 	ctx, stop := context.WithCancel(ctx)
 	t := &transfer{stop: stop, waste: waste, done: make(chan struct{})}

@@ -356,6 +356,7 @@ func (r *run) pay(ctx context.Context, p *parcel) {
 		r.keys.put(opened{parcel: p, at: p.here})
 		return
 	}
+	ctx = r.needed(ctx, p)
 	r.work.Go(func() {
 		data, err := r.c.Stock.Open(ctx, p.rep, p.segment, p.raw)
 		r.keys.put(opened{p, data, err, r.clock.now()})

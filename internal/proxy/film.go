@@ -11,6 +11,7 @@ import (
 
 	"htlcdash"
 	"htlcdash/agent"
+	"htlcdash/buyer"
 	"htlcdash/internal/dash"
 	"htlcdash/internal/title"
 	"htlcdash/lightning"
@@ -138,13 +139,30 @@ func (f *film) fetch(p piece) *item {
 		}
 		began := time.Now()
 		paid := f.pay(p)
-		data, err := f.stock.segment(ctx, p.rep, p.index)
+		data, err := f.stock.segment(f.needed(ctx, p), p.rep, p.index)
 		paid(err == nil)
 		if err == nil && !f.paid && f.measures(p) {
 			f.proxy.gauge.add(int64(len(data)), time.Since(began), f.proxy.clock()) // of bought ones the buyer tells
 		}
 		return data, err
 	})
+}
+
+// needed says in a context when a player has to have p: when what it has in hand
+// is played, as far as that is known, but no later than it waits for an answer.
+// f.mu is not held.
+func (f *film) needed(ctx context.Context, p piece) context.Context {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	in := f.levels[p.rep.ContentType].now(now)
+	if in == 0 {
+		return ctx
+	}
+	if asked, ok := f.now[p.rep.ContentType]; ok { // what is bought ahead comes after what was asked for
+		in += max(p.rep.Segments[p.index].Start-asked.rep.Segments[asked.index].Start, 0)
+	}
+	return buyer.NeededBy(ctx, now.Add(min(in, f.proxy.hold)))
 }
 
 // ask returns a piece to a player, and starts on what it will want next.
