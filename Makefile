@@ -50,12 +50,12 @@ test: ## everything: unit tests, then real nodes, players and a browser
 
 unit: web
 	@echo "== unit tests"
-	go test -race -shuffle=on ./...
+	go test -race -shuffle=on -timeout 20m ./...
 	@$(MAKE) -C node test
 
 itest: film node build itest/browser/node_modules/.package-lock.json itest/foreign/node_modules/.package-lock.json
 	@echo "== integration tests: real nodes, real players"
-	go test -tags itest -count=1 -timeout 25m ./itest/... ./internal/devnet/...
+	go test -tags itest -count=1 -timeout 40m ./itest/... ./internal/devnet/...
 
 check: web ## what a change must pass before it is sent
 	@echo "== gofumpt";       test -z "$$(go tool gofumpt -l . | tee /dev/stderr)"
@@ -63,7 +63,7 @@ check: web ## what a change must pass before it is sent
 	@echo "== staticcheck";   go tool staticcheck -tags itest ./...
 	@echo "== go fix";        if go help fix | grep -q -e -diff; then test -z "$$(go fix -diff ./... | tee /dev/stderr)"; fi
 	@echo "== go mod tidy";   go mod tidy -diff && cd node && go mod tidy -diff
-	@echo "== go test";       go test -race -shuffle=on ./...
+	@echo "== go test";       go test -race -shuffle=on -timeout 20m ./...
 	@echo "== deadcode";      test -z "$$(go tool deadcode -test -tags itest ./... | tee /dev/stderr)"
 
 fuzz: ## each fuzz target for FUZZTIME
