@@ -192,7 +192,8 @@ func TestHangingProvider(t *testing.T) {
 	w.buy(t, b, 0)
 	w.buy(t, b, 1)
 	w.wantBooks(t, c, b, 2*price)
-	if n := hangs.requests.Load(); n != 1 {
+	// not at all, if it was slow to say who it is
+	if n := hangs.requests.Load(); n > 1 {
 		t.Errorf("asked %d times, want once", n)
 	}
 }
