@@ -10,6 +10,7 @@ const retryAfter = 5000; // ms, for trouble that may pass by itself
 const rows = 12;         // purchases shown
 
 let title = null, state = null, lost = false, unwatch = () => {};
+const weights = ['thrift', 'sound', 'switch', 'stall']; // fields of a wish, and of the page
 let soundOnly = null; // whether the film is played without its picture
 let sliding = false, retry = 0, purchases = new Map();
 
@@ -155,6 +156,7 @@ function showAgent(s) {
   const a = s.agent;
   if (document.activeElement !== $('profile')) $('profile').value = a.wish.profile || 'film';
   if (document.activeElement !== $('min-height')) $('min-height').value = a.wish.min_height;
+  for (const w of weights) if (document.activeElement !== $(w)) $(w).value = a.wish[w] || '';
   $('why').replaceChildren(...why(a.why));
   $('outlook').textContent = outlook(s);
   $('limit-key').hidden = s.budget_msat === null;
@@ -303,10 +305,11 @@ $('stop').addEventListener('click', async () => {
 
 const setBudget = sat => change('/api/budget', { msat: Math.round(sat) * 1000 });
 
-for (const id of ['profile', 'min-height']) {
+for (const id of ['profile', 'min-height', ...weights]) {
   $(id).addEventListener('change', () => {
     $(id).blur();
-    change('/api/preferences', { ...state.agent.wish, profile: $('profile').value, min_height: +$('min-height').value });
+    const own = Object.fromEntries(weights.map(w => [w, +$(w).value])); // 0: as the profile has it
+    change('/api/preferences', { ...state.agent.wish, ...own, profile: $('profile').value, min_height: +$('min-height').value });
   });
 }
 
