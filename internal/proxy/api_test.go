@@ -59,6 +59,7 @@ func TestTheBudgetBounds(t *testing.T) {
 				s := h.state(t)
 				want(t, "cap", s.Cap, test.cap)
 				want(t, "enough", s.Enough, test.enough)
+				want(t, "who sells it", fmt.Sprint(s.Providers), fmt.Sprint(h.Standing(s.ID)))
 				for _, r := range s.Rungs {
 					want(t, "allowed "+r.ID, r.Allowed, test.cap == 0 || r.Kind != "video" || r.Bandwidth <= test.cap)
 				}

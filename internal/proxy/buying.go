@@ -16,6 +16,7 @@ type Buyer interface {
 	Ready(ctx context.Context, seg htlcdash.Segment) error
 	Download(ctx context.Context, seg htlcdash.Segment) error
 	Account(id htlcdash.TitleID) buyer.Account
+	Standing(id htlcdash.TitleID) []buyer.Standing
 	SetTitleBudget(ctx context.Context, id htlcdash.TitleID, budget lightning.Msat) error
 	Stop(id htlcdash.TitleID)
 	Resume(id htlcdash.TitleID)

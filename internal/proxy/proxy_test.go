@@ -125,6 +125,10 @@ func (s *spender) Account(htlcdash.TitleID) buyer.Account {
 	return s.account
 }
 
+func (s *spender) Standing(htlcdash.TitleID) []buyer.Standing {
+	return []buyer.Standing{{Provider: "https://films.example", State: "favourite", Factor: 0.9, Sold: 3}}
+}
+
 func (s *spender) SetTitleBudget(_ context.Context, _ htlcdash.TitleID, m lightning.Msat) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -73,6 +73,8 @@ type TitleState struct {
 	Quick    bool           `json:"quick"`     // measured, and much faster than the best rung
 	Given    int64          `json:"given_bytes"`
 	Trouble  *Trouble       `json:"trouble,omitempty"`
+
+	Providers []buyer.Standing `json:"providers,omitempty"` // who sells it, and how they do
 }
 
 // A RungState is one Representation.
@@ -133,6 +135,7 @@ func (f *film) state() *TitleState {
 	if f.paid {
 		a := f.proxy.buyer.Account(f.id)
 		s.Spent, s.Reserved, s.Fees, s.Lost = a.Spent, a.Reserved, a.Fees, a.Lost
+		s.Providers = f.proxy.buyer.Standing(f.id)
 		s.InFlight, s.Stopped, s.Scheme, s.Risk = a.InFlight, a.Stopped, f.proxy.scheme, a.Risk
 		if a.Budget != buyer.NoLimit {
 			s.Budget = &a.Budget

@@ -100,6 +100,7 @@ function show() {
   fill('fees', s.paid ? sats(s.fees_msat) : '–', s.spent_msat && s.fees_msat ? `${(100 * s.fees_msat / s.spent_msat).toFixed(1)} %` : '');
   fill('unplayed', s.paid ? sats(s.unplayed_msat) : '–', s.unplayed ? plural('segment', s.unplayed) : '');
   $('risk').textContent = risk(s);
+  showSellers(s.providers);
   if (s.agent) showAgent(s);
   showBuffer();
   tell();
@@ -190,6 +191,18 @@ function outlook(s) {
   const wish = a.wish.min_height, top = ladder().filter(r => r.allowed).at(-1);
   if (wish && top && top.height < wish) words.push(`The budget does not carry ${wish}p to the end.`);
   return words.join(' ');
+}
+
+function showSellers(list = []) {
+  $('sellers-card').hidden = !list.length;
+  $('sellers').replaceChildren(...list.map(p => {
+    const name = element('td', { title: p.why ?? '' }, new URL(p.provider).host, element('br'), element('small', {}, p.until ? `${p.state} until ${time(p.until)}` : p.state));
+    const ms = Math.round(p.latency_ns / 1e6);
+    return element('tr', p.state === 'banned' ? { class: 'bad' } : {}, name,
+      element('td', { class: 'num' }, p.factor ? `${Math.round(p.factor * 100)} %` : '–'),
+      element('td', { class: 'num' }, ms ? `${ms} ms` : '–'),
+      element('td', { class: 'num' }, String(p.sold)));
+  }));
 }
 
 function risk(s) {
