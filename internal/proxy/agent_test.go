@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -369,4 +370,40 @@ func h(title *titletest.Title, rep string) []byte {
 		panic(err)
 	}
 	return head
+}
+
+// A later run begins better, because it knows how fast the network was.
+func TestTheNetworkIsRemembered(t *testing.T) {
+	title := titletest.Make(t, titletest.Options{Segments: 30, Reps: tall()})
+	settings := drawer{}
+	kept := func(c *proxy.Config, s *spender) { c.Settings, c.NoEarlyBuy, s.line = settings, true, 50_000_000 }
+	first := func(h *house) (rep string) {
+		h.get("/t/film/manifest.mpd?all=1")
+		synctest.Wait()
+		for _, c := range h.state(t).Agent.Coming {
+			if c.Kind == "video" {
+				return c.Rep
+			}
+		}
+		return ""
+	}
+	bubble(t, title, func(t *testing.T, h *house) {
+		want(t, "of a network that nobody knows", first(h), "v0")
+		for i := range 6 {
+			h.get(fmt.Sprintf("/t/film/v2/%d.m4s", i+1))
+		}
+	}, kept)
+	rate, err := strconv.Atoi(settings["network/rate"])
+	if err != nil || rate < 20_000_000 || rate > 60_000_000 {
+		t.Errorf("kept %q (%v), want about 50 Mbit/s", settings["network/rate"], err)
+	}
+	bubble(t, title, func(t *testing.T, h *house) {
+		if got := first(h); got <= "v0" {
+			t.Errorf("of a fast one the first is %q", got)
+		}
+	}, kept)
+	settings["network/rate"] = "fast"
+	bubble(t, title, func(t *testing.T, h *house) {
+		want(t, "of what makes no sense", first(h), "v0")
+	}, kept)
 }

@@ -1,10 +1,14 @@
 package proxy
 
 import (
+	"context"
+	"errors"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
+	"htlcdash"
 	"htlcdash/agent"
 )
 
@@ -14,6 +18,7 @@ type gauge struct {
 	mu         sync.Mutex
 	perMegabit time.Duration    // mean, the newest counting most
 	downloads  []agent.Download // oldest first, at most gaugeMemory
+	prior      int64            // bit/s that an earlier run measured; 0: not known. Not changed after New
 }
 
 const (
@@ -56,6 +61,36 @@ func (g *gauge) past() []agent.Download {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return slices.Clone(g.downloads)
+}
+
+// rateSetting is what the network carried, in bit/s, when a run ended.
+const rateSetting = "network/rate"
+
+// recallRate takes what an earlier run measured, for the first decisions of
+// this one.
+func (p *Proxy) recallRate() {
+	if p.settings == nil {
+		return
+	}
+	text, err := p.settings.Setting(p.ctx, rateSetting)
+	if err == nil {
+		p.gauge.prior, err = strconv.ParseInt(text, 10, 64)
+	}
+	if err != nil && !errors.Is(err, htlcdash.ErrNotFound) {
+		p.log.Warn("rate of an earlier run", "error", err)
+	}
+	p.gauge.prior = max(p.gauge.prior, 0)
+}
+
+// keepRate keeps what was measured for the next run.
+func (p *Proxy) keepRate() error {
+	rate := p.gauge.rate()
+	if p.settings == nil || rate == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return p.settings.Set(ctx, rateSetting, strconv.FormatInt(rate, 10))
 }
 
 // headroom is how much faster than the best rung the network must be for us to

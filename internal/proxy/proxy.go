@@ -144,6 +144,7 @@ func New(c Config) (*Proxy, error) {
 		slots:   make(chan struct{}, cmp.Or(c.Requests, 256)),
 		next:    p.routes(),
 	}
+	p.recallRate()
 	if p.buyer != nil {
 		p.run(p.follow)
 	}
@@ -154,7 +155,8 @@ func New(c Config) (*Proxy, error) {
 // needs no WriteTimeout, each response has its own.
 func (p *Proxy) Handler() http.Handler { return p.handler }
 
-// Close ends streams of events and all work of the proxy, and waits for it.
+// Close ends streams of events and all work of the proxy, and waits for it. An
+// error means that the next run will not know how fast the network was.
 // Payments under way are the buyer's, and go on.
 func (p *Proxy) Close() error {
 	p.mu.Lock()
@@ -163,7 +165,7 @@ func (p *Proxy) Close() error {
 	p.cancel()
 	p.work.Wait()
 	p.client.CloseIdleConnections()
-	return nil
+	return p.keepRate()
 }
 
 // clock is the time since the proxy began.
