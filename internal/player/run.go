@@ -242,7 +242,22 @@ func (r *run) decide(ctx context.Context, k int) (*parcel, error) {
 		}
 		wanted = d.Rung
 	}
-	return p, r.choose(p, wanted)
+	return p, r.afford(ctx, p, wanted)
+}
+
+// afford is choose, which says that the money is out only once no key is on its
+// way: one that is paid and not used yet counts twice.
+func (r *run) afford(ctx context.Context, p *parcel, wanted int) error {
+	for {
+		err := r.choose(p, wanted)
+		if err == nil || !r.paying() {
+			return err
+		}
+		if err := r.awaitKey(ctx); err != nil {
+			return err
+		}
+		r.count()
+	}
 }
 
 // An explainer is a policy that says why.
