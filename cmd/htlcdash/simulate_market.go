@@ -29,12 +29,12 @@ type simulateMarketCommand struct {
 
 func (simulateMarketCommand) Help() string {
 	var b strings.Builder
-	b.WriteString("It lets rules for choosing among providers loose on markets of honest, drifting, slow, lying and sybil ones. No node, no network and no money is needed.\n\n" +
-		"Utility: worth of a segment less waiting and price, in msat. Regret: what always asking the best one would have brought more. Worst: the worst hundred segments in a row.\n\nMarkets:\n")
+	b.WriteString("No node, no network and no money is needed.\n\n" +
+		"Utility: worth of a segment less waiting and price, in msat. Regret: what always asking the best one would have brought more. Worst: the worst hundred segments in a row.\n\nMarkets:\n\n")
 	for _, s := range bazaar.Scenarios() {
-		fmt.Fprintf(&b, "- %s: %s\n", s.Name, s.About)
+		fmt.Fprintf(&b, "%s: %s\n\n", s.Name, s.About) // a paragraph, since kong joins lines
 	}
-	return b.String() + "\nExample: htlcdash simulate market lying sybils --plot charts"
+	return b.String() + "Example: htlcdash simulate market lying sybils --plot charts"
 }
 
 // A marketRow is how one policy did in one market.
