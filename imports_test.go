@@ -39,6 +39,8 @@ var mayEnter = map[string][]string{
 	"internal/exchange":          {".", "lightning", "internal/proof"},
 	"internal/credential":        {".", "lightning"},
 	"internal/fraud":             {".", "lightning", "internal/dash", "internal/exchange"},
+	"internal/nostr":             {"."},
+	"internal/directory":         {".", "lightning", "internal/nostr"},
 	"internal/join":              {},
 	"internal/due":               {},
 	"internal/proof":             {},
