@@ -33,14 +33,14 @@ const (
 
 // What a RelayConfig's zero means.
 const (
-	defaultConns       = 1024
-	defaultNetConns    = 32
-	defaultEventRate   = 20
-	defaultEventBurst  = 2048
-	defaultReqRate     = 10
-	defaultReqBurst    = 100
-	maxNetworks        = 4096
-	unrestrictedFactor = 64 // for who is in this network
+	defaultConns      = 1024
+	defaultNetConns   = 32
+	defaultEventRate  = 20
+	defaultEventBurst = 2048
+	defaultReqRate    = 10
+	defaultReqBurst   = 100
+	maxNetworks       = 4096
+	localFactor       = 64 // for who is in this network
 )
 
 // A RelayConfig says what a relay carries. What is for a network is for an IPv4
@@ -83,7 +83,7 @@ type Relay struct {
 
 // A network is what its members share.
 type network struct {
-	conns        int
+	conns, most  int
 	events, reqs *rate.Limiter
 }
 
@@ -255,24 +255,40 @@ func placeOf(address string) (place string, local bool) {
 	return p.String(), false
 }
 
+// Allow counts a request for stored events that came by another way than a
+// websocket, and reports whether its network has asked too often.
+func (r *Relay) Allow(req *http.Request) bool {
+	place, local := placeOf(req.RemoteAddr)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.networkAt(place, local).reqs.Allow()
+}
+
+// networkAt needs mu.
+func (r *Relay) networkAt(place string, local bool) *network {
+	n := r.networks[place]
+	if n == nil {
+		r.forgetNetworks()
+		times := 1
+		if local {
+			times = localFactor
+		}
+		n = &network{
+			most:   r.c.NetConns * times,
+			events: rate.NewLimiter(rate.Limit(r.c.EventRate)*rate.Limit(times), r.c.EventBurst*times),
+			reqs:   rate.NewLimiter(rate.Limit(defaultReqRate*times), defaultReqBurst*times),
+		}
+		r.networks[place] = n
+	}
+	return n
+}
+
 // enter counts a connection in, if there is room.
 func (r *Relay) enter(c *conn, local bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n := r.networks[c.place]
-	times := 1
-	if local {
-		times = unrestrictedFactor
-	}
-	if n == nil {
-		r.forgetNetworks()
-		n = &network{
-			events: rate.NewLimiter(rate.Limit(r.c.EventRate)*rate.Limit(times), r.c.EventBurst*times),
-			reqs:   rate.NewLimiter(rate.Limit(defaultReqRate*times), defaultReqBurst*times),
-		}
-		r.networks[c.place] = n
-	}
-	if r.closed || len(r.conns) >= r.c.Conns || n.conns >= r.c.NetConns*times {
+	n := r.networkAt(c.place, local)
+	if r.closed || len(r.conns) >= r.c.Conns || n.conns >= n.most {
 		return false
 	}
 	n.conns++
