@@ -472,7 +472,7 @@ func (c *conn) take(ctx context.Context, b []byte) error {
 	var claim struct {
 		ID ID `json:"id"`
 	}
-	if err := json.Unmarshal(b, &claim); err != nil {
+	if err := json.Unmarshal(b, &claim); err != nil || claim.ID == (ID{}) {
 		c.faults++
 		return c.send(ctx, write(labelNotice, "invalid: an event without an id"))
 	}
