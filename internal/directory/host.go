@@ -32,7 +32,6 @@ const (
 	hopeless      = 5    // tries to connect in a row, after which a learnt peer is left
 	keepPause     = 20 * time.Second
 	verifiers     = 4
-	verifyQueue   = 1024
 	verifyRate    = 10 // a second
 	verifyBurst   = 256
 	farewellTime  = 2 * time.Second // for withdrawals
@@ -65,13 +64,14 @@ type HostConfig struct {
 // serves GET /v1/announcements, and the relay at all other paths. All methods
 // may be called at once.
 type Host struct {
-	c      HostConfig
-	relay  *nostr.Relay
-	prober *prober
-	socket *http.Client
-	verify chan Announcement
-	pace   *rate.Limiter // of verifying
-	learnt chan string   // addresses of providers that were verified
+	c       HostConfig
+	relay   *nostr.Relay
+	prober  *prober
+	socket  *http.Client
+	verify  *turns
+	pace    *rate.Limiter         // of verifying
+	learnt  chan string           // addresses of providers that were verified
+	revoked chan htlcdash.TitleID // that others say in our name we do not sell
 
 	mu      sync.Mutex
 	own     map[htlcdash.TitleID]own
@@ -106,9 +106,9 @@ func NewHost(c HostConfig) (*Host, error) {
 	c.Life = min(cmp.Or(c.Life, defaultLife), MaxLife)
 	h := &Host{
 		c: c, prober: newProber(c.KeyAt, c.Local), socket: reach.Client(c.Local, 0),
-		verify: make(chan Announcement, verifyQueue), pace: rate.NewLimiter(verifyRate, verifyBurst),
-		learnt: make(chan string, maxCandidates),
-		own:    map[htlcdash.TitleID]own{}, links: map[string]*link{},
+		verify: newTurns(), pace: rate.NewLimiter(verifyRate, verifyBurst),
+		learnt: make(chan string, maxCandidates), revoked: make(chan htlcdash.TitleID, maxCandidates),
+		own: map[htlcdash.TitleID]own{}, links: map[string]*link{},
 	}
 	h.relay = nostr.NewRelay(nostr.RelayConfig{
 		Accept: h.accept, Accepted: h.accepted, Store: c.Store, Log: c.Log,
@@ -161,11 +161,23 @@ func (h *Host) accepted(e nostr.Event, place string) {
 		}
 	}
 	h.mu.Unlock()
-	if a, err := Read(e); err == nil && !a.Withdrawn() && a.Provider != h.c.Key.ID() {
-		select {
-		case h.verify <- a:
-		default: // its next one may find room
+	a, err := Read(e)
+	switch {
+	case err != nil:
+	case a.Provider != h.c.Key.ID():
+		if !a.Withdrawn() {
+			h.verify.put(place, a)
 		}
+	case a.Withdrawn() && place != "":
+		offer(h.revoked, a.Title)
+	}
+}
+
+// offer sends v if there is room.
+func offer[T any](c chan T, v T) {
+	select {
+	case c <- v:
+	default:
 	}
 }
 
@@ -253,15 +265,24 @@ func (h *Host) ours(id htlcdash.TitleID) (own, bool) {
 	return o, ok
 }
 
-// announce says that a title is on sale, later than anything said before.
+// announce says that a title is on sale, later than anything said before: by us,
+// or by us before a restart.
 func (h *Host) announce(a Announcement) error {
-	old, known := h.ours(a.Title)
-	a.At = time.Now().Truncate(time.Second)
-	if known && !a.At.After(old.At) {
-		a.At = old.At.Add(time.Second)
+	f := forTitle(a.Title)
+	f.Authors = []nostr.Key{nostr.Key(h.c.Key.ID())}
+	for {
+		a.At = time.Now().Truncate(time.Second)
+		for _, e := range h.relay.Query(1, f) {
+			if !a.At.After(e.Time()) {
+				a.At = e.Time().Add(time.Second)
+			}
+		}
+		a.Expires = a.At.Add(h.c.Life)
+		// It may have come just now from a peer; it is not later than MaxAhead.
+		if err := h.say(a); !errors.Is(err, nostr.ErrOlder) {
+			return err
+		}
 	}
-	a.Expires = a.At.Add(h.c.Life)
-	return h.say(a)
 }
 
 // say signs and carries a.
@@ -293,8 +314,7 @@ func (h *Host) withdraw(which func(htlcdash.TitleID) bool) {
 	}
 	h.mu.Unlock()
 	for _, o := range all {
-		// A provider that starts again within this second must be the later one.
-		at := time.Now().Add(-time.Second).Truncate(time.Second)
+		at := time.Now().Truncate(time.Second)
 		if !at.After(o.At) {
 			at = o.At.Add(time.Second)
 		}
@@ -315,9 +335,13 @@ func (h *Host) renew() {
 	}
 	h.mu.Unlock()
 	for _, a := range due {
-		if err := h.announce(a); err != nil {
-			h.c.Log.Warn("announce", "title", a.Title, "err", err)
-		}
+		h.warn(h.announce(a), a.Title)
+	}
+}
+
+func (h *Host) warn(err error, id htlcdash.TitleID) {
+	if err != nil {
+		h.c.Log.Warn("announce", "title", id, "err", err)
 	}
 }
 
@@ -358,6 +382,12 @@ func (h *Host) keepLinks(ctx, linked context.Context, links *sync.WaitGroup) {
 		case a := <-h.learnt:
 			if len(candidates) < maxCandidates {
 				candidates[a] = true
+			}
+		case id := <-h.revoked:
+			// What we said before a restart came late, or another process with our
+			// key has stopped.
+			if o, ok := h.ours(id); ok {
+				h.warn(h.announce(o.Announcement), id)
 			}
 		case <-tick.C:
 			h.renew()
@@ -418,14 +448,17 @@ func (h *Host) unlinkHopeless() {
 // says so.
 func (h *Host) verifyAll(ctx context.Context) {
 	for {
-		var a Announcement
 		select {
-		case a = <-h.verify:
+		case <-h.verify.more:
 		case <-ctx.Done():
 			return
 		}
 		if h.pace.Wait(ctx) != nil {
 			return
+		}
+		a, ok := h.verify.take()
+		if !ok {
+			continue
 		}
 		address, group, err := h.prober.at(ctx, a)
 		if ctx.Err() != nil {
@@ -436,14 +469,12 @@ func (h *Host) verifyAll(ctx context.Context) {
 			h.c.Log.Debug("announcement of a provider that is not there", "provider", a.Provider, "err", err)
 			continue
 		}
-		select {
-		case h.learnt <- address:
-		default:
-		}
+		offer(h.learnt, address)
 	}
 }
 
-// drain waits until peers have what is queued for them, but not for long.
+// drain waits until peers that are reached have what is queued for them, but not
+// for long.
 func (h *Host) drain() {
 	end := time.After(farewellTime)
 	h.mu.Lock()
@@ -453,6 +484,9 @@ func (h *Host) drain() {
 	}
 	h.mu.Unlock()
 	for _, l := range links {
+		if !l.client.Connected() {
+			continue
+		}
 		select {
 		case <-l.idle():
 		case <-end:

@@ -18,7 +18,7 @@ import (
 	"htlcdash/internal/nostr"
 )
 
-var film = htlcdash.TitleID{1: 7}
+var film = htlcdash.TitleID{1: 0xab}
 
 func keyOf(t testing.TB, n int) htlcdash.ProviderKey {
 	t.Helper()
@@ -158,7 +158,12 @@ func (p *provider) tells(t *testing.T, title htlcdash.TitleID, seller htlcdash.P
 // client connects to a relay.
 func client(t *testing.T, url string) *nostr.Client {
 	t.Helper()
-	c, err := nostr.NewClient(url, nostr.ClientConfig{Pause: 5 * time.Millisecond})
+	return clientBy(t, url, nil)
+}
+
+func clientBy(t *testing.T, url string, via *http.Client) *nostr.Client {
+	t.Helper()
+	c, err := nostr.NewClient(url, nostr.ClientConfig{HTTP: via, Pause: 5 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}

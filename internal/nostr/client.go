@@ -112,6 +112,13 @@ func (c *Client) Failed() int {
 	return c.failed
 }
 
+// Connected reports whether there is a connection.
+func (c *Client) Connected() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ws != nil
+}
+
 // Run keeps the connection until ctx is done. It is called once.
 func (c *Client) Run(ctx context.Context) {
 	pause := c.c.Pause

@@ -13,7 +13,6 @@ var (
 	ParseMessage = parseMessage
 	PlaceOf      = placeOf
 	ErrKnown     = errKnown
-	ErrOlder     = errOlder
 )
 
 func (s *store) Put(e Event, place string, now time.Time) error { return s.put(e, place, now) }

@@ -492,7 +492,7 @@ func (c *conn) take(ctx context.Context, b []byte) error {
 	switch {
 	case fresh:
 		return ok(true, "")
-	case errors.Is(err, errKnown) || errors.Is(err, errOlder):
+	case errors.Is(err, errKnown) || errors.Is(err, ErrOlder):
 		return ok(true, err.Error())
 	}
 	return ok(false, plain(err))

@@ -29,11 +29,10 @@ type StoreLimits struct {
 	PerPlace int // events that came from one place; 0: an eighth of Events
 }
 
-// Why an event is not stored.
-var (
-	errKnown = errors.New("duplicate: this relay has it")
-	errOlder = errors.New("duplicate: this relay has a newer one")
-)
+// ErrOlder means that a newer event stands at the same address.
+var ErrOlder = errors.New("duplicate: this relay has a newer one")
+
+var errKnown = errors.New("duplicate: this relay has it")
 
 // A store keeps the newest event of each address. When it is full it forgets
 // those of authors that nobody vouched for, and of these the oldest from the
@@ -102,7 +101,7 @@ func (s *store) put(e Event, place string, now time.Time) error {
 	}
 	if old := s.byAddress[e.Address()]; old != nil {
 		if !e.Newer(old.Event) {
-			return errOlder
+			return ErrOlder
 		}
 		s.remove(old)
 	}
