@@ -522,7 +522,8 @@ func (b *Buyer) patience(r *race, p *peer) time.Duration {
 }
 
 func anotherMayHelp(err error) bool {
-	return errors.Is(err, lightning.ErrFailed) || errors.Is(err, ErrCheated) || errors.Is(err, ErrExposure) || errors.Is(err, ErrTerms)
+	return errors.Is(err, lightning.ErrFailed) || errors.Is(err, ErrCheated) || errors.Is(err, ErrExposure) ||
+		errors.Is(err, ErrTerms) || errors.Is(err, ErrNoOffer)
 }
 
 // accept pays for q, which is proved, once the sealed bytes are in hand; or,

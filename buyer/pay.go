@@ -105,6 +105,10 @@ func (b *Buyer) tryBegin(seg htlcdash.Segment, q *quote, d *download, risk light
 	if b.closed {
 		return nil, false, ErrClosed
 	}
+	// It may have been found to cheat since it was asked.
+	if err := errors.Join(q.peer.trusted(), b.judgeKey(q.peer, q.signer)); err != nil {
+		return nil, false, err
+	}
 	f = &flight{
 		Purchase: ledger.Purchase{
 			Hash: q.inv.Hash, Title: seg.Title, Representation: seg.Representation, Index: seg.Index,

@@ -66,11 +66,15 @@ func (p *peer) id() string {
 
 // expose waits until one more payment may be under way to p, of which it could
 // keep risk. Alone, any may. While p lets a payment hang no other is sent. The
-// error matches [ErrExposure] if it takes longer than patience.
+// error matches [ErrExposure] if it takes longer than patience, and [ErrNoOffer]
+// as soon as p is banned.
 func (p *peer) expose(ctx context.Context, risk, limit lightning.Msat, patience time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, ErrExposure)
 	defer cancel()
 	for {
+		if err := p.trusted(); err != nil {
+			return err
+		}
 		freed, ok := p.tryExpose(risk, limit)
 		if ok {
 			return nil
@@ -108,6 +112,11 @@ func (p *peer) proved(risk lightning.Msat) {
 	p.underway--
 	p.exposed -= risk
 	p.moved = time.Now()
+	p.wake()
+}
+
+// wake wakes those who wait until they may pay. It needs p.mu.
+func (p *peer) wake() {
 	close(p.freed)
 	p.freed = make(chan struct{})
 }
@@ -130,6 +139,7 @@ func (p *peer) banish(b ledger.Ban) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ban = b
+	p.wake() // who waits to pay it is not to
 }
 
 // shun notes a ban by the market, and reports whether it is new.
@@ -142,10 +152,16 @@ func (p *peer) shun(until time.Time) bool {
 }
 
 // ok reports whether p may be paid: it has not cheated, or its ban is over.
-func (p *peer) ok() bool {
+func (p *peer) ok() bool { return p.trusted() == nil }
+
+// trusted says why p is not to be paid. The error matches [ErrNoOffer].
+func (p *peer) trusted() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !time.Now().Before(p.ban.Until)
+	if time.Now().Before(p.ban.Until) {
+		return fmt.Errorf("%s is banned: %s: %w", p, p.ban.Reason, ErrNoOffer)
+	}
+	return nil
 }
 
 // standing is what p itself knows of how it stands.

@@ -145,7 +145,7 @@ func (b *Buyer) info(ctx context.Context, p *peer) (ProviderInfo, error) {
 	info, asked := p.purse.info, p.purse.asked
 	p.purse.mu.Unlock()
 	if time.Since(asked) < infoLife {
-		return info, b.judgeKey(p, info.Key)
+		return info, b.keyIsGood(p, info.Key)
 	}
 	info, err := p.Info(ctx)
 	if err != nil {
@@ -154,7 +154,7 @@ func (b *Buyer) info(ctx context.Context, p *peer) (ProviderInfo, error) {
 	if info.Key == (htlcdash.ProviderID{}) || len(info.Credentials.Keys) == 0 {
 		return info, fmt.Errorf("%s names no key to sign offers, or none for credentials: %w", p, htlcdash.ErrFormat)
 	}
-	if err := errors.Join(b.sameKeys(ctx, p, info), b.judgeKey(p, info.Key)); err != nil {
+	if err := errors.Join(b.sameKeys(ctx, p, info), b.keyIsGood(p, info.Key)); err != nil {
 		return info, err
 	}
 	p.purse.mu.Lock()
@@ -163,11 +163,15 @@ func (b *Buyer) info(ctx context.Context, p *peer) (ProviderInfo, error) {
 	return info, nil
 }
 
-// judgeKey refuses a provider that signs with the key of one that has cheated,
-// at whatever address.
-func (b *Buyer) judgeKey(p *peer, key htlcdash.ProviderID) error {
+func (b *Buyer) keyIsGood(p *peer, key htlcdash.ProviderID) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return b.judgeKey(p, key)
+}
+
+// judgeKey refuses a provider that signs with the key of one that has cheated,
+// at whatever address. It needs b.mu.
+func (b *Buyer) judgeKey(p *peer, key htlcdash.ProviderID) error {
 	ban, ok := b.bans[key.String()]
 	if !ok || !time.Now().Before(ban.Until) {
 		return nil

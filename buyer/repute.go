@@ -3,6 +3,7 @@ package buyer
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"htlcdash"
@@ -59,11 +60,12 @@ func (b *Buyer) ban(names []string, why string, until time.Time) {
 		bans[i] = ledger.Ban{Provider: name, Reason: why, At: at, Until: until, Times: b.bans[name].Times + 1}
 		b.bans[name] = bans[i]
 	}
-	p := b.peers[names[0]]
-	b.mu.Unlock()
-	if p != nil {
-		p.banish(bans[0])
+	for url, p := range b.peers {
+		if url == names[0] || slices.Contains(names[1:], p.purse.known().Key.String()) {
+			p.banish(bans[0])
+		}
 	}
+	b.mu.Unlock()
 	b.c.Log.Error("provider banned", "provider", names[0], "until", until.Round(time.Second), "why", why)
 	for _, ban := range bans {
 		if err := b.c.Ledger.Ban(context.WithoutCancel(b.alive), ban); err != nil {
