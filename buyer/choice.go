@@ -140,10 +140,10 @@ func (f *favour) get() *peer {
 }
 
 // favourite returns whom to ask for offers of t ahead, or nil where that is to be
-// chosen anew: nobody is, or it has just failed.
+// chosen anew: nobody is, it has just failed, or t has others now.
 func (b *Buyer) favourite(t *title, now time.Time) *peer {
 	p := t.favour.get()
-	if p == nil || !p.ok() || p.holds(now) {
+	if p == nil || !slices.Contains(t.peers, p) || !p.ok() || p.holds(now) {
 		return nil
 	}
 	if r, _ := b.market.Record(p.id()); now.Before(r.Benched) || now.Before(r.Banned) {

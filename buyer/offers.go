@@ -48,7 +48,7 @@ func (b *Buyer) gather(ctx context.Context, t *title, segs []htlcdash.Segment) e
 	came := make(chan error, len(t.peers))
 	var errs []error
 	for running := 0; ; {
-		segs = b.desk.lacking(segs)
+		segs = b.desk.lacking(segs, t.peers)
 		if len(segs) == 0 {
 			return nil
 		}
@@ -128,7 +128,7 @@ func (q *queue) late(p bidder) <-chan time.Time {
 }
 
 // askAhead asks p for what it has not quoted of segs, in as few requests as can
-// be.
+// be. It buys no credentials for that.
 func (b *Buyer) askAhead(ctx context.Context, p *peer, t *title, segs []htlcdash.Segment) error {
 	batches := slices.Collect(slices.Chunk(b.desk.wanted(segs, p), exchange.MaxBatch))
 	errs := make([]error, len(batches))
@@ -136,7 +136,7 @@ func (b *Buyer) askAhead(ctx context.Context, p *peer, t *title, segs []htlcdash
 	for i, batch := range batches {
 		work.Go(func() {
 			defer b.desk.asked(batch, p)
-			errs[i] = b.askPeer(ctx, p, t, batch, false)
+			errs[i] = b.askPeer(ctx, p, t, batch, true)
 		})
 	}
 	work.Wait()

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	mrand "math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -234,6 +235,11 @@ func (b *Buyer) credential(ctx context.Context, p *peer, t *title, info Provider
 	}
 }
 
+// issues reports whether key is one of those for credentials.
+func (info ProviderInfo) issues(key credential.PublicKey) bool {
+	return slices.ContainsFunc(info.Credentials.Keys, func(k IssuerKey) bool { return credential.PublicKey(k.Key) == key })
+}
+
 // A tokenOrder is a request for tokens that can be made again after a crash:
 // what was paid for must not be lost.
 type tokenOrder struct {
@@ -278,7 +284,9 @@ func (b *Buyer) fetchTokens(ctx context.Context, p *peer, t *title, info Provide
 		if order, err = parseOrder(s); err != nil {
 			return err
 		}
-	} else {
+	}
+	if !info.issues(order.key) || order.seed == ([32]byte{}) { // what an older key makes is good for nothing
+		order = tokenOrder{key: credential.PublicKey(info.Credentials.Keys[0].Key)}
 		rand.Read(order.seed[:]) // never fails, see crypto/rand
 	}
 	request, pending, err := order.blind(min(tokenBatch, max(info.Credentials.MaxBatch, 1)))
@@ -331,6 +339,9 @@ func (b *Buyer) buyTokens(ctx context.Context, p *peer, t *title, order *tokenOr
 	if err != nil {
 		return lightning.Preimage{}, err
 	}
+	if err := b.mayBuyTokens(ctx, p, t, o.Price); err != nil {
+		return lightning.Preimage{}, err
+	}
 	order.hash = o.Hash
 	if err := b.c.Ledger.Set(ctx, ordered(p), order.String()); err != nil {
 		return lightning.Preimage{}, err
@@ -350,6 +361,32 @@ func (b *Buyer) buyTokens(ctx context.Context, p *peer, t *title, order *tokenOr
 		return lightning.Preimage{}, err
 	}
 	return preimageOf(f.wait(ctx))
+}
+
+// errTokensOften means that a provider wants to sell more credentials than it
+// has earned by keys.
+var errTokensOften = fmt.Errorf("credentials used up, and too few keys sold for them: %w", exchange.ErrRefused)
+
+// mayBuyTokens bounds what the credentials of p may cost for a title, in all
+// runs: [Config.TokenPrice], and what its keys of that title have cost. Else
+// one that refuses them all could sell batch after batch.
+func (b *Buyer) mayBuyTokens(ctx context.Context, p *peer, t *title, price lightning.Msat) error {
+	var tokens, keys lightning.Msat
+	for bought, err := range b.c.Ledger.Purchases(ctx, ledger.Filter{Title: &t.id}) {
+		switch {
+		case err != nil:
+			return err
+		case bought.Provider != p.URL() || bought.State == lightning.Failed:
+		case bought.Representation == tokenRung && bought.Signer == (htlcdash.ProviderID{}): // nothing of it is signed
+			tokens += bought.Amount
+		case bought.State == lightning.Paid && !bought.Lost:
+			keys += bought.Amount
+		}
+	}
+	if tokens+price > b.c.TokenPrice+keys {
+		return fmt.Errorf("%v, and %v more, for keys of %v: %w", tokens, price, keys, errTokensOften)
+	}
+	return nil
 }
 
 func preimageOf(key htlcdash.Key, err error) (lightning.Preimage, error) {
