@@ -198,20 +198,22 @@ func (c playCommand) play(ctx context.Context, t terminal, menu player.Menu, sto
 	if err != nil {
 		return res, err
 	}
-	sink, closeSink, err := c.sink(ctx, t, menu, stock)
+	sink, err := c.sink(ctx, t, menu, stock)
 	if err != nil {
 		return res, err
 	}
 	tell, closeTell, err := c.teller(t, menu.Title)
 	if err != nil {
-		return res, errors.Join(err, closeSink())
+		if sink != nil {
+			err = errors.Join(err, sink.Close())
+		}
+		return res, err
 	}
 	res, err = player.Play(ctx, player.Config{
 		Menu: menu, Stock: stock, Policy: policy, Weights: wish.Weights, Most: c.Buffer, Anyway: c.Anyway, Fast: c.Fast, Speed: c.Speed,
 		Sink: sink, Event: tell, Log: log,
 	})
-	err = errors.Join(err, closeSink(), closeTell())
-	return res, err
+	return res, errors.Join(err, closeTell())
 }
 
 // wish is what the viewer prefers.
@@ -230,17 +232,25 @@ func (c playCommand) policy(t *agent.Title, wish agent.Preferences) (agent.Polic
 }
 
 // sink is where the media goes; nil: nowhere.
-func (c playCommand) sink(ctx context.Context, t terminal, menu player.Menu, stock player.Stock) (player.Sink, func() error, error) {
+func (c playCommand) sink(ctx context.Context, t terminal, menu player.Menu, stock player.Stock) (player.Sink, error) {
 	out, closeOut, err := output(c.Write, t)
 	if out == nil || err != nil {
-		return nil, closeOut, err
+		return nil, err
 	}
 	s, err := player.NewStream(ctx, out, menu, stock)
 	if err != nil {
-		return nil, closeOut, errors.Join(fmt.Errorf("--write: %w", err), closeOut())
+		return nil, errors.Join(fmt.Errorf("--write: %w", err), closeOut())
 	}
-	return s, func() error { return errors.Join(s.Close(), closeOut()) }, nil
+	return streamTo{s, closeOut}, nil
 }
+
+// streamTo is a stream that closes what it writes to.
+type streamTo struct {
+	*player.Stream
+	out func() error
+}
+
+func (s streamTo) Close() error { return errors.Join(s.Stream.Close(), s.out()) }
 
 // teller tells people, and programs, what happens.
 func (c playCommand) teller(t terminal, title *agent.Title) (func(player.Event), func() error, error) {
