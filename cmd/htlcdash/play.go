@@ -25,6 +25,7 @@ import (
 	"htlcdash/internal/player/view"
 	"htlcdash/internal/proxy"
 	"htlcdash/internal/title"
+	"htlcdash/internal/words"
 	"htlcdash/lightning"
 	"htlcdash/source"
 )
@@ -276,20 +277,24 @@ func (c playCommand) people(t terminal, title *agent.Title) (func(player.Event),
 	if c.Quiet {
 		return lines.tell, func() error { return nil }
 	}
-	screen, ok := view.Open(t.err, view.Config{Name: printable(c.Title), Title: title, Most: c.Buffer})
+	screen, ok := view.Open(t.err, view.Config{Name: c.Title, Title: title, Most: c.Buffer})
 	if !ok {
 		return lines.tell, func() error { return nil }
 	}
 	return screen.Event, screen.Close
 }
 
-// output opens a file, or standard output for "-"; nil for no name.
+// output opens a file, or standard output for "-", which gets it as it is unless it
+// is a terminal; nil for no name.
 func output(name string, t terminal) (io.Writer, func() error, error) {
 	nothing := func() error { return nil }
 	switch name {
 	case "":
 		return nil, nothing, nil
 	case "-":
+		if raw := words.Raw(t.out); !isTerminal(raw) {
+			return raw, nothing, nil
+		}
 		return t.out, nothing, nil
 	}
 	f, err := os.Create(name)
@@ -318,7 +323,7 @@ func (s shelf) find(name string) (*title.Title, error) {
 		if n == name {
 			found = append(found, t)
 		}
-		names = append(names, printable(n))
+		names = append(names, words.Line(n))
 	}
 	slices.Sort(names)
 	switch {
