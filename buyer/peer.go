@@ -2,6 +2,7 @@ package buyer
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"htlcdash"
+	"htlcdash/agent/market"
 	"htlcdash/internal/ledger"
 	"htlcdash/lightning"
 )
@@ -55,13 +57,27 @@ func groupOf(host, url string) string {
 	return strings.Join(parts[max(0, len(parts)-2):], ".")
 }
 
-// id names p in the market: by the key that it signs with, which it cannot
-// change without losing its name, or by its address while that is not known.
-func (p *peer) id() string {
-	if key := p.purse.known().Key; key != (htlcdash.ProviderID{}) {
-		return key.String()
+// id names p in the market.
+func (p *peer) id() string { return marketName(p.URL(), p.purse.known().Key) }
+
+// marketName is a provider's name in the market: its address, and the key that it
+// shows there, if that is known. It cannot change either without losing its name.
+// The key alone would not do: anybody can show it, and pass on what it signs, and
+// then be late or silent in its name. Only a signature makes a key liable, see
+// convict.
+func marketName(url string, key htlcdash.ProviderID) string {
+	if key == (htlcdash.ProviderID{}) {
+		return atMost(url)
 	}
-	return p.URL()
+	return key.String() + "@" + atMost(url)
+}
+
+// atMost stands for addresses that are too long for a name by what they hash to.
+func atMost(url string) string {
+	if len(url) > market.MaxID-1-len(htlcdash.ProviderID{}.String()) {
+		return fmt.Sprintf("%x", sha256.Sum256([]byte(url)))
+	}
+	return url
 }
 
 // expose waits until one more payment may be under way to p, of which it could
