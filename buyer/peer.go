@@ -26,6 +26,7 @@ type peer struct {
 
 	mu       sync.Mutex
 	ban      ledger.Ban     // the last one for a cheat
+	owes     lightning.Hash // of a payment that it got and told no key for; zero: none
 	shunned  time.Time      // end of the last ban by the market that was told of
 	underway int            // payments whose outcome is not known
 	exposed  lightning.Msat // of them: what it could keep, since nothing proves that they buy keys
@@ -177,7 +178,34 @@ func (p *peer) trusted() error {
 	if time.Now().Before(p.ban.Until) {
 		return fmt.Errorf("%s is banned: %s: %w", p, p.ban.Reason, ErrNoOffer)
 	}
+	if p.owes != (lightning.Hash{}) {
+		return fmt.Errorf("%s owes the key of payment %s: %w", p, p.owes, ErrNoOffer)
+	}
 	return nil
+}
+
+func (p *peer) banned(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return now.Before(p.ban.Until)
+}
+
+// paidBack ends that p owes a key.
+func (p *peer) paidBack(h lightning.Hash) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.owes == h {
+		p.owes = lightning.Hash{}
+	}
+}
+
+// owe keeps p from being paid more, in this run: it has told no key for a payment
+// that the wallet says it got.
+func (p *peer) owe(h lightning.Hash) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.owes = h
+	p.wake()
 }
 
 // standing is what p itself knows of how it stands.
@@ -189,6 +217,8 @@ func (p *peer) standing(now time.Time) Standing {
 	switch {
 	case now.Before(p.ban.Until):
 		s.State, s.Until, s.Why = "banned", p.ban.Until, p.ban.Reason
+	case p.owes != (lightning.Hash{}):
+		s.State, s.Why = "owing", "told no key of payment "+p.owes.String()
 	case p.hangs(now):
 		s.State = "hanging"
 	}
