@@ -243,8 +243,9 @@ type Standing struct {
 	// State is "favourite", who is asked first; "trusted"; "on probation", or
 	// "unknown", who must show what it can do; "resting" after a failure, and
 	// "hanging" while it lets a payment hang, when others are asked first;
-	// "shunned", who is asked only if nobody else sells; or "banned", who has
-	// cheated and is not asked.
+	// "shunned", who is asked only if nobody else sells; "banned", who has
+	// cheated and is not asked; or "owing", who has told no key for a payment
+	// and is not asked in this run.
 	State   string         `json:"state"`
 	Until   time.Time      `json:"until,omitzero"` // end of that
 	Why     string         `json:"why,omitempty"`

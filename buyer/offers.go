@@ -121,10 +121,18 @@ func (q *queue) next() (p bidder, ok bool) {
 
 // late says when p, which was asked now, is not to be waited for alone.
 func (q *queue) late(p bidder) <-chan time.Time {
-	if p.peer == nil || len(q.asked) >= len(q.t.peers) {
+	if p.peer == nil {
 		return nil
 	}
-	return time.After(q.b.market.HedgeAfter(time.Now(), p.Candidate, market.Candidate{ID: "another"}, q.need))
+	others := q.rest
+	if !q.again { // to rank them is a choice, which counts
+		others = q.b.bidders(q.t, q.seg)
+	}
+	i := slices.IndexFunc(others, func(o bidder) bool { return !q.asked[o.peer] })
+	if i < 0 {
+		return nil
+	}
+	return time.After(q.b.market.HedgeAfter(time.Now(), p.Candidate, others[i].Candidate, q.need))
 }
 
 // askAhead asks p for what it has not quoted of segs, in as few requests as can

@@ -314,6 +314,7 @@ func (b *Buyer) open(f *flight, out lightning.Payment) (htlcdash.Key, error) {
 		}
 		key, err := b.recall(b.alive, p, f.Purchase)
 		if err != nil {
+			p.owe(f.Hash)
 			err = fmt.Errorf("payment %s to %s: the node gives no preimage, nor does the provider: %w: %w", f.Hash, f.Provider, ErrCheated, err)
 		}
 		return key, err

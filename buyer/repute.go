@@ -28,7 +28,7 @@ const (
 // invoice the cheat passed on.
 func (b *Buyer) convict(f *flight, cause error) {
 	names := namesOf(f.Provider, f.Signer)
-	b.market.Observe(time.Now(), names[len(names)-1], market.Outcome{
+	b.market.Observe(time.Now(), marketName(f.Provider, f.Signer), market.Outcome{
 		Kind: market.Cheated, Price: f.Amount, Ceiling: f.ceiling, Reason: cause.Error(),
 	})
 	b.mu.Lock()
@@ -41,8 +41,8 @@ func (b *Buyer) convict(f *flight, cause error) {
 	b.c.Log.Error("provider cheated", "provider", f.Provider, "node", f.Payee, "lost", f.Amount, "hash", f.Hash)
 }
 
-// namesOf are the names that a provider is banned by; the last is that in the
-// market.
+// namesOf are the names that a provider is banned by. The key is that of a
+// signature, not one that it merely shows.
 func namesOf(url string, key htlcdash.ProviderID) []string {
 	if key == (htlcdash.ProviderID{}) {
 		return []string{url}
