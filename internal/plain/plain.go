@@ -46,9 +46,10 @@ func NewClient() *http.Client {
 }
 
 // stayAtHome keeps a server from making us knock at doors of our own network.
-// One of them is the viewer's proxy, which spends money for who knocks.
+// One of them is the viewer's proxy, which spends money for who knocks. What was
+// asked for under TLS is not asked for in the clear.
 func stayAtHome(r *http.Request, via []*http.Request) error {
-	if len(via) > 3 || r.URL.Host != via[0].URL.Host {
+	if len(via) > 3 || r.URL.Host != via[0].URL.Host || via[0].URL.Scheme == "https" && r.URL.Scheme != "https" {
 		return http.ErrUseLastResponse
 	}
 	return nil
@@ -64,9 +65,14 @@ type Title struct {
 	client *http.Client
 }
 
+// openLimit is how long a server may take until a title can be played.
+const openLimit = 2 * time.Minute
+
 // Open fetches and reads the MPD at an http or https address, and the indexes
-// that it names. A nil client is that of [NewClient].
+// that it names, within two minutes. A nil client is that of [NewClient].
 func Open(ctx context.Context, address string, client *http.Client) (*Title, error) {
+	ctx, cancel := context.WithTimeout(ctx, openLimit)
+	defer cancel()
 	base, err := url.Parse(address)
 	if err != nil || base.Scheme != "http" && base.Scheme != "https" {
 		return nil, fmt.Errorf("%q is no address of an MPD", address)

@@ -163,3 +163,42 @@ func TestSilence(t *testing.T) {
 		}
 	})
 }
+
+// A server that gives its MPD byte by byte keeps nobody for ever.
+func TestOpenEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		_, err := plain.Open(t.Context(), "http://films.example/x.mpd", &http.Client{Transport: dripServer{}})
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error %v", err)
+		}
+		if took := time.Since(began); took > 3*time.Minute {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+type dripServer struct{}
+
+func (dripServer) RoundTrip(r *http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: http.StatusOK, ContentLength: -1, Body: &quietBody{ctx: r.Context(), sent: 5}}, nil
+}
+
+// What was asked for under TLS is not asked for in the clear, also not from the
+// same host.
+func TestNoWayBackToTheClear(t *testing.T) {
+	from, err := http.NewRequest(http.MethodGet, "https://films.example/x.mpd", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := plain.NewClient()
+	for address, follows := range map[string]bool{"https://films.example/y.mpd": true, "http://films.example/y.mpd": false, "https://other.example/": false, "https://films.example:8403/": false} {
+		to, err := http.NewRequest(http.MethodGet, address, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := client.CheckRedirect(to, []*http.Request{from}) == nil; got != follows {
+			t.Errorf("%s is followed: %v", address, got)
+		}
+	}
+}
