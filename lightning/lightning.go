@@ -116,7 +116,7 @@ type Terms struct {
 	// its HTLC times out (BOLT 11, min_final_cltv_expiry_delta). 0: what the
 	// node does. lnd takes no less than 24, and payees beside a node ignore it.
 	FinalDelta int
-	Memo   string        // shown to the payer; at most 639 bytes, as BOLT 11 allows
+	Memo       string // shown to the payer; at most 639 bytes, as BOLT 11 allows
 	// Note is what the seller needs to derive the preimage again, at most
 	// [MaxNote] bytes. Payees that keep the preimage ignore it; those that do
 	// not carry it in the invoice, sealed.
