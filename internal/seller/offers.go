@@ -76,6 +76,7 @@ func (s *Seller) offers(ctx context.Context, v *guest, t *sealedTitle, req excha
 		wg.Go(func() { offers[i] = s.offerOne(ctx, v, t, req.Try, q) })
 	}
 	wg.Wait()
+	s.resell(ctx, v, t, req, offers)
 	return offers
 }
 
@@ -88,7 +89,7 @@ func (s *Seller) offerOne(ctx context.Context, v *guest, t *sealedTitle, try exc
 	if price == 0 {
 		return exchange.Offer{Sealed: q, Error: exchange.RefusedFree}
 	}
-	key, err := t.keys.Key(ctx, *seg)
+	key, err := s.key(ctx, t, *seg)
 	if err != nil {
 		return exchange.Offer{Sealed: q, Error: exchange.RefusedUnknown}
 	}

@@ -74,6 +74,14 @@ type Config struct {
 	Proofs   []proof.System  // in which offers are proved; empty: none are, and few viewers buy
 	Books    *ledger.Ledger  // required; the caller closes it
 
+	// Bought holds the keys that the provider has bought; nil: none. With it, or
+	// with a Relay, titles need no key file.
+	Bought Keyring
+	// Relay passes on keys that are not here; nil: what is not here is not sold.
+	// It needs Holder, which makes its invoices on the node of Payee's money.
+	Relay  Relay
+	Holder lightning.Holder
+
 	// Files is a folder whose files are sold by the chunk, whoever published
 	// them; empty: none. FilePrice is that of a MiB.
 	Files     string
@@ -162,7 +170,10 @@ func New(ctx context.Context, c Config) (*Seller, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	shelf, err := load(ctx, c.Titles, c.Prepaid, nil)
+	if c.Relay != nil && c.Holder == nil {
+		return nil, errors.New("seller: a relay needs a node that holds payments")
+	}
+	shelf, err := load(ctx, c.Titles, c.stock(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -182,6 +193,7 @@ func New(ctx context.Context, c Config) (*Seller, error) {
 	}
 	s.putFiles(files)
 	s.register = newRegister(c.Payee, cmp.Or(c.MaxOpenOffers, defaultOpenOffers), nodeCalls)
+	s.register.holder = c.Holder
 	s.strangers = &guest{rations: &Rations{OpenOffers: strangersOffers}}
 	s.till = exchange.NewTill(s.register.counter(s.strangers), c.Secret, c.OfferLife)
 	s.paywall = &paywall{
@@ -231,7 +243,7 @@ func realm(name string) string {
 // it was, or is left out if it is new, and the error says so. Requests that
 // run are not disturbed.
 func (s *Seller) Reload(ctx context.Context) error {
-	shelf, err := load(ctx, s.config.Titles, s.config.Prepaid, s.shelf.Load())
+	shelf, err := load(ctx, s.config.Titles, s.config.stock(), s.shelf.Load())
 	s.put(shelf)
 	files, fileErr := loadFiles(ctx, s.config.Files, s.config.FilePrice, s.files.Load())
 	if fileErr == nil {

@@ -46,6 +46,14 @@ type sealedTitle struct {
 	missing  int                                 // segments without key or sealed bytes here
 }
 
+// A stock says what is sold beside what key files and folders of titles hold.
+type stock struct {
+	prepaid   func(name string) bool // nil: nothing to clients that know no seals
+	elsewhere bool                   // keys and sealed bytes may come from elsewhere
+}
+
+func (c Config) stock() stock { return stock{c.Prepaid, c.Bought != nil || c.Relay != nil} }
+
 // A freeFile is a signed file that anybody may have.
 type freeFile struct {
 	etag, mime string
@@ -62,7 +70,7 @@ type rangedFile struct {
 // load opens the titles in folders. A folder is a title, or holds titles. What
 // is broken is left out, or stays as it was in old, and the error tells all of
 // it.
-func load(ctx context.Context, folders []string, prepaid func(name string) bool, old *shelf) (*shelf, error) {
+func load(ctx context.Context, folders []string, stock stock, old *shelf) (*shelf, error) {
 	s := &shelf{
 		byName: map[string]*sealedTitle{},
 		byID:   map[htlcdash.TitleID]*sealedTitle{},
@@ -74,7 +82,7 @@ func load(ctx context.Context, folders []string, prepaid func(name string) bool,
 		dirs, err := titleDirs(folder)
 		failures = append(failures, err)
 		for _, d := range dirs {
-			t, err := loadTitle(ctx, d, prepaid)
+			t, err := loadTitle(ctx, d, stock)
 			if err != nil && old != nil {
 				t = old.byName[filepath.Base(d)]
 			}
@@ -131,7 +139,7 @@ func (s *shelf) add(t *sealedTitle) error {
 // names returns the names of the titles in order.
 func (s *shelf) names() []string { return slices.Sorted(maps.Keys(s.byName)) }
 
-func loadTitle(ctx context.Context, folder string, prepaid func(string) bool) (*sealedTitle, error) {
+func loadTitle(ctx context.Context, folder string, stock stock) (*sealedTitle, error) {
 	t := &sealedTitle{
 		name:     filepath.Base(folder),
 		dir:      folder,
@@ -140,12 +148,16 @@ func loadTitle(ctx context.Context, folder string, prepaid func(string) bool) (*
 		lists:    map[string][]htlcdash.Segment{},
 		segments: map[htlcdash.Root]*htlcdash.Segment{},
 	}
-	t.prepaid = prepaid != nil && prepaid(t.name)
+	t.prepaid = stock.prepaid != nil && stock.prepaid(t.name)
 	var err error
 	if t.Title, err = title.OpenDir(folder); err != nil {
 		return nil, err
 	}
-	if t.keys, err = title.LoadKeys(folder + keysSuffix); err != nil {
+	t.keys, err = title.LoadKeys(folder + keysSuffix)
+	if stock.elsewhere && errors.Is(err, htlcdash.ErrNotFound) {
+		t.keys, err = new(title.Keys), nil
+	}
+	if err != nil {
 		return nil, err
 	}
 	if t.files, err = dir.New(folder); err != nil {
@@ -154,7 +166,7 @@ func loadTitle(ctx context.Context, folder string, prepaid func(string) bool) (*
 	t.free[title.MPDFile] = inMemory(t.MPD, "application/dash+xml")
 	t.free[title.SignatureFile] = inMemory(t.Signature, "text/plain; charset=utf-8")
 	for rep := range t.representations() {
-		if err := t.loadRepresentation(ctx, rep); err != nil {
+		if err := t.loadRepresentation(ctx, rep, stock); err != nil {
 			return nil, fmt.Errorf("title in %s: %w", folder, err)
 		}
 	}
@@ -192,16 +204,18 @@ func (t *sealedTitle) representations() iter.Seq[rung] {
 
 // loadRepresentation takes the files and segments of a Representation on the
 // shelf, without the segments whose key or sealed bytes are not here.
-func (t *sealedTitle) loadRepresentation(ctx context.Context, r rung) error {
+func (t *sealedTitle) loadRepresentation(ctx context.Context, r rung, stock stock) error {
 	segs, err := t.Segments(ctx, r.id)
 	if err != nil {
 		return err
 	}
 	t.lists[r.id] = segs
 	for i := range segs {
-		if t.has(ctx, segs[i]) {
+		here := t.has(ctx, segs[i])
+		if here || stock.elsewhere {
 			t.segments[segs[i].Sealed] = &segs[i]
-		} else {
+		}
+		if !here {
 			t.missing++
 		}
 	}
