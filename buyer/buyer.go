@@ -166,6 +166,16 @@ type title struct {
 	dearest lightning.Msat
 	peers   []*peer
 	favour  *favour
+	number  uint8 // of the berth
+}
+
+func (t *title) berth() berth { return berth{t.id, t.number} }
+
+// at is t with another berth.
+func (t *title) at(number uint8) *title {
+	other := *t
+	other.number = number
+	return &other
 }
 
 // New returns a Buyer that knows from the books what was spent, what is owned
