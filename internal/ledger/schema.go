@@ -147,6 +147,9 @@ var migrations = []string{
 		at INTEGER NOT NULL
 	) STRICT, WITHOUT ROWID;
 	CREATE INDEX reputation_at ON reputation (at);`,
+
+	// What a key cost, for who sells it again.
+	`CREATE INDEX purchases_key ON purchases (key_hash) WHERE state = 2;`,
 }
 
 // checkTotals says "ok" if the totals are the sums of their rows.
