@@ -119,7 +119,7 @@ func (b *Buyer) tryBegin(seg htlcdash.Segment, q *quote, d *download, risk light
 		f.waited = q.took
 	}
 	f.Proof, f.proving = q.proved()
-	if f.hold, err = b.till.reserve(seg.Title, f.Amount, b.c.Fee.of(f.Amount)); err != nil {
+	if f.hold, err = b.till.reserve(seg.Title, f.Amount, min(b.c.Fee.of(f.Amount), max(b.most(seg)-f.Amount, 0))); err != nil {
 		return nil, false, err
 	}
 	f.MaxFee = f.hold.fee
