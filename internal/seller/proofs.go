@@ -124,7 +124,7 @@ func (s *Seller) prove(ctx context.Context, v *guest, t *sealedTitle, sys proof.
 	if !ok {
 		return nil, fmt.Errorf("segment %s: %w", id.Sealed, htlcdash.ErrNotFound)
 	}
-	key, err := t.keys.Key(ctx, *seg)
+	key, err := t.key(ctx, *seg)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +174,7 @@ func (s *Seller) soldKey(ctx context.Context, v *guest, t *sealedTitle, id excha
 	if !ok {
 		return "", nil
 	}
-	key, err := t.keys.Key(ctx, *seg)
+	key, err := t.key(ctx, *seg)
 	if err != nil {
 		return "", err
 	}
