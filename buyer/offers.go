@@ -11,6 +11,7 @@ import (
 	"htlcdash"
 	"htlcdash/agent/market"
 	"htlcdash/internal/exchange"
+	"htlcdash/lightning"
 )
 
 // quote returns an offer of p for seg: one asked for ahead, or a new one.
@@ -190,10 +191,14 @@ func (b *Buyer) inquire(ctx context.Context, p *peer, t *title, segs []htlcdash.
 		return nil, err
 	}
 	quotes := make([]*quote, len(segs))
-	var errs []error
+	var errs, dear []error
 	said := market.Outcome{Kind: market.Quoted, Took: took}
 	for i, o := range offers {
 		q, err := b.check(p, o, segs[i])
+		if errors.Is(err, ErrDear) { // no fault of the provider's
+			dear = append(dear, fmt.Errorf("%s: segment %d of %s: %w", p, segs[i].Index, segs[i].Representation, err))
+			continue
+		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: segment %d of %s: %w", p, segs[i].Index, segs[i].Representation, err))
 			continue
@@ -209,7 +214,7 @@ func (b *Buyer) inquire(ctx context.Context, p *peer, t *title, segs []htlcdash.
 		b.fault(p, took, err)
 		b.c.Log.Warn("offers refused", "provider", p.URL(), "err", err)
 	}
-	return quotes, err
+	return quotes, errors.Join(append(dear, err)...)
 }
 
 // check holds an offer against the seal and the bans.
@@ -222,6 +227,9 @@ func (b *Buyer) check(p *peer, o exchange.Offer, seg htlcdash.Segment) (*quote, 
 	if err != nil {
 		return nil, err
 	}
+	if most := b.most(seg); o.Price > most {
+		return nil, fmt.Errorf("%w: %v, at most %v", ErrDear, o.Price, most)
+	}
 	q := &quote{peer: p, Offer: o, inv: inv, signer: signer, ceiling: seg.Price}
 	if inv.Expiry > maxLife {
 		return nil, fmt.Errorf("invoice for more than %v: %w", maxLife, exchange.ErrTerms)
@@ -230,6 +238,14 @@ func (b *Buyer) check(p *peer, o exchange.Offer, seg htlcdash.Segment) (*quote, 
 		return nil, fmt.Errorf("expires within %v: %w", margin, exchange.ErrExpired)
 	}
 	return q, nil
+}
+
+// most is the most that the key of seg may cost, the route included.
+func (b *Buyer) most(seg htlcdash.Segment) lightning.Msat {
+	if b.c.Most == nil {
+		return NoLimit
+	}
+	return b.c.Most(seg)
 }
 
 // Prepare asks, ahead of need, for offers for segs in as few requests as can

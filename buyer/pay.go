@@ -122,7 +122,11 @@ func (b *Buyer) tryBegin(seg htlcdash.Segment, q *quote, d *download, risk light
 		f.waited = q.took
 	}
 	f.Proof, f.proving = q.proved()
-	if f.hold, err = b.till.reserve(seg.Title, f.Amount, q.resale.fee(f.Amount, b.c.Fee.of(f.Amount))); err != nil {
+	most := b.most(seg)
+	if q.resale != nil {
+		most = q.resale.most
+	}
+	if f.hold, err = b.till.reserve(seg.Title, f.Amount, min(b.c.Fee.Of(f.Amount), max(most-f.Amount, 0))); err != nil {
 		return nil, false, err
 	}
 	f.MaxFee = f.hold.fee
@@ -304,7 +308,7 @@ func (b *Buyer) settle(f *flight, out lightning.Payment) {
 // route than routes may take, the budget may be why.
 func (b *Buyer) failed(f *flight, out lightning.Payment) error {
 	err := fmt.Errorf("payment %s to %s: %w: %s", f.Hash, f.Provider, lightning.ErrFailed, out.Reason)
-	if f.MaxFee < b.c.Fee.of(f.Amount) {
+	if f.MaxFee < b.c.Fee.Of(f.Amount) {
 		err = fmt.Errorf("%w; only %v were left for the route: %w", err, f.MaxFee, ErrBudget)
 	}
 	return err

@@ -39,15 +39,6 @@ type bounds struct {
 	lock int            // blocks
 }
 
-// fee is what its route may cost: no more than most allows. Without bounds it is
-// usual.
-func (r *bounds) fee(price, usual lightning.Msat) lightning.Msat {
-	if r == nil {
-		return usual
-	}
-	return max(min(usual, r.most-price), 0)
-}
-
 // Berths is how many numbers [Buyer.Resales] tells apart.
 const Berths = 16
 

@@ -82,11 +82,20 @@ var (
 
 // Why a provider makes no offer for a segment: [Offer].Error on the wire.
 const (
-	RefusedUnknown     = "unknown"     // no such segment in the title, or not sold here
-	RefusedFree        = "free"        // costs nothing: get it at its media path
-	RefusedBusy        = "busy"        // too many open offers: ask again later
-	RefusedUnavailable = "unavailable" // the provider's node does not answer
+	RefusedUnknown     = "unknown"       // no such segment in the title, or not sold here
+	RefusedFree        = "free"          // costs nothing: get it at its media path
+	RefusedBusy        = "busy"          // too many open offers: ask again later
+	RefusedUnavailable = "unavailable"   // the provider's node does not answer, or nobody upstream does
+	RefusedDear        = "not-sold-here" // upstream asks so much that nothing is left for who resells
 )
+
+// A Refusal is one of the Refused constants as an error. It matches [ErrRefused].
+type Refusal string
+
+func (r Refusal) Error() string { return string(r) }
+
+// Unwrap makes a Refusal match [ErrRefused].
+func (Refusal) Unwrap() error { return ErrRefused }
 
 // A Nonce is fresh randomness of the buyer, used once.
 type Nonce [32]byte

@@ -172,6 +172,9 @@ var migrations = []string{
 	CREATE INDEX resales_open ON resales (id) WHERE state = 0;
 	CREATE INDEX resales_ended ON resales (ended) WHERE state > 0;
 	ALTER TABLE purchases ADD COLUMN prover BLOB NOT NULL DEFAULT x'0000000000000000000000000000000000000000000000000000000000000000';`,
+
+	// What a key cost, for who sells it again.
+	`CREATE INDEX purchases_key ON purchases (key_hash) WHERE state = 2;`,
 }
 
 // checkTotals says "ok" if the totals are the sums of their rows.

@@ -223,11 +223,11 @@ func (r *Relay) count(guest [32]byte, n int) {
 	}
 }
 
-// A Hold makes a hold invoice, within the rations of who is to pay it.
-type Hold func(ctx context.Context, h lightning.Hash, t lightning.Terms) (lightning.Invoice, error)
+// hold makes a hold invoice, within the rations of who is to pay it.
+type hold = func(ctx context.Context, h lightning.Hash, t lightning.Terms) (lightning.Invoice, error)
 
 // Offers answers a guest, as seller.Relay says.
-func (r *Relay) Offers(ctx context.Context, guest [32]byte, hold Hold, segs []htlcdash.Segment, try exchange.Try) []exchange.Offer {
+func (r *Relay) Offers(ctx context.Context, guest [32]byte, hold hold, segs []htlcdash.Segment, try exchange.Try) []exchange.Offer {
 	offers := make([]exchange.Offer, len(segs))
 	var at []int
 	var want []htlcdash.Segment
@@ -255,7 +255,7 @@ func (r *Relay) Offers(ctx context.Context, guest [32]byte, hold Hold, segs []ht
 	}
 	work.Wait()
 	r.c.Step("invoice")
-	if err := r.book(made); err != nil {
+	if err := r.book(guest, made); err != nil {
 		r.c.Log.Error("resales not booked", "err", err)
 		for i, seg := range want {
 			offers[at[i]] = refused(seg, exchange.RefusedUnavailable)
@@ -294,7 +294,7 @@ func (r *Relay) reserve(guest [32]byte) bool {
 }
 
 // offer makes one offer out of a quote, which may be nil.
-func (r *Relay) offer(ctx context.Context, q request, hold Hold, seg htlcdash.Segment, up *buyer.Resale) (*sale, exchange.Offer) {
+func (r *Relay) offer(ctx context.Context, q request, hold hold, seg htlcdash.Segment, up *buyer.Resale) (*sale, exchange.Offer) {
 	terms, most, why := r.terms(seg, up)
 	if why != "" {
 		return nil, refused(seg, why)
@@ -339,7 +339,7 @@ func (r *Relay) terms(seg htlcdash.Segment, up *buyer.Resale) (t lightning.Terms
 		return t, 0, exchange.RefusedUnavailable
 	case err != nil, price < most, price > seg.Price:
 		r.c.Log.Debug("too dear to be sold on", "provider", up.Provider, "price", up.Price, "ceiling", seg.Price, "err", err)
-		return t, 0, exchange.RefusedUnknown
+		return t, 0, exchange.RefusedDear
 	}
 	return lightning.Terms{Amount: price, Expiry: life, FinalDelta: delta, Memo: exchange.Memo}, most, ""
 }
@@ -349,7 +349,7 @@ func (r *Relay) lock(up *buyer.Resale) int { return up.FinalDelta + lightning.Pa
 
 // book writes what was made into the books and begins to watch it. What is not
 // made, or not booked, makes room.
-func (r *Relay) book(made []*sale) error {
+func (r *Relay) book(guest [32]byte, made []*sale) error {
 	var rows []ledger.Resale
 	for _, s := range made {
 		if s != nil {
@@ -363,6 +363,13 @@ func (r *Relay) book(made []*sale) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pending -= len(made)
+	for i, s := range made {
+		if s == nil || err != nil {
+			r.count(guest, -1)
+		} else {
+			r.follow(made[i])
+		}
+	}
 	return err
 }
 

@@ -89,9 +89,13 @@ func (s *Seller) offerOne(ctx context.Context, v *guest, t *sealedTitle, try exc
 	if price == 0 {
 		return exchange.Offer{Sealed: q, Error: exchange.RefusedFree}
 	}
-	key, err := s.key(ctx, t, *seg)
+	key, err := t.key(ctx, *seg)
+	if t.resold && errors.Is(err, htlcdash.ErrNotFound) && s.config.Relay == nil {
+		key, err = s.order(ctx, v, *seg)
+		price = s.price(*seg) // now that it is known what the key cost
+	}
 	if err != nil {
-		return exchange.Offer{Sealed: q, Error: exchange.RefusedUnknown}
+		return exchange.Offer{Sealed: q, Error: refusalOf(err)}
 	}
 	till := s.till
 	till.Payee = s.register.counter(v)
