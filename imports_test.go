@@ -20,6 +20,7 @@ var mayEnter = map[string][]string{
 	"lightning":                {},
 	"lightning/lnd":            {"lightning", "internal/lock", "internal/onion"},
 	"lightning/sim":            {"lightning"},
+	"lightning/simlnd":         {"lightning", "lightning/sim"},
 	"lightning/nodetest":       {"lightning"},
 	"agent":                    {"lightning"},
 	"agent/replay":             {"agent", "lightning"},
