@@ -148,3 +148,11 @@ func (a *Ahead) Took(c Choice) {
 	a.account.Got++
 	a.account.Risked += c.Price.Cost
 }
+
+// Failed books that a choice was not got after all, and cost nothing.
+func (a *Ahead) Failed(p Place) {
+	if e := a.unsold[p]; e != nil {
+		a.drop(e)
+		a.account.Got--
+	}
+}

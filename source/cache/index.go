@@ -31,7 +31,18 @@ func (s *Shelf) Index() []byte {
 		numbers[id] = i
 		w.title(s.audience.titles[id])
 	}
-	held := slices.SortedFunc(maps.Values(s.items), func(a, b *entry) int { return compareBlobs(a.Blob, b.Blob) })
+	absent := make(map[htlcdash.Blob]float64)
+	maps.Copy(absent, s.absent.old)
+	maps.Copy(absent, s.absent.young)
+	var held []*entry
+	for _, e := range s.order {
+		if e.unsure {
+			absent[e.Blob] = e.asked
+		} else {
+			held = append(held, e)
+		}
+	}
+	slices.SortFunc(held, func(a, b *entry) int { return compareBlobs(a.Blob, b.Blob) })
 	w.uint(len(held))
 	for _, e := range held {
 		w.blob(e.Blob, e.asked)
@@ -45,11 +56,6 @@ func (s *Shelf) Index() []byte {
 		w.uint(e.Place.Index)
 		w.uint(e.Place.Count)
 	}
-	absent := maps.Clone(s.absent.old)
-	if absent == nil {
-		absent = make(map[htlcdash.Blob]float64)
-	}
-	maps.Copy(absent, s.absent.young)
 	w.uint(len(absent))
 	for _, b := range slices.SortedFunc(maps.Keys(absent), compareBlobs) {
 		w.blob(b, absent[b])
@@ -134,6 +140,9 @@ func (s *Shelf) Restore(index []byte, there []htlcdash.Blob) (gone []htlcdash.Bl
 		if !in {
 			out = append(out, b)
 		}
+		if e := s.items[b]; e != nil {
+			e.unsure = !known
+		}
 		gone = append(gone, out...)
 	}
 	return gone, err
@@ -170,7 +179,7 @@ func (r *indexReader) read(index []byte) error {
 		}
 		r.held[b], r.absent[b] = it, asked
 	}
-	for range r.count(2*maxGhosts, 37) {
+	for range r.count(math.MaxInt, 37) {
 		b, asked := r.blob()
 		r.absent[b] = asked
 	}

@@ -26,7 +26,7 @@ import (
 // An Item is a blob that a shelf may hold.
 type Item struct {
 	Blob  htlcdash.Blob
-	Cost  lightning.Msat // what getting it again costs; 0: nothing, or it is not known
+	Cost  lightning.Msat // what getting it again costs; 0: nothing
 	Place Place
 }
 
@@ -45,9 +45,10 @@ type Shelf struct {
 // An entry is an item that is held.
 type entry struct {
 	Item
-	asked float64 // weighted; if it has no place, else the audience knows
-	worth float64 // at least; weighted
-	index int     // in Shelf.order
+	asked  float64 // weighted; if it has no place, else the audience knows
+	worth  float64 // at least; weighted
+	index  int     // in Shelf.order
+	unsure bool    // its cost is not known
 }
 
 // New returns an empty shelf of bound bytes; below 0 it has no bound.
@@ -79,7 +80,8 @@ const (
 )
 
 // Ask books that somebody asked for an item, held or not, and reports whether
-// it is held. Cost and place are taken over if they were not known.
+// it is held. Its place is taken over if it was not known, and its cost if that
+// was lost with an index.
 func (s *Shelf) Ask(it Item) bool {
 	if s.audience.weight > tooHeavy {
 		s.scale(1 / s.audience.weight)
@@ -107,8 +109,8 @@ func (s *Shelf) Ask(it Item) bool {
 
 // learn takes over what was not known of an entry.
 func (s *Shelf) learn(e *entry, it Item) {
-	if e.Cost == 0 {
-		e.Cost = it.Cost
+	if e.unsure && it.Cost > 0 {
+		e.Cost, e.unsure = it.Cost, false
 	}
 	if !e.Place.known() && it.Place.known() {
 		e.Place = it.Place
