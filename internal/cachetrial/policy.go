@@ -171,6 +171,8 @@ type Contender struct {
 // Names of contenders that others look for.
 const (
 	Ours     = "ours"
+	Untold   = "ours, told no titles"
+	Misled   = "ours, told wrong titles"
 	Baseline = "LRU"
 )
 
@@ -181,8 +183,8 @@ func Contenders() []Contender {
 		{"W-TinyLFU", newTinyLFU},
 		{"GDSF", func(bound int64) Policy { return newGDSF(bound, false) }},
 		{"GDSF, admission", func(bound int64) Policy { return newGDSF(bound, true) }},
-		{"ours, told wrong titles", newShelf(wrong)},
-		{"ours, told no titles", newShelf(none)},
+		{Misled, newShelf(wrong)},
+		{Untold, newShelf(none)},
 		{Ours, newShelf(right)},
 	}
 }

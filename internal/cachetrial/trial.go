@@ -144,19 +144,23 @@ type Forecast struct {
 // depth is how far ahead is looked in a forecast.
 const depth = 3
 
-// Foresee plays a setting with our shelf and gets ahead what pays, for each
-// worth of being ready. The first is 0: nothing is got ahead.
-func Foresee(ctx context.Context, s Setting, size float64, risk lightning.Msat, ready []float64) ([]Forecast, error) {
+// worths of being ready, in a forecast: as shares of what a segment is resold
+// for. At 0 nothing is got ahead.
+var worths = []float64{0, 0.01, 0.03, 0.1, 0.3}
+
+// Foresee plays a setting with our shelf and gets ahead what pays, for several
+// worths of being ready. Whatever is got is there at once.
+func Foresee(ctx context.Context, s Setting, size float64, risk lightning.Msat) ([]Forecast, error) {
 	requests := s.Make()
 	bound, warm := int64(size*float64(Footprint(requests))), int(warmUp*float64(len(requests)))
 	items := make(map[cache.Place]cache.Item)
 	for _, it := range requests { // what nobody ever asks for is left out: nothing is known of it
 		items[it.Place] = it
 	}
-	out := make([]Forecast, len(ready))
+	out := make([]Forecast, len(worths))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
-	for i, worth := range ready {
+	for i, worth := range worths {
 		g.Go(func() error {
 			if err := ctx.Err(); err != nil {
 				return err
