@@ -27,11 +27,13 @@ var mayEnter = map[string][]string{
 	"agent/replay/titles":      {"agent"},
 	"agent/market":             {"lightning"},
 	"agent/market/bazaar":      {"agent/market", "lightning"},
-	"source":                   {".", "internal/due", "internal/join"},
+	"source":                   {".", "internal/due", "internal/join", "lightning", "source/cache"},
+	"source/cache":             {".", "lightning"},
 	"source/dir":               {".", "source"},
 	"source/web":               {".", "source"},
 	"source/sourcetest":        {".", "source"},
 	"buyer":                    {".", "lightning", "agent/market", "internal/due", "internal/fraud", "internal/credential", "internal/exchange", "internal/join", "internal/ledger", "internal/proof", "internal/proof/systems"},
+	"internal/cachetrial":      {".", "lightning", "source/cache"},
 	"internal/config":          {"lightning"},
 	"internal/margin":          {"lightning"},
 	"internal/mirror":          {".", "internal/dash", "internal/title"},
@@ -73,7 +75,7 @@ var mayEnter = map[string][]string{
 
 // pure lists the rooms that take bytes and give bytes: no network, no files,
 // no logs. That they read no clock is TestPureRoomsReadNoClock.
-var pure = []string{".", "agent", "agent/market", "agent/market/bazaar", "agent/replay", "agent/replay/titles", "internal/credential", "internal/fraud", "internal/margin", "internal/onion", "internal/proof", "internal/proof/systems", "internal/proof/vole", "internal/proof/zkb", "lightning"}
+var pure = []string{".", "agent", "agent/market", "agent/market/bazaar", "agent/replay", "agent/replay/titles", "internal/credential", "internal/fraud", "internal/margin", "internal/onion", "internal/proof", "internal/proof/systems", "internal/proof/vole", "internal/proof/zkb", "lightning", "source/cache"}
 
 // keptOut lists the packages of others that a room must do without.
 var keptOut = map[string][]string{
