@@ -69,6 +69,8 @@ type Serve struct {
 	Secret Path   `default:"~/.htlcdash/provider.secret" help:"File with the secret that offers are derived from, made on first use."`
 	ServeBooks
 	ServeMacaroon
+	PublicURL     []string       `name:"public-url" help:"Addresses by which viewers reach this provider, such as https://films.example, the preferred first. They are announced with each title; empty: nothing is announced."`
+	Relays        []string       `help:"Whom announcements of titles are exchanged with: addresses of other providers, and of public Nostr relays (wss://relay.example), which get only ours. More providers are learnt from these."`
 	Till          string         `default:"invoices" enum:"invoices,interceptor" help:"How money is taken. invoices: the node makes invoices and settles them. interceptor: this program does, and the node keeps nothing of a sale; for an lnd of your own that runs with requireinterceptor and store-final-htlc-resolutions (htlcdash doctor serve)."`
 	Files         Path           `help:"Folder of files that are sold by the chunk to who knows their BitTorrent v2 root, whoever published them. Empty: none."`
 	FilePrice     lightning.Msat `default:"2 sat" help:"Price of a MiB of these files. A chunk costs 1 sat at least."`
@@ -138,6 +140,7 @@ type Guard struct {
 // ProxyProviders is the part of [proxy] that other commands share.
 type ProxyProviders struct {
 	Providers []string `help:"Addresses of providers, such as https://films.example, the preferred first."`
+	Relays    []string `help:"Where providers of a title are looked for, besides at the providers themselves: addresses of providers, and of public Nostr relays (wss://relay.example)."`
 }
 
 // ServeBooks is the part of [serve] that other commands share.

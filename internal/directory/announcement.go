@@ -22,6 +22,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"htlcdash"
@@ -178,6 +179,21 @@ func (a Announcement) check() error {
 		}
 	}
 	return nil
+}
+
+// Label is s as a Label may be: without what cannot stand in an event, and cut.
+func Label(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+	for len(s) > maxName {
+		_, n := utf8.DecodeLastRuneInString(s)
+		s = s[:len(s)-n]
+	}
+	return s
 }
 
 // ParseAddress checks an address of a provider: an http or https URL without

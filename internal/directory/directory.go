@@ -97,6 +97,12 @@ func New(c Config) (*Directory, error) {
 	return d, nil
 }
 
+// Close lets go of connections that are kept. The directory can still be used.
+func (d *Directory) Close() {
+	d.http.CloseIdleConnections()
+	d.socket.CloseIdleConnections()
+}
+
 // parseRelay reads the address of a provider or of a Nostr relay.
 func parseRelay(s string) (*url.URL, error) {
 	if strings.HasPrefix(s, "ws") {

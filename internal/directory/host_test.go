@@ -141,7 +141,9 @@ func TestRenewalAndWithdrawal(t *testing.T) {
 	}
 	first := found[0]
 	until(t, "it is announced again", func() bool {
-		found, _ := viewer(t, relay.url).Find(t.Context(), film)
+		d := viewer(t, relay.url)
+		defer d.Close()
+		found, _ := d.Find(t.Context(), film)
 		return len(found) == 1 && found[0].At.After(first.At) && found[0].Expires.After(first.Expires)
 	})
 	p.sell(t, film)
@@ -160,8 +162,9 @@ func TestExpiredAnnouncementsGo(t *testing.T) {
 	if list, err := viewer(t, relay.url).List(t.Context(), nil); err != nil || len(list) != 1 {
 		t.Errorf("%v, %v", list, err)
 	}
+	d := viewer(t, relay.url)
 	until(t, "it is gone", func() bool {
-		list, _ := viewer(t, relay.url).List(t.Context(), nil)
+		list, _ := d.List(t.Context(), nil)
 		return len(list) == 0
 	})
 }

@@ -42,7 +42,7 @@ func until(t *testing.T, what string, ok func() bool) {
 	ctx := patience(t)
 	for !ok() {
 		select {
-		case <-time.After(5 * time.Millisecond):
+		case <-time.After(20 * time.Millisecond):
 		case <-ctx.Done():
 			t.Fatalf("never: %s", what)
 		}
@@ -146,7 +146,9 @@ func viewer(t *testing.T, relays ...string) *directory.Directory {
 // sells reports whether who asks only this provider is told of a seller.
 func (p *provider) tells(t *testing.T, title htlcdash.TitleID, seller htlcdash.ProviderID) bool {
 	t.Helper()
-	found, _ := viewer(t, p.url).Find(t.Context(), title)
+	d := viewer(t, p.url)
+	defer d.Close()
+	found, _ := d.Find(t.Context(), title)
 	for _, s := range found {
 		if s.Provider == seller {
 			return true
