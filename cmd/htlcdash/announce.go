@@ -3,6 +3,7 @@ package main
 import (
 	"log/slog"
 	"math"
+	"net"
 	"slices"
 
 	"htlcdash"
@@ -11,9 +12,13 @@ import (
 	"htlcdash/internal/seller"
 )
 
-// openDirectory opens the provider's part of the directory.
-func (c serveCommand) openDirectory(key htlcdash.ProviderKey, log *slog.Logger) (*directory.Host, error) {
+// openDirectory opens the provider's part of the directory. Who is reached at a
+// local address believes others there.
+func (c serveCommand) openDirectory(key htlcdash.ProviderKey, door net.Addr, log *slog.Logger) (*directory.Host, error) {
 	local := anyLocal(slices.Concat(c.PublicURL, c.Relays)...)
+	if a, ok := door.(*net.TCPAddr); ok && !a.IP.IsUnspecified() {
+		local = local || reach.IsLocal(a.IP.String())
+	}
 	host, err := directory.NewHost(directory.HostConfig{
 		Key: key, Addresses: c.PublicURL, Peers: c.Relays, KeyAt: keyAt(reach.Client(local, learntTime)), Local: local,
 		Name: c.Name, Version: version, Log: log,

@@ -95,7 +95,7 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 	if till != nil { // invoices that the node made before may still be paid
 		config.Payee, config.Receipts = till, map[ledger.Source]lightning.Payee{ledger.FromTill: till, ledger.FromNode: node}
 	}
-	host, err := c.openDirectory(config.Secret.ProviderKey(), log)
+	host, err := c.openDirectory(config.Secret.ProviderKey(), public.Addr(), log)
 	if err != nil {
 		return err
 	}

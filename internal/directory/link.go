@@ -3,6 +3,7 @@ package directory
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
@@ -179,7 +180,11 @@ func (l *link) send(ctx context.Context) {
 		case err == nil:
 			pause = shortWait
 		case refused && !refusal.Later():
-			l.h.c.Log.Debug("peer does not take an announcement", "peer", l.address, "err", err)
+			level := slog.LevelDebug
+			if e.PubKey == nostr.Key(l.h.c.Key.ID()) {
+				level = slog.LevelWarn
+			}
+			l.h.c.Log.Log(ctx, level, "peer does not take an announcement", "peer", l.address, "err", err)
 		default: // too fast, or there is no connection
 			l.push(e)
 			wait(ctx, pause)
