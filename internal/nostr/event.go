@@ -117,7 +117,7 @@ func Sign(e Event, key htlcdash.ProviderKey) (Event, error) {
 	if err := e.check(); err != nil {
 		return Event{}, err
 	}
-	id, sig, err := key.SignEvent(e.serialise())
+	id, sig, err := key.SignEvent(e.Serialise())
 	if err != nil {
 		return Event{}, err
 	}
@@ -144,7 +144,7 @@ func (e Event) verify() error {
 	if err := e.check(); err != nil {
 		return err
 	}
-	if e.ID != sha256.Sum256(e.serialise()) {
+	if e.ID != sha256.Sum256(e.Serialise()) {
 		return fmt.Errorf("event %s: its id is that of another: %w", e.ID, htlcdash.ErrSignature)
 	}
 	pub, err := schnorr.ParsePubKey(e.PubKey[:])
@@ -198,8 +198,8 @@ func unclear(s string) bool {
 	return !utf8.ValidString(s)
 }
 
-// serialise gives the canonical form, NIP-01.
-func (e Event) serialise() []byte {
+// Serialise gives the canonical form, whose SHA-256 is the id (NIP-01).
+func (e Event) Serialise() []byte {
 	b := make([]byte, 0, 256+len(e.Content))
 	b = append(b, `[0,"`...)
 	b = hex.AppendEncode(b, e.PubKey[:])
