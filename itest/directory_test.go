@@ -181,8 +181,13 @@ func TestForeignNostrClient(t *testing.T) {
 	now := time.Now()
 	tags := func(title htlcdash.TitleID, ends time.Time) [][]string {
 		return [][]string{
-			{"d", title.String()}, {"expiration", fmt.Sprint(ends.Unix())}, {"p", htlcdash.PublisherID{5}.String()}, {"name", "film"},
-			{"price", "1000000", "0"}, {"title", "línea \"x\" \\ 😀"}, {"r", a.url},
+			{"d", title.String()},
+			{"expiration", fmt.Sprint(ends.Unix())},
+			{"p", htlcdash.PublisherID{5}.String()},
+			{"name", "film"},
+			{"price", "1000000", "0"},
+			{"title", "línea \"x\" \\ 😀"},
+			{"r", a.url},
 		}
 	}
 	type note struct {

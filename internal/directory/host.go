@@ -73,10 +73,9 @@ type Host struct {
 	learnt  chan string           // addresses of providers that were verified
 	revoked chan htlcdash.TitleID // that others say in our name we do not sell
 
-	mu      sync.Mutex
-	own     map[htlcdash.TitleID]own
-	links   map[string]*link // by address
-	stopped bool
+	mu    sync.Mutex
+	own   map[htlcdash.TitleID]own
+	links map[string]*link // by address
 }
 
 // own is what we announced last of a title.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -71,11 +72,7 @@ func heard(t *testing.T, p *provider) func() map[nostr.ID]int {
 	return func() map[nostr.ID]int {
 		mu.Lock()
 		defer mu.Unlock()
-		out := map[nostr.ID]int{}
-		for k, v := range got {
-			out[k] = v
-		}
-		return out
+		return maps.Clone(got)
 	}
 }
 

@@ -196,7 +196,8 @@ func (r *Relay) information() []byte {
 		NIPs        []int      `json:"supported_nips"`
 		Limitation  limitation `json:"limitation"`
 	}{
-		r.c.Name, r.c.Description, r.c.Software, r.c.Version, []int{1, 11, 40},
+		r.c.Name, r.c.Description, r.c.Software, r.c.Version,
+		[]int{1, 11, 40},
 		limitation{
 			MaxMessage: MaxMessage, MaxSubs: MaxSubscriptions, MaxLimit: MaxAnswer, Default: MaxAnswer,
 			MaxSubID: MaxSubID, MaxTags: MaxTags, MaxContent: MaxEvent, Restricted: true,
