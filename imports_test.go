@@ -28,6 +28,7 @@ var mayEnter = map[string][]string{
 	"source":                     {".", "internal/due", "internal/join"},
 	"source/dir":                 {".", "source"},
 	"source/web":                 {".", "source"},
+	"source/torrent":             {".", "source", "internal/bittorrent"},
 	"source/sourcetest":          {".", "source"},
 	"buyer":                      {".", "lightning", "agent/market", "internal/due", "internal/fraud", "internal/credential", "internal/exchange", "internal/join", "internal/ledger", "internal/proof", "internal/proof/systems"},
 	"internal/config":            {"lightning"},
@@ -35,7 +36,8 @@ var mayEnter = map[string][]string{
 	"internal/dash":              {".", "lightning"},
 	"internal/title":             {".", "lightning", "agent", "internal/dash", "internal/join"},
 	"internal/title/titletest":   {".", "lightning", "internal/publish", "internal/title"},
-	"internal/publish":           {".", "lightning", "internal/dash", "internal/title"},
+	"internal/bittorrent":        {"."},
+	"internal/publish":           {".", "lightning", "internal/bittorrent", "internal/dash", "internal/title"},
 	"internal/exchange":          {".", "lightning", "internal/proof"},
 	"internal/credential":        {".", "lightning"},
 	"internal/fraud":             {".", "lightning", "internal/dash", "internal/exchange"},
@@ -48,7 +50,7 @@ var mayEnter = map[string][]string{
 	"internal/ledger":            {".", "lightning", "internal/lock"},
 	"internal/lock":              {},
 	"internal/onion":             {"lightning"},
-	"internal/seller":            {".", "lightning", "source", "source/dir", "internal/porter", "internal/credential", "internal/exchange", "internal/ledger", "internal/proof", "internal/title", "internal/web"},
+	"internal/seller":            {".", "lightning", "source", "source/dir", "internal/bittorrent", "internal/porter", "internal/credential", "internal/exchange", "internal/ledger", "internal/proof", "internal/title", "internal/web"},
 	"internal/proxy":             {".", "lightning", "agent", "source", "buyer", "internal/dash", "internal/plain", "internal/title", "internal/web"},
 	"internal/plain":             {".", "internal/dash"},
 	"internal/player":            {".", "lightning", "agent", "agent/replay", "buyer", "internal/dash", "internal/plain", "internal/title", "internal/remux"},
@@ -67,7 +69,7 @@ var mayEnter = map[string][]string{
 
 // pure lists the rooms that take bytes and give bytes: no network, no files,
 // no logs. That they read no clock is TestPureRoomsReadNoClock.
-var pure = []string{".", "lightning", "agent", "agent/market", "agent/market/bazaar", "agent/replay", "agent/replay/titles", "internal/credential", "internal/fraud", "internal/onion", "internal/proof", "internal/proof/systems", "internal/proof/vole", "internal/proof/zkb"}
+var pure = []string{".", "lightning", "agent", "agent/market", "agent/market/bazaar", "agent/replay", "agent/replay/titles", "internal/bittorrent", "internal/credential", "internal/fraud", "internal/onion", "internal/proof", "internal/proof/systems", "internal/proof/vole", "internal/proof/zkb"}
 
 // keptOut lists the packages of others that a room must do without.
 var keptOut = map[string][]string{
