@@ -17,6 +17,7 @@ import (
 	"htlcdash/internal/title"
 	"htlcdash/lightning"
 	"htlcdash/source"
+	"htlcdash/source/torrent"
 	"htlcdash/source/web"
 )
 
@@ -39,6 +40,7 @@ type market struct {
 	providers  []*buyer.Provider
 	publishers []htlcdash.PublisherID // whose titles are taken; none: all
 	sources    []source.Source
+	swarms     *torrent.Client // nil: none
 	buyer      *buyer.Buyer
 	show       func(name string, t *title.Title) error // tells of a title on sale
 	log        *slog.Logger
@@ -97,6 +99,13 @@ func (m *market) buyFor(c config.ProxyBuying, books *ledger.Ledger, node lightni
 	for i, s := range m.sources {
 		sources[i] = over(s)
 	}
+	var err error
+	if m.swarms, err = openSwarms(c, m.log); err != nil {
+		return err
+	}
+	if m.swarms != nil {
+		sources = append(sources, over(m.swarms))
+	}
 	sealed, err := source.NewLibrary(source.Options{
 		Memory: sealedMemory, Folder: string(c.Cache), Disk: int64(c.CacheSize), Log: m.log,
 	}, sources...)
@@ -112,6 +121,15 @@ func (m *market) buyFor(c config.ProxyBuying, books *ledger.Ledger, node lightni
 		Log: m.log, Step: crashStep(),
 	})
 	return err
+}
+
+// close ends purchases, and leaves the swarms.
+func (m *market) close() error {
+	m.buyer.Close()
+	if m.swarms == nil {
+		return nil
+	}
+	return m.swarms.Close()
 }
 
 // follow refreshes until ctx is done or stop is called, which waits.
@@ -268,6 +286,13 @@ func (m *market) meet(ctx context.Context, f found) error {
 	}
 	if err := m.show(f.info.Name, t); err != nil {
 		return err
+	}
+	if m.swarms != nil {
+		for _, tor := range torrentsOf(t) {
+			if err := m.swarms.Add(tor); err != nil {
+				return err
+			}
+		}
 	}
 	m.opened.Store(t.ID, t)
 	m.titles[t.ID] = &listing{title: t, sellers: map[*buyer.Provider]bool{p: true}}

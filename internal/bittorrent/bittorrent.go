@@ -31,6 +31,9 @@ const PieceLength = 256 << 10
 // megabyte does not fit, and has no torrent.
 const MaxInfo = 4 << 20
 
+// MaxFile bounds a torrent's file in bytes: the information, and piece layers.
+const MaxFile = 3 * MaxInfo
+
 // A File is what a torrent says of one sealed segment.
 type File struct {
 	htlcdash.Blob

@@ -23,10 +23,6 @@ import (
 // keysSuffix makes the name of a title's private key file of its folder's.
 const keysSuffix = ".keys"
 
-// maxTorrent bounds what is sent of a torrent's file: the information, and as
-// much again of piece layers.
-const maxTorrent = 2 * bittorrent.MaxInfo
-
 // A shelf is the titles on sale. It does not change: a reload makes another.
 type shelf struct {
 	byName map[string]*sealedTitle
@@ -219,7 +215,7 @@ func (t *sealedTitle) loadRepresentation(ctx context.Context, r rung) error {
 	}}
 	if r.torrent != "" {
 		t.free[r.torrent] = freeFile{etagOf(r.infoHash), "application/x-bittorrent", func(ctx context.Context) ([]byte, error) {
-			return title.Dir(t.dir)(ctx, r.torrent, 0, maxTorrent)
+			return title.Dir(t.dir)(ctx, r.torrent, 0, bittorrent.MaxFile)
 		}}
 	}
 	switch {

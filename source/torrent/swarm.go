@@ -137,7 +137,11 @@ func (s *swarm) join() (*run, error) {
 		}
 	}
 	r := &run{ended: make(chan struct{}), seeds: s.files != nil}
-	r.store = newStore(s.blobs, s.pieceLength(), s.files, func(info *metainfo.Info) error { return s.check(r, info) })
+	files := s.files
+	if files == nil {
+		files = s.c.o.Held
+	}
+	r.store = newStore(s.blobs, s.pieceLength(), files, func(info *metainfo.Info) error { return s.check(r, info) })
 	r.t, _ = s.c.bt.AddTorrentOpt(bt.AddTorrentOpts{
 		InfoHashV2: g.Some(infohash_v2.T(s.torrent.InfoHash)), InfoBytes: s.info, PieceLayers: s.layers, Storage: r.store,
 		DisableInitialPieceCheck: true,

@@ -53,7 +53,10 @@ type Options struct {
 	// Patience is how long a swarm may show no peer that has a segment until it
 	// counts as not found; 0: 1.5 s.
 	Patience time.Duration
-	Log      *slog.Logger // nil: none
+	// Held are files that other clients get too, of the torrents that are joined
+	// to fetch. It is looked up when one is joined; nil: none.
+	Held Files
+	Log  *slog.Logger // nil: none
 }
 
 // What the zero of an option means.
