@@ -14,7 +14,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,8 +30,15 @@ import (
 const (
 	MPDFile       = "manifest.mpd"
 	SignatureFile = "manifest.mpd.sig"
-	SealsDir      = "seals" // seal lists
+	SealsDir      = "seals"    // seal lists
+	TorrentsDir   = "torrents" // BitTorrent files
 )
+
+// TorrentFile names the file of a Representation's torrent, which lies beside
+// the title if pay.InfoHash is not zero: it is called as the seal list is.
+func TorrentFile(pay *dash.Pay) string {
+	return TorrentsDir + "/" + strings.TrimSuffix(path.Base(pay.List), ".seals") + ".torrent"
+}
 
 // Bounds on what is fetched, in bytes. What is larger is refused unread.
 const (
@@ -319,6 +328,10 @@ func (t *Title) Segments(ctx context.Context, rep string) ([]htlcdash.Segment, e
 	}
 	return t.lists.get(ctx, r, t.loadSegments)
 }
+
+// Loaded returns what [Title.Segments] does if the seal list is here, and does
+// not wait.
+func (t *Title) Loaded(rep string) ([]htlcdash.Segment, bool) { return t.lists.have(rep) }
 
 // Init returns the init segment of a Representation, or the head of its
 // on-demand file, with the digest checked. It is kept as in [Title.Segments],
