@@ -20,18 +20,24 @@ var mayEnter = map[string][]string{
 	"lightning":                {},
 	"lightning/lnd":            {"lightning", "internal/lock", "internal/onion"},
 	"lightning/sim":            {"lightning"},
+	"lightning/simlnd":         {"lightning", "lightning/sim"},
 	"lightning/nodetest":       {"lightning"},
 	"agent":                    {"lightning"},
 	"agent/replay":             {"agent", "lightning"},
 	"agent/replay/titles":      {"agent"},
 	"agent/market":             {"lightning"},
 	"agent/market/bazaar":      {"agent/market", "lightning"},
-	"source":                   {".", "internal/due", "internal/join"},
+	"source":                   {".", "internal/due", "internal/join", "lightning", "source/cache"},
+	"source/cache":             {".", "lightning"},
 	"source/dir":               {".", "source"},
 	"source/web":               {".", "source"},
 	"source/sourcetest":        {".", "source"},
 	"buyer":                    {".", "lightning", "agent/market", "internal/due", "internal/fraud", "internal/credential", "internal/exchange", "internal/join", "internal/ledger", "internal/proof", "internal/proof/systems"},
+	"internal/cachetrial":      {".", "lightning", "source/cache"},
 	"internal/config":          {"lightning"},
+	"internal/margin":          {"lightning"},
+	"internal/mirror":          {".", "internal/dash", "internal/title"},
+	"internal/stock":           {".", "lightning", "buyer", "internal/exchange", "internal/ledger", "internal/margin"},
 	"internal/porter":          {},
 	"internal/dash":            {".", "lightning"},
 	"internal/title":           {".", "lightning", "agent", "internal/dash", "internal/join"},
@@ -40,6 +46,7 @@ var mayEnter = map[string][]string{
 	"internal/exchange":        {".", "lightning", "internal/proof"},
 	"internal/credential":      {".", "lightning"},
 	"internal/fraud":           {".", "lightning", "internal/dash", "internal/exchange"},
+	"internal/relay":           {".", "lightning", "buyer", "internal/exchange", "internal/ledger"},
 	"internal/join":            {},
 	"internal/due":             {},
 	"internal/proof":           {},
@@ -68,7 +75,7 @@ var mayEnter = map[string][]string{
 
 // pure lists the rooms that take bytes and give bytes: no network, no files,
 // no logs. That they read no clock is TestPureRoomsReadNoClock.
-var pure = []string{".", "lightning", "agent", "agent/market", "agent/market/bazaar", "agent/replay", "agent/replay/titles", "internal/credential", "internal/fraud", "internal/onion", "internal/proof", "internal/proof/systems", "internal/proof/vole", "internal/proof/zkb"}
+var pure = []string{".", "agent", "agent/market", "agent/market/bazaar", "agent/replay", "agent/replay/titles", "internal/credential", "internal/fraud", "internal/margin", "internal/onion", "internal/proof", "internal/proof/systems", "internal/proof/vole", "internal/proof/zkb", "lightning", "source/cache"}
 
 // keptOut lists the packages of others that a room must do without.
 var keptOut = map[string][]string{

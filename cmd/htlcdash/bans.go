@@ -74,7 +74,7 @@ func lasting(ctx context.Context, books *ledger.Ledger, now time.Time) (all []le
 	}
 	for _, k := range known {
 		var r repute.Record
-		if json.Unmarshal(k.Record, &r) != nil || !now.Before(r.Banned) || named[k.Provider] {
+		if json.Unmarshal(k.Record, &r) != nil || !now.Before(r.Banned) || named[k.Provider] || named[k.URL] {
 			continue // what makes no sense is forgotten by the buyer
 		}
 		all = append(all, ledger.Ban{Provider: cmp.Or(k.URL, k.Provider), Reason: r.Reason, Until: r.Banned, Times: int(math.Ceil(r.Offences))})

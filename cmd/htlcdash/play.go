@@ -122,7 +122,7 @@ func (c playCommand) playSold(ctx context.Context, t terminal, node lightning.Pa
 	if err := market.buyFor(c.ProxyBuying, books, node, func(s source.Source) source.Source { return meter.Over(s) }); err != nil {
 		return err
 	}
-	defer market.buyer.Close()
+	defer market.close()
 	onSale := shelf{}
 	market.show = onSale.add
 	settlePast(ctx, market.buyer, log)
