@@ -40,7 +40,7 @@ type market struct {
 	publishers []htlcdash.PublisherID // whose titles are taken; none: all
 	sources    []source.Source
 	buyer      *buyer.Buyer
-	sealed     *source.Library                         // that the buyer has its bytes from
+	sealed     *source.Library
 	show       func(name string, t *title.Title) error // tells of a title on sale
 	log        *slog.Logger
 
