@@ -42,7 +42,7 @@ type market struct {
 	sources    []source.Source
 	swarms     *torrent.Client // nil: none
 	buyer      *buyer.Buyer
-	sealed     *source.Library                         // that the buyer has its bytes from
+	sealed     *source.Library
 	show       func(name string, t *title.Title) error // tells of a title on sale
 	log        *slog.Logger
 
