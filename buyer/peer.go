@@ -104,6 +104,16 @@ func (p *peer) tryExpose(risk, limit lightning.Msat) (freed chan struct{}, ok bo
 // long. It needs p.mu.
 func (p *peer) hangs(now time.Time) bool { return p.underway > 0 && now.Sub(p.moved) > p.stall }
 
+// adopt counts a payment to p that was ordered before p was known, or that seemed
+// to have failed. It needs Buyer.mu.
+func (p *peer) adopt(f *flight) {
+	f.peer = p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.underway++
+	p.exposed += f.risk
+}
+
 // proved ends the exposure to a payment.
 func (p *peer) proved(risk lightning.Msat) {
 	p.mu.Lock()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"htlcdash/internal/title"
 	"htlcdash/lightning"
 	"htlcdash/source"
+	"htlcdash/source/torrent"
 )
 
 // How often providers are asked what they sell: soon while one does not
@@ -38,8 +40,9 @@ type market struct {
 	providers  []*buyer.Provider
 	publishers []htlcdash.PublisherID // whose titles are taken; none: all
 	sources    []source.Source
+	swarms     *torrent.Client // nil: none
 	buyer      *buyer.Buyer
-	sealed     *source.Library                         // that the buyer has its bytes from
+	sealed     *source.Library
 	show       func(name string, t *title.Title) error // tells of a title on sale
 	log        *slog.Logger
 
@@ -91,6 +94,13 @@ func (m *market) buyFor(c config.ProxyBuying, books *ledger.Ledger, node lightni
 	for i, s := range m.sources {
 		sources[i] = over(s)
 	}
+	var err error
+	if m.swarms, err = openSwarms(c, m.log); err != nil {
+		return err
+	}
+	if m.swarms != nil {
+		sources = append(sources, over(m.swarms))
+	}
 	sealed, err := source.NewLibrary(source.Options{
 		Memory: sealedMemory, Folder: string(c.Cache), Disk: int64(c.CacheSize), Log: m.log,
 	}, sources...)
@@ -109,13 +119,15 @@ func (m *market) buyFor(c config.ProxyBuying, books *ledger.Ledger, node lightni
 	return err
 }
 
-// close ends what buyFor opened.
-func (m *market) close() {
+// close ends purchases, leaves the swarms, and keeps what the cache has learnt.
+func (m *market) close() error {
 	m.found.directory.Close()
 	m.buyer.Close()
-	if err := m.sealed.Close(); err != nil {
-		m.log.Warn("what the cache has learnt is not kept: make room on the disk or choose another folder", "err", err)
+	err := m.sealed.Close()
+	if m.swarms != nil {
+		err = errors.Join(err, m.swarms.Close())
 	}
+	return err
 }
 
 // follow refreshes until ctx is done or stop is called, which waits.
@@ -283,6 +295,13 @@ func (m *market) meet(ctx context.Context, f found) error {
 	}
 	if err := m.show(f.info.Name, t); err != nil {
 		return err
+	}
+	if m.swarms != nil {
+		for _, tor := range torrentsOf(t) {
+			if err := m.swarms.Add(tor); err != nil {
+				return err
+			}
+		}
 	}
 	m.opened.Store(t.ID, t)
 	m.titles[t.ID] = &listing{title: t, sellers: map[*buyer.Provider]bool{p: true}}

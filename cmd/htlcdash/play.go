@@ -123,7 +123,7 @@ func (c playCommand) playSold(ctx context.Context, t terminal, node lightning.Pa
 	if err := market.buyFor(c.ProxyBuying, books, node, func(s source.Source) source.Source { return meter.Over(s) }); err != nil {
 		return err
 	}
-	defer market.close()
+	defer func() { err = errors.Join(err, market.close()) }()
 	onSale := shelf{}
 	market.show = onSale.add
 	settlePast(ctx, market.buyer, log)
