@@ -24,6 +24,7 @@ import (
 	"htlcdash/internal/title"
 	"htlcdash/lightning"
 	"htlcdash/lightning/lnd"
+	"htlcdash/source/torrent"
 )
 
 type serveCommand struct {
@@ -95,13 +96,32 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 	if till != nil { // invoices that the node made before may still be paid
 		config.Payee, config.Receipts = till, map[ledger.Source]lightning.Payee{ledger.FromTill: till, ledger.FromNode: node}
 	}
+	host, err := c.openDirectory(config.Secret.ProviderKey(), log)
+	if err != nil {
+		return err
+	}
+	config.Directory = host
+	config.OnSale = func(list []seller.OnSale) { c.announce(host, list, log) }
 	s, err := seller.New(ctx, config)
 	if err != nil {
 		return err
 	}
+	swarms, err := c.openSeeds(ctx, log)
+	if err != nil {
+		return err
+	}
+	if swarms != nil {
+		defer func() { err = errors.Join(err, swarms.Close()) }()
+	}
 	onHangup(ctx, func() {
 		if err := s.Reload(ctx); err != nil {
 			log.Error("titles", "err", err)
+		}
+		if swarms == nil {
+			return
+		}
+		if err := seed(ctx, swarms, c.titles(), log); err != nil {
+			log.Error("torrents", "err", err)
 		}
 	})
 	if operator != nil {
@@ -112,8 +132,27 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 	if till != nil {
 		group.Go(func() error { return till.Run(ctx, s.Preimage) })
 	}
+	group.Go(func() error {
+		host.Run(ctx)
+		return nil
+	})
 	group.Go(func() error { return s.Serve(ctx, public, operator) })
 	return group.Wait()
+}
+
+// openSeeds seeds what is sold, or returns nil if it is not to be.
+func (c serveCommand) openSeeds(ctx context.Context, log *slog.Logger) (*torrent.Client, error) {
+	if c.Seed == "" {
+		return nil, nil
+	}
+	swarms, err := torrent.New(torrent.Options{Listen: c.Seed, Trackers: c.TorrentTrackers, Log: log})
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--seed: %w", err)}
+	}
+	if err := seed(ctx, swarms, c.titles(), log); err != nil {
+		log.Error("some titles are not seeded", "err", err)
+	}
+	return swarms, nil
 }
 
 // tillInterceptor is serve.till for a till beside the node.

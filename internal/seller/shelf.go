@@ -17,6 +17,7 @@ import (
 	"sync"
 
 	"htlcdash"
+	"htlcdash/internal/bittorrent"
 	"htlcdash/internal/title"
 	"htlcdash/source/dir"
 )
@@ -188,8 +189,9 @@ func loadTitle(ctx context.Context, folder string, c Config, resold bool) (*seal
 // A rung is what the shelf takes from a Representation of the manifest.
 type rung struct {
 	id, mime, list, init     string
+	torrent                  string // file; empty: none
 	listRoot                 htlcdash.ListRoot
-	initDigest               [32]byte
+	initDigest, infoHash     [32]byte
 	listLength, rangedLength int64
 	rangedPath               string // set if its segments are ranges of one file
 }
@@ -200,7 +202,10 @@ func (t *sealedTitle) representations() iter.Seq[rung] {
 			r := rung{
 				id: rep.ID, mime: rep.MimeType, list: rep.Pay.List, init: rep.Init.Path,
 				listRoot: rep.Pay.ListRoot, initDigest: rep.Pay.InitDigest,
-				listLength: htlcdash.SealListLength(rep.Pay.Count),
+				infoHash: rep.Pay.InfoHash, listLength: htlcdash.SealListLength(rep.Pay.Count),
+			}
+			if r.infoHash != [32]byte{} {
+				r.torrent = title.TorrentFile(rep.Pay)
 			}
 			for _, m := range rep.Segments {
 				if m.Length > 0 {
@@ -232,6 +237,11 @@ func (t *sealedTitle) loadRepresentation(ctx context.Context, r rung) error {
 	t.free[r.list] = freeFile{etagOf(r.listRoot), "application/octet-stream", func(ctx context.Context) ([]byte, error) {
 		return title.Dir(t.dir)(ctx, r.list, 0, r.listLength)
 	}}
+	if r.torrent != "" {
+		t.free[r.torrent] = freeFile{etagOf(r.infoHash), "application/x-bittorrent", func(ctx context.Context) ([]byte, error) {
+			return title.Dir(t.dir)(ctx, r.torrent, 0, bittorrent.MaxFile)
+		}}
+	}
 	switch {
 	case r.rangedPath != "":
 		f := t.ranged[r.rangedPath]
