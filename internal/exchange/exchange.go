@@ -131,6 +131,10 @@ type Offer struct {
 	Salt    htlcdash.Salt
 	Counter int64     // names the offer to its provider, see [SaleID]
 	Expires time.Time // whole seconds
+	// Prover is whose proof shows that the payment buys the key, where that is not
+	// the provider that makes the offer: it passes on another's (spec/14). Zero:
+	// it is.
+	Prover htlcdash.ProviderID
 	// Signature is the provider's over the offer's [Promise].
 	Signature [64]byte
 	Error     string
