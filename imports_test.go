@@ -32,6 +32,7 @@ var mayEnter = map[string][]string{
 	"buyer":                      {".", "lightning", "agent/market", "internal/due", "internal/fraud", "internal/credential", "internal/exchange", "internal/join", "internal/ledger", "internal/proof", "internal/proof/systems"},
 	"internal/config":            {"lightning"},
 	"internal/margin":            {"lightning"},
+	"internal/mirror":            {".", "internal/dash", "internal/title"},
 	"internal/stock":             {".", "lightning", "buyer", "internal/exchange", "internal/ledger", "internal/margin"},
 	"internal/porter":            {},
 	"internal/dash":              {".", "lightning"},

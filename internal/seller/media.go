@@ -47,10 +47,10 @@ func (s *Seller) serveSealed(w http.ResponseWriter, r *http.Request) error {
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Cache-Control", cacheSealed)
 	h.Set("ETag", etag)
-	if t.resold {
+	f, err := t.files.File(q)
+	if s.config.Sealed != nil && errors.Is(err, htlcdash.ErrNotFound) {
 		return s.serveCarried(w, r, blob)
 	}
-	f, err := t.files.File(q)
 	if err != nil {
 		return err
 	}

@@ -218,7 +218,7 @@ func (s *Seller) open(ctx context.Context, t *sealedTitle, seg htlcdash.Segment)
 	if err := s.paywall.memory.Acquire(ctx, size); err != nil {
 		return nil, nil, err
 	}
-	plain, err = readPlain(ctx, t, seg, size)
+	plain, err = s.readPlain(ctx, t, seg, size)
 	if err != nil {
 		s.paywall.memory.Release(size)
 		return nil, nil, fmt.Errorf("open segment %d of %q of title %s: %w", seg.Index, seg.Representation, t.name, err)
@@ -226,8 +226,8 @@ func (s *Seller) open(ctx context.Context, t *sealedTitle, seg htlcdash.Segment)
 	return plain, func() { s.paywall.memory.Release(size) }, nil
 }
 
-func readPlain(ctx context.Context, t *sealedTitle, seg htlcdash.Segment, size int64) ([]byte, error) {
-	key, err := t.key(ctx, seg)
+func (s *Seller) readPlain(ctx context.Context, t *sealedTitle, seg htlcdash.Segment, size int64) ([]byte, error) {
+	key, err := s.key(ctx, t, seg)
 	if err != nil {
 		return nil, err
 	}

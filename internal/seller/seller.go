@@ -74,17 +74,24 @@ type Config struct {
 	Proofs   []proof.System  // in which offers are proved; empty: none are, and few viewers buy
 	Books    *ledger.Ledger  // required; the caller closes it
 
-	// Resold is a folder of titles that others publish and that are sold on: it
-	// may be empty, and change (see [Seller.Reload]). Empty: none. Their keys come
-	// from Keys and their sealed bytes from Sealed, which it needs. They are not
-	// sold to foreign clients.
+	// Resold is a folder of titles that others publish and that are sold on,
+	// unless they are among Titles, too: it may be empty, and change (see
+	// [Seller.Reload]). Empty: none. Titles without a key file are not sold to
+	// foreign clients.
 	Resold string
-	Keys   Keyring
+	// Sealed gives the sealed bytes that do not lie in a title's folder; nil: they
+	// are not to be had.
 	Sealed Sealed
-	// Relay passes on resold keys that are not here, on a node that holds the
-	// buyer's payment meanwhile; nil: Keys orders them.
+	// Bought holds the keys that the provider has bought; nil: none. With it, or
+	// with a Relay, titles need no key file.
+	Bought Keyring
+	// Shelf is Bought, where that buys by itself; nil: it does not.
+	Shelf Shelf
+	// Relay passes on keys that are not here; nil: what is not here is not sold,
+	// unless the Shelf gets it. It needs Holder, which makes its invoices on the
+	// node of Payee's money.
 	Relay  Relay
-	Holder lightning.Holder // required with Relay
+	Holder lightning.Holder
 
 	// Files is a folder whose files are sold by the chunk, whoever published
 	// them; empty: none. FilePrice is that of a MiB.
@@ -172,11 +179,11 @@ func New(ctx context.Context, c Config) (*Seller, error) {
 	if c.Payee == nil || c.Secret.IsZero() || c.Books == nil || len(c.Titles) == 0 && c.Files == "" && c.Resold == "" {
 		return nil, errors.New("seller: titles or files, payee, secret and books are required")
 	}
-	if c.Resold != "" && (c.Keys == nil || c.Sealed == nil) {
-		return nil, errors.New("seller: titles that are resold need keys and sealed bytes")
-	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Shelf != nil && c.Bought == nil {
+		c.Bought = c.Shelf
 	}
 	if c.Relay != nil && c.Holder == nil {
 		return nil, errors.New("seller: a relay needs a node that holds payments")

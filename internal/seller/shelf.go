@@ -39,9 +39,8 @@ type sealedTitle struct {
 	dir     string
 	files   *dir.Dir
 	keys    *title.Keys
-	prepaid bool    // sold to clients that know no seals
-	ring    Keyring // has keys that are not in keys; nil: none
-	resold  bool    // others publish it: keys and sealed bytes come from elsewhere
+	prepaid bool // sold to clients that know no seals
+	resold  bool // others publish it: keys come from elsewhere
 
 	free     map[string]freeFile                 // by path
 	ranged   map[string]rangedFile               // by path
@@ -49,6 +48,10 @@ type sealedTitle struct {
 	segments map[htlcdash.Root]*htlcdash.Segment // those in lists that can be sold, by sealed root
 	missing  int                                 // segments without key or sealed bytes here
 }
+
+// elsewhere reports whether keys and sealed bytes may come from elsewhere than
+// titles' folders.
+func (c Config) elsewhere() bool { return c.Bought != nil || c.Relay != nil }
 
 // A freeFile is a signed file that anybody may have.
 type freeFile struct {
@@ -76,7 +79,7 @@ func load(ctx context.Context, c Config, old *shelf) (*shelf, error) {
 	var failures []error
 	take := func(dirs []string, resold bool) {
 		for _, d := range dirs {
-			t, err := loadTitle(ctx, d, c, resold)
+			t, err := loadTitle(ctx, d, c)
 			if err != nil && old != nil {
 				t = old.byName[filepath.Base(d)]
 			}
@@ -150,35 +153,35 @@ func (s *shelf) add(t *sealedTitle) error {
 // names returns the names of the titles in order.
 func (s *shelf) names() []string { return slices.Sorted(maps.Keys(s.byName)) }
 
-func loadTitle(ctx context.Context, folder string, c Config, resold bool) (*sealedTitle, error) {
+func loadTitle(ctx context.Context, folder string, c Config) (*sealedTitle, error) {
 	t := &sealedTitle{
 		name:     filepath.Base(folder),
 		dir:      folder,
-		ring:     c.Keys,
-		resold:   resold,
 		free:     map[string]freeFile{},
 		ranged:   map[string]rangedFile{},
 		lists:    map[string][]htlcdash.Segment{},
 		segments: map[htlcdash.Root]*htlcdash.Segment{},
 	}
-	t.prepaid = c.Prepaid != nil && !resold && c.Prepaid(t.name)
 	var err error
 	if t.Title, err = title.OpenDir(folder); err != nil {
 		return nil, err
 	}
-	if t.keys, err = title.LoadKeys(folder + keysSuffix); resold && errors.Is(err, htlcdash.ErrNotFound) {
+	t.keys, err = title.LoadKeys(folder + keysSuffix)
+	if c.elsewhere() && errors.Is(err, htlcdash.ErrNotFound) {
+		t.resold = true
 		t.keys, err = new(title.Keys), nil
 	}
 	if err != nil {
 		return nil, err
 	}
+	t.prepaid = c.Prepaid != nil && !t.resold && c.Prepaid(t.name)
 	if t.files, err = dir.New(folder); err != nil {
 		return nil, err
 	}
 	t.free[title.MPDFile] = inMemory(t.MPD, "application/dash+xml")
 	t.free[title.SignatureFile] = inMemory(t.Signature, "text/plain; charset=utf-8")
 	for rep := range t.representations() {
-		if err := t.loadRepresentation(ctx, rep); err != nil {
+		if err := t.loadRepresentation(ctx, rep, c.elsewhere()); err != nil {
 			return nil, fmt.Errorf("title in %s: %w", folder, err)
 		}
 	}
@@ -216,16 +219,18 @@ func (t *sealedTitle) representations() iter.Seq[rung] {
 
 // loadRepresentation takes the files and segments of a Representation on the
 // shelf, without the segments whose key or sealed bytes are not here.
-func (t *sealedTitle) loadRepresentation(ctx context.Context, r rung) error {
+func (t *sealedTitle) loadRepresentation(ctx context.Context, r rung, elsewhere bool) error {
 	segs, err := t.Segments(ctx, r.id)
 	if err != nil {
 		return err
 	}
 	t.lists[r.id] = segs
 	for i := range segs {
-		if t.resold || t.has(ctx, segs[i]) {
+		here := t.has(ctx, segs[i])
+		if here || elsewhere {
 			t.segments[segs[i].Sealed] = &segs[i]
-		} else {
+		}
+		if !here {
 			t.missing++
 		}
 	}
@@ -245,7 +250,7 @@ func (t *sealedTitle) loadRepresentation(ctx context.Context, r rung) error {
 }
 
 func (t *sealedTitle) has(ctx context.Context, seg htlcdash.Segment) bool {
-	if _, err := t.key(ctx, seg); err != nil {
+	if _, err := t.keys.Key(ctx, seg); err != nil {
 		return false
 	}
 	info, err := os.Stat(filepath.Join(t.dir, filepath.FromSlash(htlcdash.SealedPath(seg.Sealed))))

@@ -14,12 +14,9 @@ import (
 	"htlcdash/lightning"
 )
 
-// A Keyring has the content keys of titles that have no key file here: those
-// that the provider bought. Its methods may be called at once.
-type Keyring interface {
-	// Key returns the key of seg. If it is not here the error matches
-	// [htlcdash.ErrNotFound].
-	Key(ctx context.Context, seg htlcdash.Segment) (htlcdash.Key, error)
+// A Shelf is a [Keyring] that buys what somebody asks for.
+type Shelf interface {
+	Keyring
 	// Has reports whether the key of seg is here, at once.
 	Has(seg htlcdash.Segment) bool
 	// Order returns the key of seg, and gets it if it is not here, for somebody
@@ -37,28 +34,18 @@ type Sealed interface {
 	Get(ctx context.Context, b htlcdash.Blob) ([]byte, error)
 }
 
-// carriedMemory bounds the sealed bytes of resold titles that are on their way
-// to viewers at once.
+// carriedMemory bounds the sealed bytes from elsewhere that are on their way to
+// viewers at once.
 const carriedMemory = 256 << 20
-
-// key returns the key of a segment from the title's file, or from what was
-// bought. The error matches [htlcdash.ErrNotFound] if it is in neither.
-func (t *sealedTitle) key(ctx context.Context, seg htlcdash.Segment) (htlcdash.Key, error) {
-	key, err := t.keys.Key(ctx, seg)
-	if t.ring != nil && errors.Is(err, htlcdash.ErrNotFound) {
-		return t.ring.Key(ctx, seg)
-	}
-	return key, err
-}
 
 // lacks counts the segments whose key or sealed bytes are not here. The sealed
 // bytes of a resold title are elsewhere as a rule, and do not count.
-func (t *sealedTitle) lacks() (n int) {
-	if !t.resold {
+func (t *sealedTitle) lacks(bought Shelf) (n int) {
+	if !t.resold || bought == nil {
 		return t.missing
 	}
 	for _, seg := range t.segments {
-		if _, err := t.keys.Key(context.Background(), *seg); err != nil && !t.ring.Has(*seg) {
+		if !bought.Has(*seg) {
 			n++
 		}
 	}
@@ -67,10 +54,13 @@ func (t *sealedTitle) lacks() (n int) {
 
 // order gets the key of a resold title's segment because v asks for an offer.
 func (s *Seller) order(ctx context.Context, v *guest, seg htlcdash.Segment) (htlcdash.Key, error) {
+	if s.config.Shelf == nil {
+		return htlcdash.Key{}, htlcdash.ErrNotFound
+	}
 	if err := v.ordered(); err != nil {
 		return htlcdash.Key{}, err
 	}
-	return s.config.Keys.Order(ctx, seg)
+	return s.config.Shelf.Order(ctx, seg)
 }
 
 // refusalOf is what an offer says of why there is no key for it.
@@ -89,16 +79,16 @@ func refusalOf(err error) string {
 
 // sold tells the keyring of a sale.
 func (s *Seller) sold(sale ledger.Sale) {
-	if s.config.Keys == nil {
+	if s.config.Shelf == nil {
 		return
 	}
 	if t := s.shelf.Load().byID[sale.Title]; t != nil && t.segments[sale.Sealed] != nil {
-		s.config.Keys.Sold(*t.segments[sale.Sealed])
+		s.config.Shelf.Sold(*t.segments[sale.Sealed])
 	}
 }
 
-// serveCarried sends the sealed bytes of a resold title, from wherever they are
-// to be had.
+// serveCarried sends sealed bytes that are not in their title's folder, from
+// wherever they are to be had.
 func (s *Seller) serveCarried(w http.ResponseWriter, r *http.Request, b htlcdash.Blob) error {
 	if r.Method == http.MethodHead {
 		w.Header().Set("Content-Length", fmt.Sprint(b.Length))
@@ -112,7 +102,7 @@ func (s *Seller) serveCarried(w http.ResponseWriter, r *http.Request, b htlcdash
 	data, err := s.config.Sealed.Get(r.Context(), b)
 	if err != nil {
 		if r.Context().Err() == nil {
-			s.log.Warn("sealed bytes of a resold title", "sealed", b.Root, "err", err)
+			s.log.Warn("sealed bytes from elsewhere", "sealed", b.Root, "err", err)
 		}
 		return fmt.Errorf("sealed bytes %s are nowhere to be had now: %w", b.Root, htlcdash.ErrNotFound)
 	}
