@@ -126,6 +126,7 @@ func (h *house) open(t testing.TB) {
 		h.trade(t, log)
 		shelf, err := stock.New(ctx, stock.Config{Books: h.books, Buyer: h.buyer, Margin: resale.Policy{Factor: 1}})
 		must(t, err)
+		config.Price = seller.Factor(0.8) // from the own shelf
 		config.Resold, config.Bought, config.Sealed = mirror(t, h), shelf, sealedOf{h.film, t}
 		config.Relay, config.Holder = h.relay, h.node
 		ends = append(ends, shelf.Close, h.relay.Close, h.buyer.Close)
