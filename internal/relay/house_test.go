@@ -56,7 +56,8 @@ type house struct {
 	face  atomic.Pointer[http.Handler]
 	dir   string
 
-	up     []*house // whom it buys from; none: it is the origin
+	up     []*house        // whom it buys from; none: it is the origin
+	asks   *lightning.Msat // for any key; nil: half of what the publisher asks
 	config func(*relay.Config)
 	buying func(*buyer.Config)
 
@@ -122,6 +123,9 @@ func (h *house) open(t testing.TB) {
 	var ends []func()
 	if len(h.up) == 0 {
 		config.Titles, config.Price = []string{h.film.Dir}, seller.Factor(0.5)
+		if h.asks != nil {
+			config.Price = func(htlcdash.Segment) lightning.Msat { return *h.asks }
+		}
 	} else {
 		h.trade(t, log)
 		shelf, err := stock.New(ctx, stock.Config{Books: h.books, Buyer: h.buyer, Margin: resale.Policy{Factor: 1}})
@@ -370,6 +374,14 @@ func (h *house) tamper(t testing.TB, signer htlcdash.ProviderKey, change func(se
 		_ = json.NewEncoder(w).Encode(resp)
 	})
 	h.face.Store(&face)
+}
+
+// reprice has a house sell for what asks says, as its own operator would.
+func (h *house) reprice(t testing.TB, asks *lightning.Msat) {
+	t.Helper()
+	h.closed()
+	h.asks = asks
+	h.open(t)
 }
 
 func must(t testing.TB, err error) {
