@@ -245,3 +245,107 @@ func TestOwnShelf(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A chain of three: each asks a tenth more than it paid, and none loses a msat.
+func TestChainOfShelves(t *testing.T) {
+	q := newQuarter(t)
+	origin := q.house(t, "origin")
+	origin.sell(t, "--price-factor", "0.6")
+	houses := []*street{origin}
+	for _, name := range []string{"near", "middle", "far"} {
+		last := houses[len(houses)-1]
+		h := q.house(t, name, last)
+		h.resell(t, 1, last)
+		houses = append(houses, h)
+	}
+	last := houses[3]
+	viewer := q.house(t, "viewer", last)
+	viewer.shop = last.shop
+	stop := viewer.play(t)
+	viewer.watch(t, "v1")
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	n, _, paid, _ := viewer.books(t, "viewer.db")
+	for i := 3; i >= 0; i-- {
+		houses[i].settled(t, n)
+		bought, sold, spent, earned := houses[i].books(t, "provider.db")
+		if sold != n || earned != paid || bought != n && i > 0 {
+			t.Errorf("house %d sold %d keys for %v and bought %d; its customer bought %d for %v", i, sold, earned, bought, n, paid)
+		}
+		if left, want := houses[i].outbound(t), earned-spent; left != want && left != channel+want {
+			t.Errorf("house %d has %v, its books say %v", i, left, want)
+		}
+		if i > 0 && earned*10 < spent*11 {
+			t.Errorf("house %d paid %v and got %v", i, spent, earned)
+		}
+		n, paid = bought, spent
+	}
+	if err := q.network.Check(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Where upstream asks so much that nothing is left, nothing is bought, and both
+// sides are told why: the operator once.
+func TestNoMargin(t *testing.T) {
+	q := newQuarter(t)
+	origin := q.house(t, "origin")
+	closeOrigin := origin.sell(t, "--price-factor", "0.95")
+	relay := q.house(t, "relay", origin)
+	relay.resell(t, 1, origin)
+	viewer := q.house(t, "viewer", relay)
+	viewer.shop = relay.shop
+	viewer.play(t)
+	path := "/t/" + q.film.ID.String() + "/" + q.film.Manifest.Representations()[1].Segments[0].Path
+	for range 3 {
+		if code, _ := viewer.get(t, path); code != http.StatusServiceUnavailable {
+			t.Fatalf("status %d", code)
+		}
+	}
+	if bought, _, _, _ := relay.books(t, "provider.db"); bought != 0 {
+		t.Errorf("the relay bought %d keys", bought)
+	}
+	if n := strings.Count(relay.logged.String(), "not sold here: upstream asks so much"); n != 1 {
+		t.Errorf("the operator reads it %d times:\n%s", n, relay.logged)
+	}
+	if !strings.Contains(viewer.logged.String(), "not-sold-here") {
+		t.Errorf("the viewer does not read why:\n%s", viewer.logged)
+	}
+
+	// Upstream comes down with its prices.
+	address := strings.TrimPrefix(origin.shop, "http://")
+	if err := closeOrigin(); err != nil {
+		t.Error(err)
+	}
+	origin.sellAt(t, address, "--price-factor", "0.5")
+	viewer.await(t, func() bool {
+		code, _ := viewer.get(t, path)
+		return code == http.StatusOK
+	})
+}
+
+// A title that nobody upstream sells any more is withdrawn, and one that is not
+// to be carried never comes.
+func TestWithdrawn(t *testing.T) {
+	q := newQuarter(t)
+	origin := q.house(t, "origin")
+	closeOrigin := origin.sell(t)
+	other := q.house(t, "other", origin)
+	other.resell(t, 0, origin, "--upstream-carry", strings.Repeat("0", 64))
+	relay := q.house(t, "relay", origin)
+	closeRelay := relay.resell(t, 1, origin, "--upstream-carry", q.film.Publisher.String())
+	address := strings.TrimPrefix(origin.shop, "http://")
+	if err := closeOrigin(); err != nil {
+		t.Error(err)
+	}
+	origin.title = titletest.Make(t, titletest.Options{Seed: 7})
+	origin.sellAt(t, address)
+	if err := closeRelay(); err != nil { // it looks at once when it begins
+		t.Error(err)
+	}
+	relay.resell(t, 0, origin, "--upstream-carry", q.film.Publisher.String())
+	if !strings.Contains(relay.logged.String(), "title withdrawn") {
+		t.Error("the log does not say so")
+	}
+}

@@ -38,9 +38,9 @@ const (
 	// the books, and its key is found there.
 	orderTime = time.Minute
 	// How long upstream is left alone after it had no key: longer when it asked
-	// too much, since prices change by the hour.
+	// too much, since prices do not change by the second.
 	pauseFailed = 3 * time.Second
-	pauseDear   = 30 * time.Second
+	pauseDear   = 10 * time.Second
 	// maxRefused bounds the memory of refusals.
 	maxRefused = 1 << 14
 )
