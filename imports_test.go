@@ -42,6 +42,7 @@ var mayEnter = map[string][]string{
 	"internal/exchange":          {".", "lightning", "internal/proof"},
 	"internal/credential":        {".", "lightning"},
 	"internal/fraud":             {".", "lightning", "internal/dash", "internal/exchange"},
+	"internal/relay":             {".", "lightning", "buyer", "internal/exchange", "internal/ledger"},
 	"internal/join":              {},
 	"internal/due":               {},
 	"internal/proof":             {},

@@ -88,7 +88,8 @@ type Fee struct {
 	PPM   int64 // millionths of the price
 }
 
-func (f Fee) of(price lightning.Msat) lightning.Msat {
+// Of is what the route of a payment of price may cost.
+func (f Fee) Of(price lightning.Msat) lightning.Msat {
 	return max(f.Floor, price/1_000_000*lightning.Msat(f.PPM)+price%1_000_000*lightning.Msat(f.PPM)/1_000_000)
 }
 
@@ -172,6 +173,16 @@ type title struct {
 	dearest lightning.Msat
 	peers   []*peer
 	favour  *favour
+	number  uint8 // of the berth
+}
+
+func (t *title) berth() berth { return berth{t.id, t.number} }
+
+// at is t with another berth.
+func (t *title) at(number uint8) *title {
+	other := *t
+	other.number = number
+	return &other
 }
 
 // New returns a Buyer that knows from the books what was spent, what is owned

@@ -107,7 +107,7 @@ func (p bidder) behind(t *title, now time.Time) int {
 		return 3
 	case p.holds(now):
 		return 2
-	case p.probation && p.purse.known().Credentials.Price > 0 && p.purse.live(t.id) == nil:
+	case p.probation && p.purse.known().Credentials.Price > 0 && p.purse.live(t.berth()) == nil:
 		return 1
 	}
 	return 0

@@ -24,6 +24,7 @@ type quote struct {
 	proof          *proving       // nil: not asked for yet; guarded by Buyer.mu
 	promise        []byte         // of a chunk: what was signed, and
 	parcel         []byte         // what the key opens
+	resale         *bounds        // of the payment, where another's is held for it; else nil
 }
 
 // A desk keeps quotes until they are used or too old, at most one of each peer

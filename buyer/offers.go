@@ -156,6 +156,18 @@ const offerTimeout = 5 * time.Second
 // askPeer asks one peer and keeps its good offers. It fails if any of segs is left
 // without. If free, it buys no credentials for that.
 func (b *Buyer) askPeer(ctx context.Context, p *peer, t *title, segs []htlcdash.Segment, free bool) error {
+	quotes, err := b.inquire(ctx, p, t, segs, free)
+	for i, q := range quotes {
+		if q != nil {
+			b.desk.put(segs[i], q)
+		}
+	}
+	return err
+}
+
+// inquire asks one peer for quotes for segs, in their order: nil where it gives
+// no good one, of which the error tells.
+func (b *Buyer) inquire(ctx context.Context, p *peer, t *title, segs []htlcdash.Segment, free bool) ([]*quote, error) {
 	ask, cancel := context.WithTimeout(ctx, offerTimeout)
 	defer cancel()
 	req := exchange.OfferRequest{Title: t.id, Scheme: exchange.SchemeSalted, Try: exchange.NewTry()}
@@ -176,8 +188,9 @@ func (b *Buyer) askPeer(ctx context.Context, p *peer, t *title, segs []htlcdash.
 			b.fault(p, took, err)
 			b.c.Log.Warn("no offers", "provider", p.URL(), "err", err)
 		}
-		return err
+		return nil, err
 	}
+	quotes := make([]*quote, len(segs))
 	var errs, dear []error
 	said := market.Outcome{Kind: market.Quoted, Took: took}
 	for i, o := range offers {
@@ -192,7 +205,7 @@ func (b *Buyer) askPeer(ctx context.Context, p *peer, t *title, segs []htlcdash.
 		}
 		said.Price, said.Ceiling = said.Price+q.Price, said.Ceiling+q.ceiling
 		q.pass, q.took = shown, took
-		b.desk.put(segs[i], q)
+		quotes[i] = q
 	}
 	if said.Ceiling > 0 {
 		b.observe(p, said)
@@ -201,7 +214,7 @@ func (b *Buyer) askPeer(ctx context.Context, p *peer, t *title, segs []htlcdash.
 		b.fault(p, took, err)
 		b.c.Log.Warn("offers refused", "provider", p.URL(), "err", err)
 	}
-	return errors.Join(append(dear, err)...)
+	return quotes, errors.Join(append(dear, err)...)
 }
 
 // check holds an offer against the seal and the bans.

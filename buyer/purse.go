@@ -21,7 +21,7 @@ import (
 )
 
 // A purse is what we have of anonymous credentials for one provider: one in use
-// for each title, so that titles are not linked, and for at most as long as the
+// for each berth, so that titles are not linked, and for at most as long as the
 // provider lets one serve. The others lie in the books.
 type purse struct {
 	lock chan struct{} // holds a token while nobody fills the purse
@@ -29,7 +29,15 @@ type purse struct {
 	mu     sync.Mutex
 	info   ProviderInfo
 	asked  time.Time // when info was asked for
-	passes map[htlcdash.TitleID]*pass
+	passes map[berth]*pass
+}
+
+// A berth is what one credential at a time is used for: a title, and where keys
+// are bought to be sold on, a number besides. Whom the keys are for is not to be
+// linked by it, and who asks for much uses up the rations of one berth only.
+type berth struct {
+	title  htlcdash.TitleID
+	number uint8 // 0: what the buyer itself wants
 }
 
 // A pass is a credential in use.
@@ -39,7 +47,7 @@ type pass struct {
 }
 
 func newPurse() *purse {
-	p := &purse{lock: make(chan struct{}, 1), passes: make(map[htlcdash.TitleID]*pass)}
+	p := &purse{lock: make(chan struct{}, 1), passes: make(map[berth]*pass)}
 	p.lock <- struct{}{}
 	return p
 }
@@ -50,11 +58,11 @@ const (
 	maxServe   = 24 * time.Hour   // that a provider may call the life of a pass
 )
 
-// live returns the pass for a title, if there is one that serves.
-func (p *purse) live(title htlcdash.TitleID) *pass {
+// live returns the pass of a berth, if there is one that serves.
+func (p *purse) live(of berth) *pass {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if v := p.passes[title]; v != nil && time.Now().Before(v.until) {
+	if v := p.passes[of]; v != nil && time.Now().Before(v.until) {
 		return v
 	}
 	return nil
@@ -62,11 +70,11 @@ func (p *purse) live(title htlcdash.TitleID) *pass {
 
 // drop forgets a pass that the provider refuses, and what it says of itself:
 // its keys may have changed.
-func (p *purse) drop(title htlcdash.TitleID, v *pass) {
+func (p *purse) drop(of berth, v *pass) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.passes[title] == v {
-		delete(p.passes, title)
+	if p.passes[of] == v {
+		delete(p.passes, of)
 		p.asked = time.Time{}
 	}
 }
@@ -81,7 +89,7 @@ func (p *purse) known() ProviderInfo {
 // pass returns the credential to show to p for a title: the one in use, or a
 // new one out of the books or from the provider: if free, not for money.
 func (b *Buyer) pass(ctx context.Context, p *peer, t *title, free bool) (*pass, error) {
-	if v := p.purse.live(t.id); v != nil {
+	if v := p.purse.live(t.berth()); v != nil {
 		return v, nil
 	}
 	select {
@@ -90,7 +98,7 @@ func (b *Buyer) pass(ctx context.Context, p *peer, t *title, free bool) (*pass, 
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if v := p.purse.live(t.id); v != nil {
+	if v := p.purse.live(t.berth()); v != nil {
 		return v, nil
 	}
 	info, err := b.info(ctx, p)
@@ -108,7 +116,7 @@ func (b *Buyer) pass(ctx context.Context, p *peer, t *title, free bool) (*pass, 
 	serves := min(max(time.Duration(info.Credentials.Life)*time.Second-passMargin, passMargin), maxServe)
 	v := &pass{c, time.Now().Add(serves)}
 	p.purse.mu.Lock()
-	p.purse.passes[t.id] = v
+	p.purse.passes[t.berth()] = v
 	p.purse.mu.Unlock()
 	return v, nil
 }
@@ -367,7 +375,7 @@ func (b *Buyer) withPass(ctx context.Context, p *peer, t *title, free bool, do f
 		if !again || !errors.Is(err, errPass) {
 			return err
 		}
-		p.purse.drop(t.id, v)
+		p.purse.drop(t.berth(), v)
 	}
 }
 
@@ -393,7 +401,7 @@ func (b *Buyer) Authorization(ctx context.Context, provider, path string) string
 	if p == nil {
 		return ""
 	}
-	v := p.purse.live(id)
+	v := p.purse.live(berth{title: id})
 	if v == nil {
 		return ""
 	}

@@ -27,31 +27,24 @@ type Keyring interface {
 // buyer's money is held. Its methods may be called at once.
 type Relay interface {
 	// Offers makes an offer for the key of each of segs, which are of one title,
-	// in their order, or says in Error why there is none. The same guest and try
-	// get the same offers while they live. They are in the relay's books, but
-	// not signed; their counters are below 0.
-	Offers(ctx context.Context, g Customer, segs []htlcdash.Segment, try exchange.Try) []exchange.Offer
+	// in their order, or says in Error why there is none. A guest is the holder of
+	// a credential; hold makes a hold invoice on the provider's node, which counts
+	// against the guest's rations until it has expired or was paid. The same
+	// guest and try get the same offers while they live. They are in the relay's
+	// books, but not signed; their counters are below 0.
+	Offers(ctx context.Context, guest [32]byte, hold func(context.Context, lightning.Hash, lightning.Terms) (lightning.Invoice, error),
+		segs []htlcdash.Segment, try exchange.Try) []exchange.Offer
 	// Proof passes the request for the proof of an offer that was made to a guest
 	// to who sells to us, and its answer back, not verified. The error matches
 	// [htlcdash.ErrNotFound] if there is no such offer.
-	Proof(ctx context.Context, guest CustomerID, id exchange.SaleID, system string, nonce exchange.Nonce) ([]byte, error)
+	Proof(ctx context.Context, guest [32]byte, id exchange.SaleID, system string, nonce exchange.Nonce) ([]byte, error)
 	// Sold returns the preimage of a sale to a guest that was settled, or a
 	// zero one if there is none (yet).
-	Sold(ctx context.Context, guest CustomerID, id exchange.SaleID) (lightning.Preimage, error)
+	Sold(ctx context.Context, guest [32]byte, id exchange.SaleID) (lightning.Preimage, error)
 }
 
-// A CustomerID names the holder of a credential.
-type CustomerID [32]byte
-
-// A Customer is the holder of a credential, to a [Relay].
-type Customer struct {
-	ID CustomerID
-	// Hold makes a hold invoice on the provider's node, which counts against the
-	// guest's rations until it has expired or was paid.
-	Hold func(ctx context.Context, h lightning.Hash, t lightning.Terms) (lightning.Invoice, error)
-}
-
-func (v *guest) id() CustomerID {
+// id names v to a relay.
+func (v *guest) id() [32]byte {
 	return sha256.Sum256(append(append([]byte("htlcdash/guest/v1"), v.token.KeyID[:]...), v.token.Nonce[:]...))
 }
 
@@ -83,14 +76,14 @@ func (s *Seller) resell(ctx context.Context, v *guest, t *sealedTitle, req excha
 	if len(segs) == 0 {
 		return
 	}
-	g := Customer{ID: v.id(), Hold: func(ctx context.Context, h lightning.Hash, t lightning.Terms) (lightning.Invoice, error) {
+	hold := func(ctx context.Context, h lightning.Hash, t lightning.Terms) (lightning.Invoice, error) {
 		inv, err := s.register.hold(ctx, v, h, t)
 		if err != nil && !errors.Is(err, errBusy) {
 			s.nodeFailed(err)
 		}
 		return inv, err
-	}}
-	for i, o := range s.config.Relay.Offers(ctx, g, segs, req.Try) {
+	}
+	for i, o := range s.config.Relay.Offers(ctx, v.id(), hold, segs, req.Try) {
 		var err error
 		if o.Error == "" {
 			o.Signature, err = exchange.SignOffer(s.till.Key, t.ID, segs[i].Seal, o)
