@@ -11,6 +11,7 @@ import (
 	"htlcdash/internal/ledger"
 	"htlcdash/internal/margin"
 	"htlcdash/internal/mirror"
+	"htlcdash/internal/relay"
 	"htlcdash/internal/seller"
 	"htlcdash/internal/stock"
 	"htlcdash/internal/title"
@@ -28,6 +29,8 @@ type reseller struct {
 	market *market
 	buyer  *buyer.Buyer
 	stock  *stock.Stock
+	relay  *relay.Relay     // nil: nothing is passed on
+	holder lightning.Holder // where relay's payments are held
 	mirror *mirror.Mirror
 	sealed *source.Library
 	log    *slog.Logger
@@ -69,11 +72,11 @@ func (c serveCommand) openReseller(ctx context.Context, node till, books *ledger
 	if err != nil {
 		return nil, err
 	}
+	fee := buyer.Fee{Floor: c.UpstreamMaxFee, PPM: int64(c.UpstreamMaxFeePercent * 10_000)}
 	r.buyer, err = buyer.New(buyer.Config{
 		Ledger: books, Payer: payer, Sealed: r.sealed,
 		Limits: buyer.Limits{Segment: buyer.NoLimit, Title: c.UpstreamBudgetTitle, Day: c.UpstreamBudgetDay},
-		Fee:    buyer.Fee{Floor: c.UpstreamMaxFee, PPM: int64(c.UpstreamMaxFeePercent * 10_000)},
-		Most:   func(seg htlcdash.Segment) lightning.Msat { return policy.Most(seg.Price) },
+		Fee:    fee, Most: c.most(policy),
 		Proofs: c.Proofs, Complain: complaintsIn(c.UpstreamComplaints), Signed: r.market.signed,
 		Log: log, Step: crashStep(),
 	})
@@ -84,6 +87,12 @@ func (c serveCommand) openReseller(ctx context.Context, node till, books *ledger
 	r.stock, err = stock.New(ctx, stock.Config{
 		Books: books, Buyer: r.buyer, Margin: policy, Risk: c.UpstreamRisk, InFlight: c.UpstreamInFlight, Log: log,
 	})
+	if err == nil && c.UpstreamMode == modePass {
+		err = r.openRelay(ctx, node, relay.Config{
+			Books: books, Buyer: r.buyer, Price: r.stock.Ask, Fee: fee, Life: c.OfferLife,
+			MaxFlight: c.UpstreamInFlight, Log: log, Step: crashStep(),
+		})
+	}
 	if err != nil {
 		r.buyer.Close()
 		return nil, err
@@ -91,7 +100,32 @@ func (c serveCommand) openReseller(ctx context.Context, node till, books *ledger
 	return r, nil
 }
 
+// modePass is serve.upstream_mode for selling before buying.
+const modePass = "pass"
+
+// most is what a key may cost that is bought before it is sold. What is sold
+// first is held against its price then.
+func (c serveCommand) most(policy margin.Policy) func(htlcdash.Segment) lightning.Msat {
+	if c.UpstreamMode == modePass {
+		return nil
+	}
+	return func(seg htlcdash.Segment) lightning.Msat { return policy.Most(seg.Price) }
+}
+
+func (r *reseller) openRelay(ctx context.Context, node till, c relay.Config) (err error) {
+	var ok bool
+	if r.holder, ok = node.(lightning.Holder); !ok {
+		return usageError{errors.New("serve.upstream_mode: this node cannot hold payments; choose \"shelf\"")}
+	}
+	c.Holder = r.holder
+	r.relay, err = relay.New(ctx, c)
+	return err
+}
+
 func (r *reseller) close() {
+	if r.relay != nil {
+		r.relay.Close()
+	}
 	r.stock.Close()
 	r.buyer.Close()
 }
@@ -100,6 +134,9 @@ func (r *reseller) close() {
 func (r *reseller) sells(c *seller.Config, folder string) {
 	own := c.Price
 	c.Resold, c.Shelf, c.Sealed = folder, r.stock, r.sealed
+	if r.relay != nil {
+		c.Relay, c.Holder = r.relay, r.holder
+	}
 	c.Price = func(seg htlcdash.Segment) lightning.Msat {
 		if price, ok := r.stock.Price(seg); ok {
 			return price
