@@ -114,7 +114,9 @@ type Config struct {
 	// Each can then take what Exposure allows, once.
 	Unproved bool
 	// TokenPrice is the most that a batch of anonymous credentials may cost; 0:
-	// no provider that sells them is bought from.
+	// no provider that sells them is bought from. All batches of a provider for
+	// a title may cost together what its keys of that title have cost, and
+	// TokenPrice.
 	TokenPrice lightning.Msat
 	// Exposure bounds the payments under way to one provider that are unproved,
 	// which a cheat could keep, or go to one that has sold no key in this run,
@@ -561,7 +563,8 @@ func (b *Buyer) patience(r *race, p *peer) time.Duration {
 }
 
 func anotherMayHelp(err error) bool {
-	return errors.Is(err, lightning.ErrFailed) || errors.Is(err, ErrCheated) || errors.Is(err, ErrExposure) || errors.Is(err, ErrTerms)
+	return errors.Is(err, lightning.ErrFailed) || errors.Is(err, ErrCheated) || errors.Is(err, ErrExposure) ||
+		errors.Is(err, ErrTerms) || errors.Is(err, ErrNoOffer)
 }
 
 // accept pays for q, which is proved, once the sealed bytes are in hand; or,

@@ -2,6 +2,7 @@ package buyer
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -145,10 +146,11 @@ func (d *desk) asks(seg htlcdash.Segment) map[*peer]lightning.Msat {
 	return prices
 }
 
-// lacking returns those of segs that nobody has quoted.
-func (d *desk) lacking(segs []htlcdash.Segment) (out []htlcdash.Segment) {
+// lacking returns those of segs that none of some peers has quoted.
+func (d *desk) lacking(segs []htlcdash.Segment, peers []*peer) (out []htlcdash.Segment) {
 	for _, seg := range segs {
-		if len(d.asks(seg)) == 0 {
+		quoted := d.asks(seg)
+		if !slices.ContainsFunc(peers, func(p *peer) bool { _, ok := quoted[p]; return ok }) {
 			out = append(out, seg)
 		}
 	}

@@ -49,7 +49,7 @@ func (b *Buyer) gather(ctx context.Context, t *title, segs []htlcdash.Segment) e
 	came := make(chan error, len(t.peers))
 	var errs []error
 	for running := 0; ; {
-		segs = b.desk.lacking(segs)
+		segs = b.desk.lacking(segs, t.peers)
 		if len(segs) == 0 {
 			return nil
 		}
@@ -122,14 +122,22 @@ func (q *queue) next() (p bidder, ok bool) {
 
 // late says when p, which was asked now, is not to be waited for alone.
 func (q *queue) late(p bidder) <-chan time.Time {
-	if p.peer == nil || len(q.asked) >= len(q.t.peers) {
+	if p.peer == nil {
 		return nil
 	}
-	return time.After(q.b.market.HedgeAfter(time.Now(), p.Candidate, market.Candidate{ID: "another"}, q.need))
+	others := q.rest
+	if !q.again { // to rank them is a choice, which counts
+		others = q.b.bidders(q.t, q.seg)
+	}
+	i := slices.IndexFunc(others, func(o bidder) bool { return !q.asked[o.peer] })
+	if i < 0 {
+		return nil
+	}
+	return time.After(q.b.market.HedgeAfter(time.Now(), p.Candidate, others[i].Candidate, q.need))
 }
 
 // askAhead asks p for what it has not quoted of segs, in as few requests as can
-// be.
+// be. It buys no credentials for that.
 func (b *Buyer) askAhead(ctx context.Context, p *peer, t *title, segs []htlcdash.Segment) error {
 	batches := slices.Collect(slices.Chunk(b.desk.wanted(segs, p), exchange.MaxBatch))
 	errs := make([]error, len(batches))
@@ -137,7 +145,7 @@ func (b *Buyer) askAhead(ctx context.Context, p *peer, t *title, segs []htlcdash
 	for i, batch := range batches {
 		work.Go(func() {
 			defer b.desk.asked(batch, p)
-			errs[i] = b.askPeer(ctx, p, t, batch, false)
+			errs[i] = b.askPeer(ctx, p, t, batch, true)
 		})
 	}
 	work.Wait()

@@ -108,6 +108,10 @@ func (b *Buyer) tryBegin(seg htlcdash.Segment, q *quote, d *download, risk light
 	if b.closed {
 		return nil, false, ErrClosed
 	}
+	// It may have been found to cheat since it was asked.
+	if err := errors.Join(q.peer.trusted(), b.judgeKey(q.peer, q.signer)); err != nil {
+		return nil, false, err
+	}
 	f = &flight{
 		Purchase: ledger.Purchase{
 			Hash: q.inv.Hash, Title: seg.Title, Representation: seg.Representation, Index: seg.Index,
@@ -326,6 +330,7 @@ func (b *Buyer) open(f *flight, out lightning.Payment) (htlcdash.Key, error) {
 		}
 		key, err := b.recall(b.alive, p, f.Purchase)
 		if err != nil {
+			p.owe(f.Hash)
 			err = fmt.Errorf("payment %s to %s: the node gives no preimage, nor does the provider: %w: %w", f.Hash, f.Provider, ErrCheated, err)
 		}
 		return key, err

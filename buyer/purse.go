@@ -9,6 +9,7 @@ import (
 	"fmt"
 	mrand "math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -153,7 +154,7 @@ func (b *Buyer) info(ctx context.Context, p *peer) (ProviderInfo, error) {
 	info, asked := p.purse.info, p.purse.asked
 	p.purse.mu.Unlock()
 	if time.Since(asked) < infoLife {
-		return info, b.judgeKey(p, info.Key)
+		return info, b.keyIsGood(p, info.Key)
 	}
 	info, err := p.Info(ctx)
 	if err != nil {
@@ -162,7 +163,7 @@ func (b *Buyer) info(ctx context.Context, p *peer) (ProviderInfo, error) {
 	if info.Key == (htlcdash.ProviderID{}) || len(info.Credentials.Keys) == 0 {
 		return info, fmt.Errorf("%s names no key to sign offers, or none for credentials: %w", p, htlcdash.ErrFormat)
 	}
-	if err := errors.Join(b.sameKeys(ctx, p, info), b.judgeKey(p, info.Key)); err != nil {
+	if err := errors.Join(b.sameKeys(ctx, p, info), b.keyIsGood(p, info.Key)); err != nil {
 		return info, err
 	}
 	p.purse.mu.Lock()
@@ -171,11 +172,15 @@ func (b *Buyer) info(ctx context.Context, p *peer) (ProviderInfo, error) {
 	return info, nil
 }
 
-// judgeKey refuses a provider that signs with the key of one that has cheated,
-// at whatever address.
-func (b *Buyer) judgeKey(p *peer, key htlcdash.ProviderID) error {
+func (b *Buyer) keyIsGood(p *peer, key htlcdash.ProviderID) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return b.judgeKey(p, key)
+}
+
+// judgeKey refuses a provider that signs with the key of one that has cheated,
+// at whatever address. It needs b.mu.
+func (b *Buyer) judgeKey(p *peer, key htlcdash.ProviderID) error {
 	ban, ok := b.bans[key.String()]
 	if !ok || !time.Now().Before(ban.Until) {
 		return nil
@@ -238,6 +243,11 @@ func (b *Buyer) credential(ctx context.Context, p *peer, t *title, info Provider
 	}
 }
 
+// issues reports whether key is one of those for credentials.
+func (info ProviderInfo) issues(key credential.PublicKey) bool {
+	return slices.ContainsFunc(info.Credentials.Keys, func(k IssuerKey) bool { return credential.PublicKey(k.Key) == key })
+}
+
 // A tokenOrder is a request for tokens that can be made again after a crash:
 // what was paid for must not be lost.
 type tokenOrder struct {
@@ -282,7 +292,9 @@ func (b *Buyer) fetchTokens(ctx context.Context, p *peer, t *title, info Provide
 		if order, err = parseOrder(s); err != nil {
 			return err
 		}
-	} else {
+	}
+	if !info.issues(order.key) || order.seed == ([32]byte{}) { // what an older key makes is good for nothing
+		order = tokenOrder{key: credential.PublicKey(info.Credentials.Keys[0].Key)}
 		rand.Read(order.seed[:]) // never fails, see crypto/rand
 	}
 	request, pending, err := order.blind(min(tokenBatch, max(info.Credentials.MaxBatch, 1)))
@@ -335,6 +347,9 @@ func (b *Buyer) buyTokens(ctx context.Context, p *peer, t *title, order *tokenOr
 	if err != nil {
 		return lightning.Preimage{}, err
 	}
+	if err := b.mayBuyTokens(ctx, p, t, o.Price); err != nil {
+		return lightning.Preimage{}, err
+	}
 	order.hash = o.Hash
 	if err := b.c.Ledger.Set(ctx, ordered(p), order.String()); err != nil {
 		return lightning.Preimage{}, err
@@ -354,6 +369,32 @@ func (b *Buyer) buyTokens(ctx context.Context, p *peer, t *title, order *tokenOr
 		return lightning.Preimage{}, err
 	}
 	return preimageOf(f.wait(ctx))
+}
+
+// errTokensOften means that a provider wants to sell more credentials than it
+// has earned by keys.
+var errTokensOften = fmt.Errorf("credentials used up, and too few keys sold for them: %w", exchange.ErrRefused)
+
+// mayBuyTokens bounds what the credentials of p may cost for a title, in all
+// runs: [Config.TokenPrice], and what its keys of that title have cost. Else
+// one that refuses them all could sell batch after batch.
+func (b *Buyer) mayBuyTokens(ctx context.Context, p *peer, t *title, price lightning.Msat) error {
+	var tokens, keys lightning.Msat
+	for bought, err := range b.c.Ledger.Purchases(ctx, ledger.Filter{Title: &t.id}) {
+		switch {
+		case err != nil:
+			return err
+		case bought.Provider != p.URL() || bought.State == lightning.Failed:
+		case bought.Representation == tokenRung && bought.Signer == (htlcdash.ProviderID{}): // nothing of it is signed
+			tokens += bought.Amount
+		case bought.State == lightning.Paid && !bought.Lost:
+			keys += bought.Amount
+		}
+	}
+	if tokens+price > b.c.TokenPrice+keys {
+		return fmt.Errorf("%v, and %v more, for keys of %v: %w", tokens, price, keys, errTokensOften)
+	}
+	return nil
 }
 
 func preimageOf(key htlcdash.Key, err error) (lightning.Preimage, error) {

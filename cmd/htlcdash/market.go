@@ -40,6 +40,7 @@ type market struct {
 	publishers []htlcdash.PublisherID // whose titles are taken; none: all
 	sources    []source.Source
 	buyer      *buyer.Buyer
+	sealed     *source.Library                         // that the buyer has its bytes from
 	show       func(name string, t *title.Title) error // tells of a title on sale
 	// wants says which titles are opened at all; nil: all. It is asked for what
 	// the provider claims, too.
@@ -110,6 +111,7 @@ func (m *market) buyFor(c config.ProxyBuying, books *ledger.Ledger, node lightni
 	if err != nil {
 		return err
 	}
+	m.sealed = sealed
 	m.buyer, err = buyer.New(buyer.Config{
 		Ledger: books, Payer: node, Sealed: sealed,
 		Limits: buyer.Limits{Segment: c.BudgetSegment, Title: c.BudgetTitle, Day: c.BudgetDay},
@@ -119,6 +121,14 @@ func (m *market) buyFor(c config.ProxyBuying, books *ledger.Ledger, node lightni
 		Log: m.log, Step: crashStep(),
 	})
 	return err
+}
+
+// close ends what buyFor opened.
+func (m *market) close() {
+	m.buyer.Close()
+	if err := m.sealed.Close(); err != nil {
+		m.log.Warn("what the cache has learnt is not kept: make room on the disk or choose another folder", "err", err)
+	}
 }
 
 // follow refreshes until ctx is done or stop is called, which waits.

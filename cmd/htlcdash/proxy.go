@@ -78,7 +78,7 @@ func (c proxyCommand) play(ctx context.Context, door net.Listener, node wallet, 
 	if err := market.buyFor(c.ProxyBuying, books, node, func(s source.Source) source.Source { return s }); err != nil {
 		return err
 	}
-	defer market.buyer.Close()
+	defer market.close()
 	player, err := proxy.New(proxy.Config{
 		Log: log, Buyer: market.buyer, Wallet: node, Purchases: purchasesOf(books),
 		Hosts: c.Hosts, Origins: c.Origins,
