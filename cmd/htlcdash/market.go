@@ -42,7 +42,14 @@ type market struct {
 	buyer      *buyer.Buyer
 	sealed     *source.Library                         // that the buyer has its bytes from
 	show       func(name string, t *title.Title) error // tells of a title on sale
-	log        *slog.Logger
+	// wants says which titles are opened at all; nil: all. It is asked for what
+	// the provider claims, too.
+	wants func(htlcdash.TitleID, htlcdash.PublisherID) bool
+	// refreshed is told, after each refresh, what was listed, and whether by all
+	// providers. What it calls withdrawn is shown anew when it is back. nil:
+	// nothing is withdrawn.
+	refreshed func(ctx context.Context, listed map[htlcdash.TitleID]bool, all bool) (withdrawn []htlcdash.TitleID)
+	log       *slog.Logger
 
 	opened sync.Map // of *title.Title, by id
 
@@ -151,6 +158,7 @@ func (m *market) follow(ctx context.Context) (stop func()) {
 // A visit is what one provider showed.
 type visit struct {
 	err    error // it does not answer
+	listed []htlcdash.TitleID
 	titles []found
 	blame  error // why titles of it are left out
 }
@@ -174,10 +182,15 @@ func (m *market) refresh(ctx context.Context) {
 		return
 	}
 	sellers := map[htlcdash.TitleID][]found{}
+	listed, all := map[htlcdash.TitleID]bool{}, true
 	for i, p := range m.providers {
 		v := visits[i]
 		if m.hear(p, v.err); v.err != nil {
+			all = false
 			continue
+		}
+		for _, id := range v.listed {
+			listed[id] = true
 		}
 		for _, f := range v.titles {
 			if err := m.meet(ctx, f); err != nil {
@@ -192,6 +205,12 @@ func (m *market) refresh(ctx context.Context) {
 		if err := m.offer(ctx, id, by); err != nil && ctx.Err() == nil {
 			m.log.Warn("title left out", "title", id, "err", err)
 		}
+	}
+	if m.refreshed == nil {
+		return
+	}
+	for _, id := range m.refreshed(ctx, listed, all) {
+		delete(m.titles, id)
 	}
 }
 
@@ -224,6 +243,10 @@ func (m *market) visit(ctx context.Context, p *buyer.Provider) (v visit) {
 	}
 	room := maxKept - m.kept[p]
 	for _, info := range list {
+		if m.wants != nil && !m.wants(info.ID, info.Publisher) {
+			continue
+		}
+		v.listed = append(v.listed, info.ID)
 		if m.titles[info.ID] != nil {
 			v.titles = append(v.titles, found{at: p, info: info})
 			continue
@@ -259,6 +282,8 @@ func (m *market) open(ctx context.Context, p *buyer.Provider, info buyer.TitleIn
 		return nil, fmt.Errorf("it is title %s: %w", t.ID, htlcdash.ErrSignature)
 	case !m.trusts(t.Publisher):
 		return nil, fmt.Errorf("publisher %s is not one of yours: %w", t.Publisher, htlcdash.ErrSignature)
+	case t.Publisher != info.Publisher:
+		return nil, fmt.Errorf("it is by publisher %s: %w", t.Publisher, htlcdash.ErrSignature)
 	}
 	return t, nil
 }

@@ -42,7 +42,7 @@ func (c serveCommand) Run(ctx context.Context, t terminal, log *slog.Logger) err
 	if err != nil {
 		return err
 	}
-	node, info, err := openNode(ctx, c.Node, c.Macaroon, log)
+	node, info, err := openNode(ctx, c.Node, c.macaroon(), log)
 	if err != nil {
 		return err
 	}
@@ -95,6 +95,14 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 	if till != nil { // invoices that the node made before may still be paid
 		config.Payee, config.Receipts = till, map[ledger.Source]lightning.Payee{ledger.FromTill: till, ledger.FromNode: node}
 	}
+	upstream, err := c.openReseller(ctx, node, books, log)
+	if err != nil {
+		return err
+	}
+	if upstream != nil {
+		defer upstream.close()
+		upstream.sells(&config, string(c.UpstreamMirror))
+	}
 	s, err := seller.New(ctx, config)
 	if err != nil {
 		return err
@@ -111,6 +119,9 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 	group, ctx := errgroup.WithContext(ctx)
 	if till != nil {
 		group.Go(func() error { return till.Run(ctx, s.Preimage) })
+	}
+	if upstream != nil {
+		group.Go(func() error { upstream.run(ctx, s); return nil })
 	}
 	group.Go(func() error { return s.Serve(ctx, public, operator) })
 	return group.Wait()
@@ -136,11 +147,19 @@ func (c serveCommand) openTill(ctx context.Context, node till, secret [32]byte, 
 	return till, err
 }
 
-// titles is the folder of titles, unless it holds none and there are files to
-// sell.
+// macaroon is the one with which the node is asked.
+func (c serveCommand) macaroon() config.Path {
+	if len(c.Upstream) > 0 {
+		return c.UpstreamMacaroon
+	}
+	return c.Macaroon
+}
+
+// titles is the folder of titles, unless it holds none and there is something
+// else to sell.
 func (c serveCommand) titles() []string {
 	folder := string(c.Titles.Folder)
-	if found, err := filepath.Glob(filepath.Join(folder, "*", title.MPDFile)); c.Files != "" && err == nil && len(found) == 0 {
+	if found, err := filepath.Glob(filepath.Join(folder, "*", title.MPDFile)); (c.Files != "" || len(c.Upstream) > 0) && err == nil && len(found) == 0 {
 		if _, err := os.Stat(filepath.Join(folder, title.MPDFile)); err != nil {
 			return nil
 		}

@@ -96,16 +96,16 @@ type Serve struct {
 // ServeUpstream is the part of [serve] that makes a provider resell.
 type ServeUpstream struct {
 	Upstream              []string       `help:"Addresses of providers to buy keys from and sell them on, such as https://films.example. Empty: only own titles are sold."`
-	UpstreamMode          string         `default:"shelf" enum:"shelf" help:"What is done when a key is asked for that is not here. shelf: it is bought first, and then sold as our own."`
+	UpstreamMode          string         `default:"pass" enum:"pass,shelf" help:"How a key is sold that is not here yet. pass: it is bought once the viewer's payment is held, so nothing is at risk. shelf: it is bought when a viewer asks what it costs, up to upstream_risk. Either way it is kept, and is our own from then on."`
 	UpstreamCarry         []string       `default:"all" help:"Which of their titles are sold: all, or ids of titles and keys of publishers."`
 	UpstreamFactor        float64        `default:"1.1" help:"What a key costs here, times what it cost; or upstream_margin more than that, whichever is dearer. What is dearer than the publisher's price is not sold."`
 	UpstreamMargin        lightning.Msat `default:"0"   help:"What a key costs here beyond what it cost, at least."`
 	UpstreamShelf         float64        `default:"0"   help:"What a key that is here already costs, times what the publisher asks, but not less than it cost: below 1, to be cheaper than others. 0: as dear as if it were bought now."`
 	UpstreamBudgetDay     lightning.Msat `default:"20000 sat" help:"Most that is spent upstream in 24 hours. 0: nothing is bought."`
 	UpstreamBudgetTitle   lightning.Msat `default:"20000 sat" help:"Most that the keys of one title may cost, ever. 0: nothing is bought."`
-	UpstreamRisk          lightning.Msat `default:"1000 sat"  help:"Most that is spent in a day on keys that nobody has bought here yet: what somebody can make us lose who asks and does not pay. 0: nothing is bought before it is paid for."`
+	UpstreamRisk          lightning.Msat `default:"1000 sat"  help:"Most that is spent in a day on keys that nobody has bought here yet, where upstream_mode is shelf: what somebody can make us lose who asks and does not pay."`
 	UpstreamInFlight      lightning.Msat `default:"1000 sat"  help:"Most that is under way to upstream at a time."`
-	UpstreamMaxFee        lightning.Msat `default:"1 sat" help:"Most that the route of one payment may cost; or upstream_max_fee_percent, whichever is more. It is part of what a key cost."`
+	UpstreamMaxFee        lightning.Msat `default:"0"     help:"Most that the route of one payment may cost; or upstream_max_fee_percent, whichever is more. It counts as part of what a key costs."`
 	UpstreamMaxFeePercent float64        `default:"3"     help:"Most that the route of one payment may cost, in percent of the price; or upstream_max_fee, whichever is more."`
 	UpstreamMirror        Path           `default:"~/.htlcdash/mirror" help:"Folder for the public files of titles that are resold."`
 	UpstreamCache         Path           `default:"~/.htlcdash/relay"  help:"Folder for sealed bytes that were fetched from upstream."`

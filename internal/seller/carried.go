@@ -57,10 +57,14 @@ func (s *Seller) order(ctx context.Context, v *guest, seg htlcdash.Segment) (htl
 	if s.config.Shelf == nil {
 		return htlcdash.Key{}, htlcdash.ErrNotFound
 	}
-	if err := v.ordered(); err != nil {
+	if err := v.ordered(1); err != nil {
 		return htlcdash.Key{}, err
 	}
-	return s.config.Shelf.Order(ctx, seg)
+	key, err := s.config.Shelf.Order(ctx, seg)
+	if err != nil {
+		_ = v.ordered(-1)
+	}
+	return key, err
 }
 
 // refusalOf is what an offer says of why there is no key for it.
