@@ -154,6 +154,13 @@ func (d *disk) path(b htlcdash.Blob) string {
 	return filepath.Join(d.folder, filepath.FromSlash(htlcdash.SealedPath(b.Root)))
 }
 
+func (d *disk) has(b htlcdash.Blob) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, ok := d.lru.items[b]
+	return ok
+}
+
 func (d *disk) get(b htlcdash.Blob) ([]byte, bool) {
 	d.mu.Lock()
 	_, ok := d.lru.get(b)
