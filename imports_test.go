@@ -40,6 +40,7 @@ var mayEnter = map[string][]string{
 	"internal/title":             {".", "lightning", "agent", "internal/dash", "internal/join"},
 	"internal/title/titletest":   {".", "lightning", "internal/publish", "internal/title"},
 	"internal/publish":           {".", "lightning", "internal/dash", "internal/title"},
+	"internal/spread":            {".", "internal/title", "source"},
 	"internal/exchange":          {".", "lightning", "internal/proof"},
 	"internal/credential":        {".", "lightning"},
 	"internal/fraud":             {".", "lightning", "internal/dash", "internal/exchange"},

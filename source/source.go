@@ -61,8 +61,13 @@ type Info struct {
 	MD5    string // hexadecimal; empty: the store does not tell
 }
 
-// ErrExists means that a file is there already.
-var ErrExists = errors.New("already there")
+// Errors of stores.
+var (
+	// ErrExists means that a file is there already.
+	ErrExists = errors.New("already there")
+	// ErrRefused means that a store does not let us, however often it is asked.
+	ErrRefused = errors.New("refused")
+)
 
 // ContentType is the media type of a file of a title, by its path, for stores
 // that keep one.

@@ -286,7 +286,7 @@ func (p *Place) Put(ctx context.Context, file string, data []byte, replace bool)
 		return err
 	}
 	if i.MaxFileMiB > 0 && float64(len(data)) > i.MaxFileMiB*(1<<20) {
-		return fmt.Errorf("%s has %d bytes, and %v takes files of %g MiB at most: publish with shorter segments or lower rungs", file, len(data), p.hub, i.MaxFileMiB)
+		return fmt.Errorf("%s has %d bytes, and %v takes files of %g MiB at most: publish with shorter segments or lower rungs: %w", file, len(data), p.hub, i.MaxFileMiB, source.ErrRefused)
 	}
 	err = p.post(ctx, file, data, replace)
 	if errors.Is(err, errToken) { // the challenge may have changed
@@ -298,7 +298,7 @@ func (p *Place) Put(ctx context.Context, file string, data []byte, replace bool)
 	return err
 }
 
-var errToken = errors.New("the hub refuses our token")
+var errToken = fmt.Errorf("it refuses our token: %w", source.ErrRefused)
 
 func (p *Place) post(ctx context.Context, file string, data []byte, replace bool) error {
 	token, err := p.authorize(ctx)
@@ -329,9 +329,9 @@ func (p *Place) post(ctx context.Context, file string, data []byte, replace bool
 	case http.StatusUnauthorized:
 		return fmt.Errorf("%v: %w", p.hub, errToken)
 	case http.StatusPaymentRequired, http.StatusForbidden:
-		return fmt.Errorf("%v does not let %s write: ask its operator (%s)", p.hub, p.address, resp.Status)
+		return fmt.Errorf("%v does not let %s write: ask its operator (%s): %w", p.hub, p.address, resp.Status, source.ErrRefused)
 	case http.StatusRequestEntityTooLarge:
-		return fmt.Errorf("%v: %s of %d bytes is too large for it: publish with shorter segments or lower rungs", p.hub, file, len(data))
+		return fmt.Errorf("%v: %s of %d bytes is too large for it: publish with shorter segments or lower rungs: %w", p.hub, file, len(data), source.ErrRefused)
 	}
 	return fmt.Errorf("%v answers %q to %s: %.200q", p.hub, resp.Status, file, said)
 }

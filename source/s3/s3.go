@@ -243,11 +243,11 @@ func (b *Bucket) explain(ctx context.Context, err error) error {
 	case answer.StatusCode == http.StatusPreconditionFailed, answer.StatusCode == http.StatusConflict && answer.Code != "OperationAborted":
 		return fmt.Errorf("%s: %w", answer.Key, source.ErrExists)
 	case answer.Code == minio.NoSuchBucket:
-		return fmt.Errorf("there is no bucket %q at %s: make it, or name another endpoint by stores.s3_endpoint", b.bucket, b.core.EndpointURL())
+		return fmt.Errorf("there is no bucket %q at %s: make it, or name another endpoint by stores.s3_endpoint: %w", b.bucket, b.core.EndpointURL(), source.ErrRefused)
 	case answer.StatusCode == http.StatusForbidden && b.open:
-		return fmt.Errorf("bucket %q wants credentials (%s): set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or stores.s3_credentials", b.bucket, answer.Code)
+		return fmt.Errorf("bucket %q wants credentials (%s): set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or stores.s3_credentials: %w", b.bucket, answer.Code, source.ErrRefused)
 	case answer.StatusCode == http.StatusForbidden:
-		return fmt.Errorf("bucket %q refuses these credentials: %s", b.bucket, answer.Code)
+		return fmt.Errorf("bucket %q refuses these credentials (%s): %w", b.bucket, answer.Code, source.ErrRefused)
 	}
 	return fmt.Errorf("bucket %q: %d %s", b.bucket, answer.StatusCode, answer.Code)
 }
