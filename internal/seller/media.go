@@ -24,8 +24,9 @@ const (
 	cachePaid   = "private, max-age=3600"
 )
 
-// serveSealed answers GET /sealed/{root} without the bytes passing through this
-// program: ServeContent hands the file to the kernel.
+// serveSealed answers GET /sealed/{root}. Where the bytes lie in the title's
+// folder they do not pass through this program: ServeContent hands the file to
+// the kernel.
 func (s *Seller) serveSealed(w http.ResponseWriter, r *http.Request) error {
 	q, err := htlcdash.ParseRoot(r.PathValue("root"))
 	if err != nil {
@@ -35,22 +36,26 @@ func (s *Seller) serveSealed(w http.ResponseWriter, r *http.Request) error {
 	if t == nil {
 		return fmt.Errorf("sealed bytes %s: %w", q, htlcdash.ErrNotFound)
 	}
-	size := htlcdash.SealedLength(t.segments[q].Length)
+	blob := t.segments[q].SealedBlob()
+	size := blob.Length
 	etag := `"` + q.String() + `"`
 	served, err := s.allowSealed(r, size, etag)
 	if err != nil {
 		return err
 	}
 	defer served(w)
-	f, err := t.files.File(q)
-	if err != nil {
+	f, err := t.local(r.Context(), blob)
+	if err != nil && !t.elsewhere(err) {
 		return err
 	}
-	defer f.Close()
 	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Cache-Control", cacheSealed)
 	h.Set("ETag", etag)
+	if err != nil {
+		return s.serveCarried(w, r, blob)
+	}
+	defer f.Close()
 	patience(w, size)
 	defer cork(r)()
 	http.ServeContent(w, r, "", time.Time{}, f)

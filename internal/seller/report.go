@@ -161,7 +161,7 @@ func (s *Seller) titleReport(t *sealedTitle, total, today earnings) TitleReport 
 		MPD:             mpdPath(t.name),
 		Duration:        t.Manifest.Duration().Milliseconds(),
 		Prepaid:         t.prepaid,
-		Missing:         t.missing,
+		Missing:         t.missing + int(t.lost.Load()),
 		Representations: []RepresentationReport{},
 	}
 	for _, rep := range t.Manifest.Representations() {

@@ -45,6 +45,7 @@ import (
 	"htlcdash/internal/ledger"
 	"htlcdash/internal/porter"
 	"htlcdash/internal/proof"
+	"htlcdash/internal/title"
 	"htlcdash/lightning"
 )
 
@@ -73,6 +74,12 @@ type Config struct {
 	Secret   exchange.Secret // required; a new one makes open credentials worthless
 	Proofs   []proof.System  // in which offers are proved; empty: none are, and few viewers buy
 	Books    *ledger.Ledger  // required; the caller closes it
+
+	// Sealed has sealed bytes that are not in the titles' folders; nil: only what
+	// lies there is sold. Elsewhere is told of each title when it is loaded, and
+	// reports whether Sealed may have its bytes; nil: of none.
+	Sealed    Sealed
+	Elsewhere func(*title.Title) bool
 
 	// Files is a folder whose files are sold by the chunk, whoever published
 	// them; empty: none. FilePrice is that of a MiB.
@@ -142,7 +149,9 @@ type Seller struct {
 	strangers     *guest   // who shows no credential: all of them
 	strangerBytes *clients // of sealed bytes, in KiB
 	started       time.Time
-	closing       chan struct{} // closed when Serve ends
+	carrying      *semaphore.Weighted // sealed bytes from elsewhere
+	loaded        chan struct{}       // says that shelf is another
+	closing       chan struct{}       // closed when Serve ends
 	close         sync.Once
 
 	requests, bytes atomic.Int64
@@ -162,7 +171,7 @@ func New(ctx context.Context, c Config) (*Seller, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	shelf, err := load(ctx, c.Titles, c.Prepaid, nil)
+	shelf, err := load(ctx, c, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -174,11 +183,13 @@ func New(ctx context.Context, c Config) (*Seller, error) {
 		return nil, err
 	}
 	s := &Seller{
-		config:  c,
-		log:     c.Log,
-		clients: newClients(rate.Limit(cmp.Or(c.OfferRate, defaultOfferRate)), cmp.Or(c.OfferBurst, defaultOfferBurst)),
-		started: time.Now(),
-		closing: make(chan struct{}),
+		config:   c,
+		log:      c.Log,
+		clients:  newClients(rate.Limit(cmp.Or(c.OfferRate, defaultOfferRate)), cmp.Or(c.OfferBurst, defaultOfferBurst)),
+		started:  time.Now(),
+		carrying: semaphore.NewWeighted(carriedMemory),
+		loaded:   make(chan struct{}, 1),
+		closing:  make(chan struct{}),
 	}
 	s.putFiles(files)
 	s.register = newRegister(c.Payee, cmp.Or(c.MaxOpenOffers, defaultOpenOffers), nodeCalls)
@@ -231,7 +242,7 @@ func realm(name string) string {
 // it was, or is left out if it is new, and the error says so. Requests that
 // run are not disturbed.
 func (s *Seller) Reload(ctx context.Context) error {
-	shelf, err := load(ctx, s.config.Titles, s.config.Prepaid, s.shelf.Load())
+	shelf, err := load(ctx, s.config, s.shelf.Load())
 	s.put(shelf)
 	files, fileErr := loadFiles(ctx, s.config.Files, s.config.FilePrice, s.files.Load())
 	if fileErr == nil {
@@ -243,10 +254,14 @@ func (s *Seller) Reload(ctx context.Context) error {
 func (s *Seller) put(shelf *shelf) {
 	for _, t := range shelf.byName {
 		if t.missing > 0 {
-			s.log.Warn("segments are not on sale: their keys or sealed bytes are not here", "title", t.name, "segments", t.missing)
+			s.log.Warn("segments are not on sale: their keys are not here, or their sealed bytes neither here nor in a source", "title", t.name, "segments", t.missing)
 		}
 	}
 	s.shelf.Store(shelf)
+	select {
+	case s.loaded <- struct{}{}:
+	default:
+	}
 	s.log.Info("titles on sale", "titles", shelf.names())
 }
 
@@ -271,6 +286,7 @@ func (s *Seller) Serve(ctx context.Context, public, operator net.Listener) error
 	}
 	wg.Go(func() { s.books.forget(ctx, s.till.Life) })
 	wg.Go(func() { s.guard.forget(ctx) })
+	wg.Go(func() { s.surveyed(ctx) })
 	wg.Go(func() { s.stock(ctx) })
 	serve := func(l net.Listener, h http.Handler) {
 		if l != nil {

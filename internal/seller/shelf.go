@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"htlcdash"
 	"htlcdash/internal/title"
@@ -43,7 +44,10 @@ type sealedTitle struct {
 	ranged   map[string]rangedFile               // by path
 	lists    map[string][]htlcdash.Segment       // by Representation
 	segments map[htlcdash.Root]*htlcdash.Segment // those in lists that can be sold, by sealed root
-	missing  int                                 // segments without key or sealed bytes here
+	missing  int                                 // segments without key, or sealed bytes here or elsewhere
+	carried  bool                                // sealed bytes that are not here may be had elsewhere
+	absent   []*htlcdash.Segment                 // those in segments whose sealed bytes are not here
+	lost     atomic.Int64                        // of absent, that no source has
 }
 
 // A freeFile is a signed file that anybody may have.
@@ -62,7 +66,7 @@ type rangedFile struct {
 // load opens the titles in folders. A folder is a title, or holds titles. What
 // is broken is left out, or stays as it was in old, and the error tells all of
 // it.
-func load(ctx context.Context, folders []string, prepaid func(name string) bool, old *shelf) (*shelf, error) {
+func load(ctx context.Context, c Config, old *shelf) (*shelf, error) {
 	s := &shelf{
 		byName: map[string]*sealedTitle{},
 		byID:   map[htlcdash.TitleID]*sealedTitle{},
@@ -70,11 +74,11 @@ func load(ctx context.Context, folders []string, prepaid func(name string) bool,
 	}
 	s.list = sync.OnceValue(func() json.RawMessage { return listed(s) })
 	var failures []error
-	for _, folder := range folders {
+	for _, folder := range c.Titles {
 		dirs, err := titleDirs(folder)
 		failures = append(failures, err)
 		for _, d := range dirs {
-			t, err := loadTitle(ctx, d, prepaid)
+			t, err := loadTitle(ctx, d, c)
 			if err != nil && old != nil {
 				t = old.byName[filepath.Base(d)]
 			}
@@ -131,7 +135,7 @@ func (s *shelf) add(t *sealedTitle) error {
 // names returns the names of the titles in order.
 func (s *shelf) names() []string { return slices.Sorted(maps.Keys(s.byName)) }
 
-func loadTitle(ctx context.Context, folder string, prepaid func(string) bool) (*sealedTitle, error) {
+func loadTitle(ctx context.Context, folder string, c Config) (*sealedTitle, error) {
 	t := &sealedTitle{
 		name:     filepath.Base(folder),
 		dir:      folder,
@@ -140,7 +144,7 @@ func loadTitle(ctx context.Context, folder string, prepaid func(string) bool) (*
 		lists:    map[string][]htlcdash.Segment{},
 		segments: map[htlcdash.Root]*htlcdash.Segment{},
 	}
-	t.prepaid = prepaid != nil && prepaid(t.name)
+	t.prepaid = c.Prepaid != nil && c.Prepaid(t.name)
 	var err error
 	if t.Title, err = title.OpenDir(folder); err != nil {
 		return nil, err
@@ -151,6 +155,7 @@ func loadTitle(ctx context.Context, folder string, prepaid func(string) bool) (*
 	if t.files, err = dir.New(folder); err != nil {
 		return nil, err
 	}
+	t.carried = c.Sealed != nil && c.Elsewhere != nil && c.Elsewhere(t.Title)
 	t.free[title.MPDFile] = inMemory(t.MPD, "application/dash+xml")
 	t.free[title.SignatureFile] = inMemory(t.Signature, "text/plain; charset=utf-8")
 	for rep := range t.representations() {
@@ -191,7 +196,8 @@ func (t *sealedTitle) representations() iter.Seq[rung] {
 }
 
 // loadRepresentation takes the files and segments of a Representation on the
-// shelf, without the segments whose key or sealed bytes are not here.
+// shelf, without the segments whose key is not here, or whose sealed bytes are
+// neither here nor, perhaps, elsewhere.
 func (t *sealedTitle) loadRepresentation(ctx context.Context, r rung) error {
 	segs, err := t.Segments(ctx, r.id)
 	if err != nil {
@@ -199,10 +205,15 @@ func (t *sealedTitle) loadRepresentation(ctx context.Context, r rung) error {
 	}
 	t.lists[r.id] = segs
 	for i := range segs {
-		if t.has(ctx, segs[i]) {
-			t.segments[segs[i].Sealed] = &segs[i]
-		} else {
+		_, err := t.keys.Key(ctx, segs[i])
+		here := t.has(segs[i])
+		if err != nil || !here && !t.carried {
 			t.missing++
+			continue
+		}
+		t.segments[segs[i].Sealed] = &segs[i]
+		if !here {
+			t.absent = append(t.absent, &segs[i])
 		}
 	}
 	t.free[r.list] = freeFile{etagOf(r.listRoot), "application/octet-stream", func(ctx context.Context) ([]byte, error) {
@@ -220,10 +231,8 @@ func (t *sealedTitle) loadRepresentation(ctx context.Context, r rung) error {
 	return nil
 }
 
-func (t *sealedTitle) has(ctx context.Context, seg htlcdash.Segment) bool {
-	if _, err := t.keys.Key(ctx, seg); err != nil {
-		return false
-	}
+// has reports whether the sealed bytes of seg lie in the title's folder.
+func (t *sealedTitle) has(seg htlcdash.Segment) bool {
 	info, err := os.Stat(filepath.Join(t.dir, filepath.FromSlash(htlcdash.SealedPath(seg.Sealed))))
 	return err == nil && info.Size() == htlcdash.SealedLength(seg.Length)
 }
