@@ -118,11 +118,11 @@ func (s *street) open(t *testing.T, run func(context.Context) error) (stop func(
 	return stop
 }
 
-func (s *street) sell(t *testing.T) (stop func() error) {
+func (s *street) sell(t *testing.T, args ...string) (stop func() error) {
 	t.Helper()
 	public, operator := door(t), door(t)
 	s.shop = "http://" + public.Addr().String()
-	c := s.parse(t, "serve")
+	c := s.parse(t, append([]string{"serve"}, args...)...)
 	return s.open(t, func(ctx context.Context) error {
 		return c.Serve.sell(ctx, public, operator, s.provider, s.provider.ID(), s.log)
 	})
