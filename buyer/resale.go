@@ -35,8 +35,9 @@ type Resale struct {
 
 // bounds are those of a payment for which another's is held.
 type bounds struct {
-	most lightning.Msat // that it may cost, its route included
-	lock int            // blocks
+	most  lightning.Msat // that it may cost, its route included
+	lock  int            // blocks
+	again bool           // it was ordered before, and seems not to have reached the node
 }
 
 // Berths is how many numbers [Buyer.Resales] tells apart.
@@ -164,30 +165,41 @@ func (r *Resale) Proof(ctx context.Context, system string, nonce [32]byte) ([]by
 // Pay buys the preimage of r.Hash for at most most msat, the route included, over
 // a route on which it cannot be locked for more than lock blocks. If the key is
 // owned, or comes by another payment, nothing is paid: key and salt make the
-// preimage. Called again, also in a later run, it goes on where it was.
+// preimage. With a most of 0 nothing is paid anew.
 //
 // It waits until the outcome is known, or ctx is done. An error that matches
-// lightning.ErrInFlight means that money may have been spent or may yet be. After
-// all others nothing was spent on r, and nothing will be.
+// lightning.ErrInFlight means that money may have been spent or may yet be: call
+// it again, with a lock as it is then, also in a later run. After all others
+// nothing was spent on r, and nothing will be.
 func (r *Resale) Pay(ctx context.Context, most lightning.Msat, lock int) (lightning.Preimage, error) {
-	for {
-		p, done, err := r.known(ctx)
-		if done || err != nil {
-			return p, err
-		}
-		f, err := r.begin(most, lock)
-		if err != nil {
-			return p, err
-		}
-		if p, err = r.wait(ctx, f); err == nil || errors.Is(err, lightning.ErrInFlight) || f.Hash == r.Hash {
-			return p, err
-		} // else another payment for the key has failed
+	p, again, err := r.known(ctx)
+	if err != nil || !p.IsZero() {
+		return p, err
 	}
+	f, err := r.begin(most, lock, again)
+	switch {
+	case err != nil && again: // what was ordered before may yet go out
+		return p, inFlight(err)
+	case err != nil:
+		return p, err
+	}
+	p, err = r.wait(ctx, f)
+	if err != nil && !errors.Is(err, lightning.ErrInFlight) && r.mayPayAgain(f) {
+		err = inFlight(err)
+	}
+	return p, err
+}
+
+// mayPayAgain reports whether there may be a payment over r.Hash after f has
+// failed: f was another for the same key, or seems not to have reached the node.
+func (r *Resale) mayPayAgain(f *flight) bool {
+	_, doubted := newDoubt(f.Purchase, time.Now())
+	return f.Hash != r.Hash || doubted
 }
 
 // known looks for the preimage where it may be by now: in the books, or in those of
-// the node.
-func (r *Resale) known(ctx context.Context) (p lightning.Preimage, done bool, err error) {
+// the node. If again, r was ordered before and seems not to have reached the node.
+func (r *Resale) known(ctx context.Context) (p lightning.Preimage, again bool, err error) {
 	b := r.b
 	if err := b.reconsiderAll(ctx, r.seg); err != nil {
 		return p, false, inFlight(err)
@@ -198,12 +210,9 @@ func (r *Resale) known(ctx context.Context) (p lightning.Preimage, done bool, er
 	case err != nil:
 		return p, false, inFlight(err)
 	case own.State == lightning.Paid && !own.Preimage.IsZero():
-		return own.Preimage, true, nil
+		return own.Preimage, false, nil
 	case own.State == lightning.Failed:
-		if d, ok := newDoubt(own, time.Now()); ok {
-			return p, false, inFlight(fmt.Errorf("payment %s may yet go out until %v", r.Hash, d.until))
-		}
-		if f := b.flight(r.seg); f == nil {
+		if _, again = newDoubt(own, time.Now()); !again && b.flight(r.seg) == nil {
 			return p, false, fmt.Errorf("payment %s: %w: %s", r.Hash, lightning.ErrFailed, own.Reason)
 		}
 	case own.State == lightning.Unknown:
@@ -211,18 +220,20 @@ func (r *Resale) known(ctx context.Context) (p lightning.Preimage, done bool, er
 		if f == nil { // it has just ended
 			return p, false, inFlight(fmt.Errorf("payment %s", r.Hash))
 		}
-		p, err := r.wait(ctx, f)
-		return p, true, err
+		if p, err = r.wait(ctx, f); err != nil && !errors.Is(err, lightning.ErrInFlight) && r.mayPayAgain(f) {
+			err = inFlight(err)
+		}
+		return p, false, err
 	}
 	key, err := b.c.Ledger.Key(ctx, r.seg.Seal)
 	if errors.Is(err, htlcdash.ErrNotFound) {
-		return p, false, nil
+		return p, again, nil
 	}
 	if err != nil {
 		return p, false, inFlight(err)
 	}
 	p, err = r.preimage(key)
-	return p, true, err
+	return p, false, err
 }
 
 // flightOf returns the payment over a hash for the key of seg. After a restart there
@@ -248,8 +259,9 @@ func (r *Resale) preimage(key htlcdash.Key) (lightning.Preimage, error) {
 	return lightning.Preimage{}, fmt.Errorf("%s offered another key than the title's: %w", r.Provider, ErrTerms)
 }
 
-// begin starts the payment, or finds the one that is under way for the key.
-func (r *Resale) begin(most lightning.Msat, lock int) (*flight, error) {
+// begin starts the payment, or finds the one that is under way for the key. Again, it
+// orders the same payment once more: a node pays a hash once.
+func (r *Resale) begin(most lightning.Msat, lock int, again bool) (*flight, error) {
 	b, q := r.b, *r.q
 	if f := b.flight(r.seg); f != nil {
 		return f, nil
@@ -265,7 +277,7 @@ func (r *Resale) begin(most lightning.Msat, lock int) (*flight, error) {
 	case !q.peer.ok():
 		return nil, fmt.Errorf("%s is banned: %w", q.peer, ErrNoOffer)
 	}
-	q.resale = &bounds{most, lock}
+	q.resale = &bounds{most, lock, again}
 	// What is held covers it, so it is no exposure; but who lets payments hang gets
 	// no more of them.
 	if _, ok := q.peer.tryExpose(0, NoLimit); !ok {

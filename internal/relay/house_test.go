@@ -56,7 +56,8 @@ type house struct {
 	face  atomic.Pointer[http.Handler]
 	dir   string
 
-	up     []*house // whom it buys from; none: it is the origin
+	up     []*house        // whom it buys from; none: it is the origin
+	asks   *lightning.Msat // for any key; nil: half of what the publisher asks
 	config func(*relay.Config)
 	buying func(*buyer.Config)
 
@@ -122,10 +123,14 @@ func (h *house) open(t testing.TB) {
 	var ends []func()
 	if len(h.up) == 0 {
 		config.Titles, config.Price = []string{h.film.Dir}, seller.Factor(0.5)
+		if h.asks != nil {
+			config.Price = func(htlcdash.Segment) lightning.Msat { return *h.asks }
+		}
 	} else {
 		h.trade(t, log)
 		shelf, err := stock.New(ctx, stock.Config{Books: h.books, Buyer: h.buyer, Margin: resale.Policy{Factor: 1}})
 		must(t, err)
+		config.Price = seller.Factor(0.8) // from the own shelf
 		config.Resold, config.Bought, config.Sealed = mirror(t, h), shelf, sealedOf{h.film, t}
 		config.Relay, config.Holder = h.relay, h.node
 		ends = append(ends, shelf.Close, h.relay.Close, h.buyer.Close)
@@ -371,6 +376,14 @@ func (h *house) tamper(t testing.TB, signer htlcdash.ProviderKey, change func(se
 		_ = json.NewEncoder(w).Encode(resp)
 	})
 	h.face.Store(&face)
+}
+
+// reprice has a house sell for what asks says, as its own operator would.
+func (h *house) reprice(t testing.TB, asks *lightning.Msat) {
+	t.Helper()
+	h.closed()
+	h.asks = asks
+	h.open(t)
 }
 
 func must(t testing.TB, err error) {
