@@ -54,6 +54,7 @@ var mayEnter = map[string][]string{
 	"internal/relay":           {".", "lightning", "buyer", "internal/exchange", "internal/ledger"},
 	"internal/join":            {},
 	"internal/due":             {},
+	"internal/dht":             {"."},
 	"internal/proof":           {},
 	"internal/proof/systems":   {"internal/proof", "internal/proof/vole", "internal/proof/zkb"},
 	"internal/proof/vole":      {"internal/proof"},
