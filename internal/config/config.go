@@ -124,8 +124,8 @@ type ServeUpstream struct {
 	UpstreamMaxFee        lightning.Msat `default:"0"     help:"Most that the route of one payment may cost; or upstream_max_fee_percent, whichever is more. It counts as part of what a key costs."`
 	UpstreamMaxFeePercent float64        `default:"3"     help:"Most that the route of one payment may cost, in percent of the price; or upstream_max_fee, whichever is more."`
 	UpstreamMirror        Path           `default:"~/.htlcdash/mirror" help:"Folder for the public files of titles that are resold."`
-	UpstreamMacaroon      Path           `default:"~/.htlcdash/relay.macaroon" help:"Macaroon that may receive, and pay up to a budget, made by htlcdash wallet bake relay. It stands in for macaroon where there is an upstream."`
-	UpstreamComplaints    Path           `default:"~/.htlcdash/complaints" help:"Folder for complaints about providers upstream who have cheated. Empty: none are kept."`
+	ServeRelayMacaroon
+	UpstreamComplaints Path `default:"~/.htlcdash/complaints" help:"Folder for complaints about providers upstream who have cheated. Empty: none are kept."`
 }
 
 // Proxy is the table [proxy].
@@ -197,6 +197,11 @@ type ProxyComplaints struct {
 // ServeMacaroon is the part of [serve] that other commands share.
 type ServeMacaroon struct {
 	Macaroon Path `default:"~/.htlcdash/sell.macaroon" help:"Macaroon that may receive and nothing else, made by htlcdash wallet bake sell."`
+}
+
+// ServeRelayMacaroon is the part of [serve] that other commands share.
+type ServeRelayMacaroon struct {
+	UpstreamMacaroon Path `default:"~/.htlcdash/relay.macaroon" help:"Macaroon that may receive, and pay up to a budget, made by htlcdash wallet bake relay. It stands in for macaroon where there is an upstream."`
 }
 
 // ProxyMacaroon is the part of [proxy] that other commands share.
