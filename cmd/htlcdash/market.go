@@ -17,6 +17,7 @@ import (
 	"htlcdash/internal/title"
 	"htlcdash/lightning"
 	"htlcdash/source"
+	"htlcdash/source/open"
 	"htlcdash/source/web"
 )
 
@@ -39,6 +40,7 @@ type market struct {
 	providers  []*buyer.Provider
 	publishers []htlcdash.PublisherID // whose titles are taken; none: all
 	sources    []source.Source
+	named      open.Named // what titles name themselves
 	buyer      *buyer.Buyer
 	sealed     *source.Library                         // that the buyer has its bytes from
 	show       func(name string, t *title.Title) error // tells of a title on sale
@@ -95,14 +97,19 @@ func newMarket(addresses, publishers []string, log *slog.Logger) (*market, error
 	return m, nil
 }
 
-// buyFor opens the buyer of a viewer, whose sealed bytes come from the market's
-// sources, each seen through over.
-func (m *market) buyFor(c config.ProxyBuying, books *ledger.Ledger, node lightning.Payer, over func(source.Source) source.Source) error {
+// buyFor opens the buyer of a viewer, whose sealed bytes come from the sources
+// that the viewer names, the providers, and those that titles name, each seen
+// through over.
+func (m *market) buyFor(c config.ProxyBuying, stores config.Stores, books *ledger.Ledger, node lightning.Payer, over func(source.Source) source.Source) error {
 	if _, err := systems.Named(c.Proofs); err != nil {
 		return usageError{err}
 	}
-	sources := make([]source.Source, len(m.sources))
-	for i, s := range m.sources {
+	sources, err := open.Sources(c.Sources, openConfig(stores))
+	if err != nil {
+		return usageError{fmt.Errorf("proxy.sources: %w", err)}
+	}
+	sources = append(sources, m.sources...)
+	for i, s := range sources {
 		sources[i] = over(s)
 	}
 	sealed, err := source.NewLibrary(source.Options{
@@ -112,6 +119,7 @@ func (m *market) buyFor(c config.ProxyBuying, books *ledger.Ledger, node lightni
 		return err
 	}
 	m.sealed = sealed
+	m.named.Private, m.named.Add = c.PrivateSources, func(s source.Source) { sealed.Add(over(s)) }
 	m.buyer, err = buyer.New(buyer.Config{
 		Ledger: books, Payer: node, Sealed: sealed,
 		Limits: buyer.Limits{Segment: c.BudgetSegment, Title: c.BudgetTitle, Day: c.BudgetDay},
@@ -303,6 +311,9 @@ func (m *market) meet(ctx context.Context, f found) error {
 	}
 	if err := m.show(f.info.Name, t); err != nil {
 		return err
+	}
+	if err := m.named.Title(t.ID, t.Manifest.Sources(), t.Holds); err != nil {
+		m.log.Warn("not all sources that a title names are used", "title", t.ID, "err", err)
 	}
 	m.opened.Store(t.ID, t)
 	m.titles[t.ID] = &listing{title: t, sellers: map[*buyer.Provider]bool{p: true}}

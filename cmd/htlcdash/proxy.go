@@ -33,6 +33,7 @@ const (
 type proxyCommand struct {
 	Node         config.Node `embed:"" prefix:"node-" envprefix:"HTLCDASH_NODE_"`
 	config.Proxy `embed:"" envprefix:"HTLCDASH_PROXY_"`
+	Stores       config.Stores `embed:"" prefix:"stores-" envprefix:"HTLCDASH_STORES_"`
 
 	// For measurements: what payment adds to the very same files.
 	Free []string `placeholder:"NAME=URL" help:"Play an ordinary DASH title too, which is not paid for: its name and the address of its MPD."`
@@ -75,7 +76,7 @@ func (c proxyCommand) play(ctx context.Context, door net.Listener, node wallet, 
 	if err != nil {
 		return usageError{err}
 	}
-	if err := market.buyFor(c.ProxyBuying, books, node, func(s source.Source) source.Source { return s }); err != nil {
+	if err := market.buyFor(c.ProxyBuying, c.Stores, books, node, func(s source.Source) source.Source { return s }); err != nil {
 		return err
 	}
 	defer market.close()

@@ -19,10 +19,6 @@ import (
 	"htlcdash/source"
 )
 
-// relayMemory is what a provider that resells keeps of sealed bytes beside the
-// cache on disk: what many viewers want at one time.
-const relayMemory = 64 << 20
-
 // A reseller is what a provider has besides its own titles if it buys upstream: a
 // buyer on its own account, copies of titles, a shelf of keys.
 type reseller struct {
@@ -32,7 +28,6 @@ type reseller struct {
 	relay  *relay.Relay     // nil: nothing is passed on
 	holder lightning.Holder // where relay's payments are held
 	mirror *mirror.Mirror
-	sealed *source.Library
 	log    *slog.Logger
 
 	changed bool // the mirror, since the seller has read it; only refresh uses it
@@ -42,8 +37,9 @@ func (c serveCommand) margin() margin.Policy {
 	return margin.Policy{Factor: c.UpstreamFactor, Add: c.UpstreamMargin, Shelf: c.UpstreamShelf}
 }
 
-// openReseller returns nil if there is no upstream.
-func (c serveCommand) openReseller(ctx context.Context, node till, books *ledger.Ledger, log *slog.Logger) (*reseller, error) {
+// openReseller returns nil if there is no upstream. It adds upstream to where
+// sealed bytes come from.
+func (c serveCommand) openReseller(ctx context.Context, node till, books *ledger.Ledger, sealed *source.Library, log *slog.Logger) (*reseller, error) {
 	if len(c.Upstream) == 0 {
 		return nil, nil
 	}
@@ -66,15 +62,10 @@ func (c serveCommand) openReseller(ctx context.Context, node till, books *ledger
 	if r.mirror, err = mirror.Open(ctx, string(c.UpstreamMirror), 0); err != nil {
 		return nil, err
 	}
-	r.sealed, err = source.NewLibrary(source.Options{
-		Memory: relayMemory, Folder: string(c.UpstreamCache), Disk: int64(c.UpstreamCacheSize), Log: log,
-	}, r.market.sources...)
-	if err != nil {
-		return nil, err
-	}
+	sealed.Add(r.market.sources...)
 	fee := buyer.Fee{Floor: c.UpstreamMaxFee, PPM: int64(c.UpstreamMaxFeePercent * 10_000)}
 	r.buyer, err = buyer.New(buyer.Config{
-		Ledger: books, Payer: payer, Sealed: r.sealed,
+		Ledger: books, Payer: payer, Sealed: sealed,
 		Limits: buyer.Limits{Segment: buyer.NoLimit, Title: c.UpstreamBudgetTitle, Day: c.UpstreamBudgetDay},
 		Fee:    fee, Most: c.most(policy),
 		Proofs: c.Proofs, Complain: complaintsIn(c.UpstreamComplaints), Signed: r.market.signed,
@@ -133,7 +124,7 @@ func (r *reseller) close() {
 // sells has a seller sell what is bought.
 func (r *reseller) sells(c *seller.Config, folder string) {
 	own := c.Price
-	c.Resold, c.Shelf, c.Sealed = folder, r.stock, r.sealed
+	c.Resold, c.Shelf = folder, r.stock
 	if r.relay != nil {
 		c.Relay, c.Holder = r.relay, r.holder
 	}

@@ -135,7 +135,8 @@ func (s *street) report(t *testing.T) (r struct {
 		Upstream lightning.Msat `json:"upstream_msat"`
 		Earned   lightning.Msat `json:"earned_msat"`
 	}
-}) {
+},
+) {
 	t.Helper()
 	resp, err := http.Get(s.page + "/api/provider")
 	if err != nil {

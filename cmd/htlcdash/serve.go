@@ -24,11 +24,14 @@ import (
 	"htlcdash/internal/title"
 	"htlcdash/lightning"
 	"htlcdash/lightning/lnd"
+	"htlcdash/source"
+	"htlcdash/source/open"
 )
 
 type serveCommand struct {
 	Node         config.Node   `embed:"" prefix:"node-" envprefix:"HTLCDASH_NODE_"`
 	Titles       config.Titles `embed:"" prefix:"titles-" envprefix:"HTLCDASH_TITLES_"`
+	Stores       config.Stores `embed:"" prefix:"stores-" envprefix:"HTLCDASH_STORES_"`
 	config.Serve `embed:"" envprefix:"HTLCDASH_SERVE_"`
 }
 
@@ -88,6 +91,10 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 		TrustedProxies: proxies, OfferRate: c.OfferRate, InvoiceRate: c.InvoiceRate, MaxOpenOffers: c.MaxOpenOffers,
 		Log: log,
 	}
+	sealed, err := c.fetchElsewhere(&config)
+	if err != nil {
+		return err
+	}
 	till, err := c.openTill(ctx, node, secret, books)
 	if err != nil {
 		return err
@@ -95,7 +102,7 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 	if till != nil { // invoices that the node made before may still be paid
 		config.Payee, config.Receipts = till, map[ledger.Source]lightning.Payee{ledger.FromTill: till, ledger.FromNode: node}
 	}
-	upstream, err := c.openReseller(ctx, node, books, log)
+	upstream, err := c.openReseller(ctx, node, books, sealed, log)
 	if err != nil {
 		return err
 	}
@@ -125,6 +132,34 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 	}
 	group.Go(func() error { return s.Serve(ctx, public, operator) })
 	return group.Wait()
+}
+
+// carriedMemory is what a provider keeps in memory of sealed bytes that lie
+// elsewhere.
+const carriedMemory = 64 << 20
+
+// fetchElsewhere has the seller fetch sealed bytes that are not in its titles'
+// folders from the configured sources, and from those that a title names.
+func (c serveCommand) fetchElsewhere(s *seller.Config) (*source.Library, error) {
+	sources, err := open.Sources(c.Sources, openConfig(c.Stores))
+	if err != nil {
+		return nil, usageError{fmt.Errorf("serve.sources: %w", err)}
+	}
+	library, err := source.NewLibrary(source.Options{
+		Memory: carriedMemory, Folder: string(c.Cache), Disk: int64(c.CacheSize), Log: s.Log,
+	}, sources...)
+	if err != nil {
+		return nil, err
+	}
+	named := &open.Named{Private: c.PrivateSources, Add: func(s source.Source) { library.Add(s) }}
+	s.Sealed = library
+	s.Elsewhere = func(t *title.Title) bool {
+		if err := named.Title(t.ID, t.Manifest.Sources(), t.Holds); err != nil {
+			s.Log.Warn("not all sources that a title names are used", "title", t.ID, "err", err)
+		}
+		return len(c.Sources)+len(t.Manifest.Sources()) > 0
+	}
+	return library, nil
 }
 
 // tillInterceptor is serve.till for a till beside the node.

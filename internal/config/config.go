@@ -24,6 +24,7 @@ type Config struct {
 	Node    Node    `embed:"" prefix:"node-"    envprefix:"HTLCDASH_NODE_"    group:"The Lightning node: lnd, by its REST interface."`
 	Titles  Titles  `embed:"" prefix:"titles-"  envprefix:"HTLCDASH_TITLES_"  group:"Published titles."`
 	Publish Publish `embed:"" prefix:"publish-" envprefix:"HTLCDASH_PUBLISH_" group:"Publishing: what a title costs and who sells it."`
+	Stores  Stores  `embed:"" prefix:"stores-"  envprefix:"HTLCDASH_STORES_"  group:"How buckets and hubs are reached, where sealed bytes are published to and fetched from."`
 	Serve   Serve   `embed:"" prefix:"serve-"   envprefix:"HTLCDASH_SERVE_"   group:"The provider: who sells segments."`
 	Proxy   Proxy   `embed:"" prefix:"proxy-"   envprefix:"HTLCDASH_PROXY_"   group:"The viewer's proxy: what buys segments for any DASH player."`
 	Guard   Guard   `embed:"" prefix:"guard-"   envprefix:"HTLCDASH_GUARD_"   group:"The guard of macaroons' budgets (htlcdash wallet guard)."`
@@ -59,6 +60,17 @@ type Publish struct {
 	Group          string         `default:"auto"   help:"How many segments one key opens. auto: as many small ones as make a proof for the key a tenth of their bytes, within 30 s of sound or 10 s of pictures; none: one; or a length, such as 20s, at most 60s. Who leaves within a group has paid for the rest of it."`
 	SegmentSeconds int            `default:"4"      help:"Length of a segment in seconds, for films that are encoded here."`
 	Providers      []string       `help:"Addresses of the providers that viewers ask first."`
+	Sources        []string       `help:"Web addresses below which the sealed bytes will lie, for anybody: they are written into the title."`
+	To             []string       `help:"Where the title is copied to: s3://BUCKET/PREFIX, gaia://HUB/PATH, or a folder. Never its keys."`
+}
+
+// Stores is the table [stores].
+type Stores struct {
+	S3Endpoint    string `name:"s3-endpoint"    default:"https://s3.amazonaws.com" help:"Service of s3:// addresses that name no other by ?endpoint=."`
+	S3Region      string `name:"s3-region"      help:"Region of these buckets. Empty: the service is asked."`
+	S3Credentials Path   `name:"s3-credentials" default:"~/.aws/credentials" help:"File with keys to buckets, as other tools have it. AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY go before it. Without either, buckets are asked as anybody may."`
+	S3Profile     string `name:"s3-profile"     default:"default" help:"Section of that file."`
+	GaiaKey       Path   `name:"gaia-key"       default:"~/.htlcdash/gaia.key" help:"File with the secret key that writes at Gaia hubs, made on first use."`
 }
 
 // Serve is the table [serve].
@@ -69,15 +81,19 @@ type Serve struct {
 	Secret Path   `default:"~/.htlcdash/provider.secret" help:"File with the secret that offers are derived from, made on first use."`
 	ServeBooks
 	ServeMacaroon
-	Till          string         `default:"invoices" enum:"invoices,interceptor" help:"How money is taken. invoices: the node makes invoices and settles them. interceptor: this program does, and the node keeps nothing of a sale; for an lnd of your own that runs with requireinterceptor and store-final-htlc-resolutions (htlcdash doctor serve)."`
-	Files         Path           `help:"Folder of files that are sold by the chunk to who knows their BitTorrent v2 root, whoever published them. Empty: none."`
-	FilePrice     lightning.Msat `default:"2 sat" help:"Price of a MiB of these files. A chunk costs 1 sat at least."`
-	PriceFactor   float64        `default:"1"   help:"What a segment costs here, times what the publisher asks. Viewers refuse more than 1."`
-	Prepaid       []string       `default:"*"   help:"Titles whose segments answer a stranger's request with an invoice (L402 and Payment): names, or * for all. Our own viewers need none."`
-	OfferLife     time.Duration  `default:"10m" help:"How long an offer can be paid."`
-	OfferRate     float64        `default:"500" help:"Offers a second for one address."`
-	InvoiceRate   float64        `default:"1"   help:"Invoices a second for one address of strangers."`
-	MaxOpenOffers int            `default:"20000" help:"Offers that can be paid at one time, of all together."`
+	Sources        []string       `help:"Where sealed bytes are fetched that are not in the titles' folder: https://, s3:// or gaia:// addresses, or folders, the preferred first."`
+	PrivateSources bool           `help:"Let titles name sources in private networks: only if you trust all their publishers."`
+	Cache          Path           `default:"~/.htlcdash/sealed" help:"Folder for sealed bytes that were fetched from sources and from upstream. Empty: they are fetched for each viewer."`
+	CacheSize      Bytes          `default:"10 GiB" help:"Most that this cache may hold."`
+	Till           string         `default:"invoices" enum:"invoices,interceptor" help:"How money is taken. invoices: the node makes invoices and settles them. interceptor: this program does, and the node keeps nothing of a sale; for an lnd of your own that runs with requireinterceptor and store-final-htlc-resolutions (htlcdash doctor serve)."`
+	Files          Path           `help:"Folder of files that are sold by the chunk to who knows their BitTorrent v2 root, whoever published them. Empty: none."`
+	FilePrice      lightning.Msat `default:"2 sat" help:"Price of a MiB of these files. A chunk costs 1 sat at least."`
+	PriceFactor    float64        `default:"1"   help:"What a segment costs here, times what the publisher asks. Viewers refuse more than 1."`
+	Prepaid        []string       `default:"*"   help:"Titles whose segments answer a stranger's request with an invoice (L402 and Payment): names, or * for all. Our own viewers need none."`
+	OfferLife      time.Duration  `default:"10m" help:"How long an offer can be paid."`
+	OfferRate      float64        `default:"500" help:"Offers a second for one address."`
+	InvoiceRate    float64        `default:"1"   help:"Invoices a second for one address of strangers."`
+	MaxOpenOffers  int            `default:"20000" help:"Offers that can be paid at one time, of all together."`
 
 	Proofs           []string       `default:"vole-80,vole-128,zkb-128" help:"Ways in which offers are proved before they are paid. Viewers refuse unproved ones, unless told otherwise."`
 	ProofsAhead      int            `default:"32" help:"Proofs of the first kind that are half made ahead of need, while the machine is idle: half a MiB of memory each."`
@@ -108,10 +124,8 @@ type ServeUpstream struct {
 	UpstreamMaxFee        lightning.Msat `default:"0"     help:"Most that the route of one payment may cost; or upstream_max_fee_percent, whichever is more. It counts as part of what a key costs."`
 	UpstreamMaxFeePercent float64        `default:"3"     help:"Most that the route of one payment may cost, in percent of the price; or upstream_max_fee, whichever is more."`
 	UpstreamMirror        Path           `default:"~/.htlcdash/mirror" help:"Folder for the public files of titles that are resold."`
-	UpstreamCache         Path           `default:"~/.htlcdash/relay"  help:"Folder for sealed bytes that were fetched from upstream."`
-	UpstreamCacheSize     Bytes          `default:"10 GiB"             help:"Most that the folder of sealed bytes may hold."`
-	UpstreamMacaroon      Path           `default:"~/.htlcdash/relay.macaroon" help:"Macaroon that may receive, and pay up to a budget, made by htlcdash wallet bake relay. It stands in for macaroon where there is an upstream."`
-	UpstreamComplaints    Path           `default:"~/.htlcdash/complaints" help:"Folder for complaints about providers upstream who have cheated. Empty: none are kept."`
+	ServeRelayMacaroon
+	UpstreamComplaints Path `default:"~/.htlcdash/complaints" help:"Folder for complaints about providers upstream who have cheated. Empty: none are kept."`
 }
 
 // Proxy is the table [proxy].
@@ -130,23 +144,25 @@ type ProxyBuying struct {
 	ProxyProviders
 	ProxyBooks
 	ProxyMacaroon
-	Publishers    []string       `help:"Keys of the publishers whose titles are taken, 64 hexadecimal digits each. Empty: all that the providers sell."`
-	Cache         Path           `default:"~/.htlcdash/cache" help:"Folder for sealed bytes that were fetched."`
-	CacheSize     Bytes          `default:"2 GiB"     help:"Most that the cache may hold."`
-	BudgetSegment lightning.Msat `default:"50 sat"    help:"Most that one key may cost, of a segment or of a group, fees included. 0: nothing is bought."`
-	BudgetTitle   lightning.Msat `default:"2000 sat"  help:"Most that one title may cost, until another budget is chosen on its page. 0: nothing is bought."`
-	BudgetDay     lightning.Msat `default:"10000 sat" help:"Most that is spent in 24 hours. 0: nothing is bought."`
-	Profile       string         `default:"film" enum:"film,music,podcast,talk,data-saver,best" help:"What matters to you, until something else is chosen on a film's page: film, music, podcast, talk, data-saver or best."`
-	MinHeight     int            `default:"0" help:"Lines of picture that quality is not to fall below, such as 480, as long as the budget carries that to the end. 0: as the profile has it."`
-	MaxHeight     int            `default:"0" help:"Lines of picture above which nothing is bought. 0: as the profile has it."`
-	Thrift        float64        `default:"0" help:"Decibel of quality that a segment at its best must gain to be worth its price, even with money left. 0: as the profile has it."`
-	SoundWeight   float64        `default:"0" help:"What a decibel of sound counts beside one of the picture. 0: as the profile has it."`
-	SwitchWeight  float64        `default:"0" help:"What a change of quality counts, in decibel for each decibel. 0: as the profile has it."`
-	StallWeight   float64        `default:"0" help:"What a second of waiting counts, in decibel. 0: as the profile has it."`
-	Proofs        []string       `default:"vole-80,vole-128,zkb-128" help:"Ways of proof that are believed, the preferred first: who proves in none of them is not bought from."`
-	Unproved      bool           `help:"Buy from providers that prove nothing, too: each can take exposure from you, once."`
-	Exposure      lightning.Msat `default:"0"         help:"Most that is under way, unproved, to one provider, which it could keep. 0: the price of the title's dearest key."`
-	TokenPrice    lightning.Msat `default:"0"         help:"Most that a batch of anonymous credentials may cost, at providers that sell them. 0: such providers are not bought from."`
+	Publishers     []string       `help:"Keys of the publishers whose titles are taken, 64 hexadecimal digits each. Empty: all that the providers sell."`
+	Sources        []string       `help:"Where sealed bytes are fetched besides the providers: https://, s3:// or gaia:// addresses, or folders, the preferred first."`
+	PrivateSources bool           `help:"Let titles name sources in private networks: only if you trust all their publishers."`
+	Cache          Path           `default:"~/.htlcdash/cache" help:"Folder for sealed bytes that were fetched."`
+	CacheSize      Bytes          `default:"2 GiB"     help:"Most that the cache may hold."`
+	BudgetSegment  lightning.Msat `default:"50 sat"    help:"Most that one key may cost, of a segment or of a group, fees included. 0: nothing is bought."`
+	BudgetTitle    lightning.Msat `default:"2000 sat"  help:"Most that one title may cost, until another budget is chosen on its page. 0: nothing is bought."`
+	BudgetDay      lightning.Msat `default:"10000 sat" help:"Most that is spent in 24 hours. 0: nothing is bought."`
+	Profile        string         `default:"film" enum:"film,music,podcast,talk,data-saver,best" help:"What matters to you, until something else is chosen on a film's page: film, music, podcast, talk, data-saver or best."`
+	MinHeight      int            `default:"0" help:"Lines of picture that quality is not to fall below, such as 480, as long as the budget carries that to the end. 0: as the profile has it."`
+	MaxHeight      int            `default:"0" help:"Lines of picture above which nothing is bought. 0: as the profile has it."`
+	Thrift         float64        `default:"0" help:"Decibel of quality that a segment at its best must gain to be worth its price, even with money left. 0: as the profile has it."`
+	SoundWeight    float64        `default:"0" help:"What a decibel of sound counts beside one of the picture. 0: as the profile has it."`
+	SwitchWeight   float64        `default:"0" help:"What a change of quality counts, in decibel for each decibel. 0: as the profile has it."`
+	StallWeight    float64        `default:"0" help:"What a second of waiting counts, in decibel. 0: as the profile has it."`
+	Proofs         []string       `default:"vole-80,vole-128,zkb-128" help:"Ways of proof that are believed, the preferred first: who proves in none of them is not bought from."`
+	Unproved       bool           `help:"Buy from providers that prove nothing, too: each can take exposure from you, once."`
+	Exposure       lightning.Msat `default:"0"         help:"Most that is under way, unproved, to one provider, which it could keep. 0: the price of the title's dearest key."`
+	TokenPrice     lightning.Msat `default:"0"         help:"Most that a batch of anonymous credentials may cost, at providers that sell them. 0: such providers are not bought from."`
 	ProxyComplaints
 	MaxFee        lightning.Msat `default:"2 sat"     help:"Most that one payment's route may cost; or max_fee_percent, whichever is more."`
 	MaxFeePercent float64        `default:"5"         help:"Most that one payment's route may cost, in percent of the price; or max_fee, whichever is more."`
@@ -181,6 +197,11 @@ type ProxyComplaints struct {
 // ServeMacaroon is the part of [serve] that other commands share.
 type ServeMacaroon struct {
 	Macaroon Path `default:"~/.htlcdash/sell.macaroon" help:"Macaroon that may receive and nothing else, made by htlcdash wallet bake sell."`
+}
+
+// ServeRelayMacaroon is the part of [serve] that other commands share.
+type ServeRelayMacaroon struct {
+	UpstreamMacaroon Path `default:"~/.htlcdash/relay.macaroon" help:"Macaroon that may receive, and pay up to a budget, made by htlcdash wallet bake relay. It stands in for macaroon where there is an upstream."`
 }
 
 // ProxyMacaroon is the part of [proxy] that other commands share.

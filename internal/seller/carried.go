@@ -5,112 +5,132 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"htlcdash"
-	"htlcdash/internal/exchange"
-	"htlcdash/internal/ledger"
-	"htlcdash/lightning"
 )
 
-// A Shelf is a [Keyring] that buys what somebody asks for.
-type Shelf interface {
-	Keyring
-	// Has reports whether the key of seg is here, at once.
-	Has(seg htlcdash.Segment) bool
-	// Order returns the key of seg, and gets it if it is not here, for somebody
-	// who asks what it costs and may not pay. An [exchange.Refusal] says why it is
-	// not sold now.
-	Order(ctx context.Context, seg htlcdash.Segment) (htlcdash.Key, error)
-	// Sold tells that somebody has paid for the key of seg.
-	Sold(seg htlcdash.Segment)
-	// AtRisk is what was paid for keys that nobody has paid for here since.
-	AtRisk() lightning.Msat
-}
-
-// Sealed gives sealed bytes, checked against their name. They are not changed.
+// Sealed gives sealed bytes that do not lie in a title's folder, checked against
+// their name, as source.Library does. The bytes are not changed.
 type Sealed interface {
 	Get(ctx context.Context, b htlcdash.Blob) ([]byte, error)
+	// Has reports by nil that Get would probably succeed, without fetching.
+	Has(ctx context.Context, b htlcdash.Blob) error
 }
 
-// carriedMemory bounds the sealed bytes from elsewhere that are on their way to
-// viewers at once.
-const carriedMemory = 256 << 20
+const (
+	// carriedMemory bounds the sealed bytes from elsewhere that are on their way
+	// to viewers.
+	carriedMemory = 256 << 20
+	// surveyors is how many sealed files are asked for at once, when it is found
+	// out which are to be had.
+	surveyors = 8
+)
 
-// lacks counts the segments whose key or sealed bytes are not here. The sealed
-// bytes of a resold title are elsewhere as a rule, and do not count.
-func (t *sealedTitle) lacks(bought Shelf) (n int) {
-	if !t.resold || bought == nil {
-		return t.missing
-	}
-	for _, seg := range t.segments {
-		if !bought.Has(*seg) {
-			n++
-		}
-	}
-	return n
-}
-
-// order gets the key of a resold title's segment because v asks for an offer.
-func (s *Seller) order(ctx context.Context, v *guest, seg htlcdash.Segment) (htlcdash.Key, error) {
-	if s.config.Shelf == nil {
-		return htlcdash.Key{}, htlcdash.ErrNotFound
-	}
-	if err := v.ordered(1); err != nil {
-		return htlcdash.Key{}, err
-	}
-	key, err := s.config.Shelf.Order(ctx, seg)
+// local returns the sealed bytes of b as a file of the title's folder. The error
+// matches [htlcdash.ErrNotFound] or [htlcdash.ErrCorrupt] if they are not there
+// whole.
+func (t *sealedTitle) local(ctx context.Context, b htlcdash.Blob) (io.ReadSeekCloser, error) {
+	f, err := t.files.Open(ctx, b)
 	if err != nil {
-		_ = v.ordered(-1)
+		return nil, err
 	}
-	return key, err
+	return f.(io.ReadSeekCloser), nil // an *os.File
 }
 
-// refusalOf is what an offer says of why there is no key for it.
-func refusalOf(err error) string {
-	if r, ok := errors.AsType[exchange.Refusal](err); ok {
-		return string(r)
-	}
-	switch {
-	case errors.Is(err, errRation):
-		return exchange.RefusedBusy
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return exchange.RefusedUnavailable
-	}
-	return exchange.RefusedUnknown
+// elsewhere reports whether the sealed bytes of t that a look at its folder has
+// not found may be had from its sources.
+func (t *sealedTitle) elsewhere(err error) bool {
+	return t.carried && (errors.Is(err, htlcdash.ErrNotFound) || errors.Is(err, htlcdash.ErrCorrupt))
 }
 
-// sold tells the keyring of a sale.
-func (s *Seller) sold(sale ledger.Sale) {
-	if s.config.Shelf == nil {
-		return
-	}
-	if t := s.shelf.Load().byID[sale.Title]; t != nil && t.segments[sale.Sealed] != nil {
-		s.config.Shelf.Sold(*t.segments[sale.Sealed])
-	}
-}
-
-// serveCarried sends sealed bytes that are not in their title's folder, from
-// wherever they are to be had.
+// serveCarried sends sealed bytes from wherever they are.
 func (s *Seller) serveCarried(w http.ResponseWriter, r *http.Request, b htlcdash.Blob) error {
 	if r.Method == http.MethodHead {
-		w.Header().Set("Content-Length", fmt.Sprint(b.Length))
-		w.WriteHeader(http.StatusOK)
+		if err := s.config.Sealed.Has(r.Context(), b); err != nil {
+			return carriedError(b, err)
+		}
+		http.ServeContent(w, r, "", time.Time{}, &part{total: b.Length})
 		return nil
 	}
-	if err := s.carried.Acquire(r.Context(), b.Length); err != nil {
+	data, done, err := s.carry(r.Context(), b)
+	if err != nil {
 		return err
 	}
-	defer s.carried.Release(b.Length)
-	data, err := s.config.Sealed.Get(r.Context(), b)
-	if err != nil {
-		if r.Context().Err() == nil {
-			s.log.Warn("sealed bytes from elsewhere", "sealed", b.Root, "err", err)
-		}
-		return fmt.Errorf("sealed bytes %s are nowhere to be had now: %w", b.Root, htlcdash.ErrNotFound)
-	}
+	defer done()
 	patience(w, b.Length)
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
 	return nil
+}
+
+// carry fetches sealed bytes, which count against carriedMemory until done is
+// called.
+func (s *Seller) carry(ctx context.Context, b htlcdash.Blob) (data []byte, done func(), err error) {
+	if err := s.carrying.Acquire(ctx, b.Length); err != nil {
+		return nil, nil, err
+	}
+	data, err = s.config.Sealed.Get(ctx, b)
+	if err != nil {
+		s.carrying.Release(b.Length)
+		return nil, nil, carriedError(b, err)
+	}
+	return data, func() { s.carrying.Release(b.Length) }, nil
+}
+
+// carriedError makes of any fault of a source that the bytes are not to be had
+// here: a viewer then asks another provider. What failed is the operator's
+// business, and in the log.
+func carriedError(b htlcdash.Blob, err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	return fmt.Errorf("sealed bytes %s: %w", b.Root, htlcdash.ErrNotFound)
+}
+
+// surveyed asks, after each load, which of the sealed bytes that are not in the
+// folders no source has, until ctx is done.
+func (s *Seller) surveyed(ctx context.Context) {
+	for {
+		select {
+		case <-s.loaded:
+			for _, t := range s.shelf.Load().byName {
+				s.survey(ctx, t)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *Seller) survey(ctx context.Context, t *sealedTitle) {
+	if len(t.absent) == 0 {
+		return
+	}
+	var group errgroup.Group
+	group.SetLimit(surveyors)
+	var lost atomic.Int64
+	for _, seg := range t.absent {
+		if ctx.Err() != nil {
+			break
+		}
+		group.Go(func() error {
+			if err := s.config.Sealed.Has(ctx, seg.SealedBlob()); err != nil {
+				lost.Add(1)
+			}
+			return nil
+		})
+	}
+	_ = group.Wait()
+	if ctx.Err() != nil {
+		return
+	}
+	t.lost.Store(lost.Load())
+	if n := lost.Load(); n > 0 {
+		s.log.Warn("no source has the sealed bytes of some segments", "title", t.name, "segments", n)
+	}
 }

@@ -45,6 +45,7 @@ import (
 	"htlcdash/internal/ledger"
 	"htlcdash/internal/porter"
 	"htlcdash/internal/proof"
+	"htlcdash/internal/title"
 	"htlcdash/lightning"
 )
 
@@ -74,14 +75,18 @@ type Config struct {
 	Proofs   []proof.System  // in which offers are proved; empty: none are, and few viewers buy
 	Books    *ledger.Ledger  // required; the caller closes it
 
+	// Sealed has sealed bytes that are not in the titles' folders; nil: only what
+	// lies there is sold. Elsewhere is told of each title when it is loaded, and
+	// reports whether Sealed may have its bytes; nil: of none. It has those of
+	// titles without a key file.
+	Sealed    Sealed
+	Elsewhere func(*title.Title) bool
+
 	// Resold is a folder of titles that others publish and that are sold on,
 	// unless they are among Titles, too: it may be empty, and change (see
 	// [Seller.Reload]). Empty: none. Titles without a key file are not sold to
 	// foreign clients.
 	Resold string
-	// Sealed gives the sealed bytes that do not lie in a title's folder; nil: they
-	// are not to be had.
-	Sealed Sealed
 	// Bought holds the keys that the provider has bought; nil: none. With it, or
 	// with a Relay, titles need no key file.
 	Bought Keyring
@@ -161,8 +166,9 @@ type Seller struct {
 	strangers     *guest   // who shows no credential: all of them
 	strangerBytes *clients // of sealed bytes, in KiB
 	started       time.Time
-	carried       *semaphore.Weighted
-	closing       chan struct{} // closed when Serve ends
+	carrying      *semaphore.Weighted // sealed bytes from elsewhere
+	loaded        chan struct{}       // says that shelf is another
+	closing       chan struct{}       // closed when Serve ends
 	close         sync.Once
 
 	requests, bytes atomic.Int64
@@ -200,12 +206,13 @@ func New(ctx context.Context, c Config) (*Seller, error) {
 		return nil, err
 	}
 	s := &Seller{
-		config:  c,
-		log:     c.Log,
-		clients: newClients(rate.Limit(cmp.Or(c.OfferRate, defaultOfferRate)), cmp.Or(c.OfferBurst, defaultOfferBurst)),
-		started: time.Now(),
-		carried: semaphore.NewWeighted(carriedMemory),
-		closing: make(chan struct{}),
+		config:   c,
+		log:      c.Log,
+		clients:  newClients(rate.Limit(cmp.Or(c.OfferRate, defaultOfferRate)), cmp.Or(c.OfferBurst, defaultOfferBurst)),
+		started:  time.Now(),
+		carrying: semaphore.NewWeighted(carriedMemory),
+		loaded:   make(chan struct{}, 1),
+		closing:  make(chan struct{}),
 	}
 	s.putFiles(files)
 	s.register = newRegister(c.Payee, cmp.Or(c.MaxOpenOffers, defaultOpenOffers), nodeCalls)
@@ -271,10 +278,14 @@ func (s *Seller) Reload(ctx context.Context) error {
 func (s *Seller) put(shelf *shelf) {
 	for _, t := range shelf.byName {
 		if !t.resold && t.missing > 0 {
-			s.log.Warn("segments are not on sale: their keys or sealed bytes are not here", "title", t.name, "segments", t.missing)
+			s.log.Warn("segments are not on sale: their keys are not here, or their sealed bytes neither here nor in a source", "title", t.name, "segments", t.missing)
 		}
 	}
 	s.shelf.Store(shelf)
+	select {
+	case s.loaded <- struct{}{}:
+	default:
+	}
 	s.log.Info("titles on sale", "titles", shelf.names())
 }
 
@@ -299,6 +310,7 @@ func (s *Seller) Serve(ctx context.Context, public, operator net.Listener) error
 	}
 	wg.Go(func() { s.books.forget(ctx, s.till.Life) })
 	wg.Go(func() { s.guard.forget(ctx) })
+	wg.Go(func() { s.surveyed(ctx) })
 	wg.Go(func() { s.stock(ctx) })
 	serve := func(l net.Listener, h http.Handler) {
 		if l != nil {

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"htlcdash"
 	"htlcdash/internal/title"
@@ -46,12 +47,14 @@ type sealedTitle struct {
 	ranged   map[string]rangedFile               // by path
 	lists    map[string][]htlcdash.Segment       // by Representation
 	segments map[htlcdash.Root]*htlcdash.Segment // those in lists that can be sold, by sealed root
-	missing  int                                 // segments without key or sealed bytes here
+	missing  int                                 // segments without key, or sealed bytes here or elsewhere
+	carried  bool                                // sealed bytes that are not here may be had elsewhere
+	absent   []*htlcdash.Segment                 // those in segments whose sealed bytes are not here
+	lost     atomic.Int64                        // of absent, that no source has
 }
 
-// elsewhere reports whether keys and sealed bytes may come from elsewhere than
-// titles' folders.
-func (c Config) elsewhere() bool { return c.Bought != nil || c.Relay != nil }
+// anyKey reports whether keys may come from elsewhere than key files.
+func (c Config) anyKey() bool { return c.Bought != nil || c.Relay != nil }
 
 // A freeFile is a signed file that anybody may have.
 type freeFile struct {
@@ -167,7 +170,7 @@ func loadTitle(ctx context.Context, folder string, c Config) (*sealedTitle, erro
 		return nil, err
 	}
 	t.keys, err = title.LoadKeys(folder + keysSuffix)
-	if c.elsewhere() && errors.Is(err, htlcdash.ErrNotFound) {
+	if c.anyKey() && errors.Is(err, htlcdash.ErrNotFound) {
 		t.resold = true
 		t.keys, err = new(title.Keys), nil
 	}
@@ -178,10 +181,11 @@ func loadTitle(ctx context.Context, folder string, c Config) (*sealedTitle, erro
 	if t.files, err = dir.New(folder); err != nil {
 		return nil, err
 	}
+	t.carried = c.Elsewhere != nil && c.Elsewhere(t.Title) && c.Sealed != nil || t.resold && c.Sealed != nil
 	t.free[title.MPDFile] = inMemory(t.MPD, "application/dash+xml")
 	t.free[title.SignatureFile] = inMemory(t.Signature, "text/plain; charset=utf-8")
 	for rep := range t.representations() {
-		if err := t.loadRepresentation(ctx, rep, c.elsewhere()); err != nil {
+		if err := t.loadRepresentation(ctx, rep, c.anyKey()); err != nil {
 			return nil, fmt.Errorf("title in %s: %w", folder, err)
 		}
 	}
@@ -218,20 +222,26 @@ func (t *sealedTitle) representations() iter.Seq[rung] {
 }
 
 // loadRepresentation takes the files and segments of a Representation on the
-// shelf, without the segments whose key or sealed bytes are not here.
-func (t *sealedTitle) loadRepresentation(ctx context.Context, r rung, elsewhere bool) error {
+// shelf, without the segments whose key is not to be had, or whose sealed bytes are
+// neither here nor, perhaps, elsewhere.
+func (t *sealedTitle) loadRepresentation(ctx context.Context, r rung, anyKey bool) error {
 	segs, err := t.Segments(ctx, r.id)
 	if err != nil {
 		return err
 	}
 	t.lists[r.id] = segs
 	for i := range segs {
-		here := t.has(ctx, segs[i])
-		if here || elsewhere {
-			t.segments[segs[i].Sealed] = &segs[i]
-		}
-		if !here {
+		_, err := t.keys.Key(ctx, segs[i])
+		here := t.has(segs[i])
+		if err != nil || !here && !t.carried {
 			t.missing++
+		}
+		if err != nil && !anyKey || !here && !t.carried {
+			continue
+		}
+		t.segments[segs[i].Sealed] = &segs[i]
+		if !here && !t.resold {
+			t.absent = append(t.absent, &segs[i])
 		}
 	}
 	t.free[r.list] = freeFile{etagOf(r.listRoot), "application/octet-stream", func(ctx context.Context) ([]byte, error) {
@@ -249,10 +259,8 @@ func (t *sealedTitle) loadRepresentation(ctx context.Context, r rung, elsewhere 
 	return nil
 }
 
-func (t *sealedTitle) has(ctx context.Context, seg htlcdash.Segment) bool {
-	if _, err := t.keys.Key(ctx, seg); err != nil {
-		return false
-	}
+// has reports whether the sealed bytes of seg lie in the title's folder.
+func (t *sealedTitle) has(seg htlcdash.Segment) bool {
 	info, err := os.Stat(filepath.Join(t.dir, filepath.FromSlash(htlcdash.SealedPath(seg.Sealed))))
 	return err == nil && info.Size() == htlcdash.SealedLength(seg.Length)
 }
