@@ -89,8 +89,8 @@ func (s *Seller) offerOne(ctx context.Context, v *guest, t *sealedTitle, try exc
 	if price == 0 {
 		return exchange.Offer{Sealed: q, Error: exchange.RefusedFree}
 	}
-	key, err := t.key(ctx, *seg)
-	if t.resold && errors.Is(err, htlcdash.ErrNotFound) && s.config.Relay == nil {
+	key, err := s.key(ctx, t, *seg)
+	if t.resold && s.config.Relay == nil && errors.Is(err, htlcdash.ErrNotFound) {
 		key, err = s.order(ctx, v, *seg)
 		price = s.price(*seg) // now that it is known what the key cost
 	}
