@@ -26,6 +26,7 @@ import (
 	"htlcdash/lightning/lnd"
 	"htlcdash/source"
 	"htlcdash/source/open"
+	"htlcdash/source/torrent"
 )
 
 type serveCommand struct {
@@ -91,9 +92,11 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 		TrustedProxies: proxies, OfferRate: c.OfferRate, InvoiceRate: c.InvoiceRate, MaxOpenOffers: c.MaxOpenOffers,
 		Log: log,
 	}
-	if err := c.fetchElsewhere(&config); err != nil {
+	library, err := c.fetchElsewhere(&config)
+	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, library.Close()) }()
 	till, err := c.openTill(ctx, node, secret, books)
 	if err != nil {
 		return err
@@ -101,13 +104,32 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 	if till != nil { // invoices that the node made before may still be paid
 		config.Payee, config.Receipts = till, map[ledger.Source]lightning.Payee{ledger.FromTill: till, ledger.FromNode: node}
 	}
+	host, err := c.openDirectory(config.Secret.ProviderKey(), log)
+	if err != nil {
+		return err
+	}
+	config.Directory = host
+	config.OnSale = func(list []seller.OnSale) { c.announce(host, list, log) }
 	s, err := seller.New(ctx, config)
 	if err != nil {
 		return err
 	}
+	swarms, err := c.openSeeds(ctx, log)
+	if err != nil {
+		return err
+	}
+	if swarms != nil {
+		defer func() { err = errors.Join(err, swarms.Close()) }()
+	}
 	onHangup(ctx, func() {
 		if err := s.Reload(ctx); err != nil {
 			log.Error("titles", "err", err)
+		}
+		if swarms == nil {
+			return
+		}
+		if err := seed(ctx, swarms, c.titles(), log); err != nil {
+			log.Error("torrents", "err", err)
 		}
 	})
 	if operator != nil {
@@ -118,8 +140,27 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 	if till != nil {
 		group.Go(func() error { return till.Run(ctx, s.Preimage) })
 	}
+	group.Go(func() error {
+		host.Run(ctx)
+		return nil
+	})
 	group.Go(func() error { return s.Serve(ctx, public, operator) })
 	return group.Wait()
+}
+
+// openSeeds seeds what is sold, or returns nil if it is not to be.
+func (c serveCommand) openSeeds(ctx context.Context, log *slog.Logger) (*torrent.Client, error) {
+	if c.Seed == "" {
+		return nil, nil
+	}
+	swarms, err := torrent.New(torrent.Options{Listen: c.Seed, Trackers: c.TorrentTrackers, Log: log})
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--seed: %w", err)}
+	}
+	if err := seed(ctx, swarms, c.titles(), log); err != nil {
+		log.Error("some titles are not seeded", "err", err)
+	}
+	return swarms, nil
 }
 
 // carriedMemory is what a provider keeps in memory of sealed bytes that lie
@@ -127,17 +168,18 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 const carriedMemory = 64 << 20
 
 // fetchElsewhere has the seller fetch sealed bytes that are not in its titles'
-// folders from the configured sources, and from those that a title names.
-func (c serveCommand) fetchElsewhere(s *seller.Config) error {
+// folders from the configured sources, and from those that a title names. The
+// caller closes the library when the seller has ended.
+func (c serveCommand) fetchElsewhere(s *seller.Config) (*source.Library, error) {
 	sources, err := open.Sources(c.Sources, openConfig(c.Stores))
 	if err != nil {
-		return usageError{fmt.Errorf("serve.sources: %w", err)}
+		return nil, usageError{fmt.Errorf("serve.sources: %w", err)}
 	}
 	library, err := source.NewLibrary(source.Options{
 		Memory: carriedMemory, Folder: string(c.Cache), Disk: int64(c.CacheSize), Log: s.Log,
 	}, sources...)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	named := &open.Named{Private: c.PrivateSources, Add: func(s source.Source) { library.Add(s) }}
 	s.Sealed = library
@@ -147,7 +189,7 @@ func (c serveCommand) fetchElsewhere(s *seller.Config) error {
 		}
 		return len(c.Sources)+len(t.Manifest.Sources()) > 0
 	}
-	return nil
+	return library, nil
 }
 
 // tillInterceptor is serve.till for a till beside the node.

@@ -16,11 +16,14 @@ import (
 )
 
 // Sealed gives sealed bytes that do not lie in a title's folder, checked against
-// their name, as source.Library does. The bytes are not changed.
+// their name. The bytes are not changed. If it also can tell by
+//
+//	Has(ctx context.Context, b htlcdash.Blob) error
+//
+// whether Get would probably succeed, as source.Library does, it is asked that
+// where the bytes themselves are not wanted.
 type Sealed interface {
 	Get(ctx context.Context, b htlcdash.Blob) ([]byte, error)
-	// Has reports by nil that Get would probably succeed, without fetching.
-	Has(ctx context.Context, b htlcdash.Blob) error
 }
 
 const (
@@ -52,7 +55,7 @@ func (t *sealedTitle) elsewhere(err error) bool {
 // serveCarried sends sealed bytes from wherever they are.
 func (s *Seller) serveCarried(w http.ResponseWriter, r *http.Request, b htlcdash.Blob) error {
 	if r.Method == http.MethodHead {
-		if err := s.config.Sealed.Has(r.Context(), b); err != nil {
+		if err := s.told(r.Context(), b); err != nil {
 			return carriedError(b, err)
 		}
 		http.ServeContent(w, r, "", time.Time{}, &part{total: b.Length})
@@ -68,18 +71,28 @@ func (s *Seller) serveCarried(w http.ResponseWriter, r *http.Request, b htlcdash
 	return nil
 }
 
+// told asks whether b may be had elsewhere.
+func (s *Seller) told(ctx context.Context, b htlcdash.Blob) error {
+	if p, ok := s.config.Sealed.(interface {
+		Has(ctx context.Context, b htlcdash.Blob) error
+	}); ok {
+		return p.Has(ctx, b)
+	}
+	return nil
+}
+
 // carry fetches sealed bytes, which count against carriedMemory until done is
 // called.
 func (s *Seller) carry(ctx context.Context, b htlcdash.Blob) (data []byte, done func(), err error) {
-	if err := s.carrying.Acquire(ctx, b.Length); err != nil {
+	if err := s.carried.Acquire(ctx, b.Length); err != nil {
 		return nil, nil, err
 	}
 	data, err = s.config.Sealed.Get(ctx, b)
 	if err != nil {
-		s.carrying.Release(b.Length)
+		s.carried.Release(b.Length)
 		return nil, nil, carriedError(b, err)
 	}
-	return data, func() { s.carrying.Release(b.Length) }, nil
+	return data, func() { s.carried.Release(b.Length) }, nil
 }
 
 // carriedError makes of any fault of a source that the bytes are not to be had
@@ -119,7 +132,7 @@ func (s *Seller) survey(ctx context.Context, t *sealedTitle) {
 			break
 		}
 		group.Go(func() error {
-			if err := s.config.Sealed.Has(ctx, seg.SealedBlob()); err != nil {
+			if err := s.told(ctx, seg.SealedBlob()); err != nil {
 				lost.Add(1)
 			}
 			return nil

@@ -44,16 +44,16 @@ func (s *Seller) serveSealed(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer served(w)
-	f, err := t.local(r.Context(), blob)
-	if err != nil && !t.elsewhere(err) {
-		return err
-	}
 	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Cache-Control", cacheSealed)
 	h.Set("ETag", etag)
-	if err != nil {
+	f, err := t.local(r.Context(), blob)
+	if t.elsewhere(err) {
 		return s.serveCarried(w, r, blob)
+	}
+	if err != nil {
+		return err
 	}
 	defer f.Close()
 	patience(w, size)

@@ -228,7 +228,7 @@ func (s *Seller) open(ctx context.Context, t *sealedTitle, seg htlcdash.Segment)
 }
 
 func (s *Seller) readPlain(ctx context.Context, t *sealedTitle, seg htlcdash.Segment) ([]byte, error) {
-	key, err := t.keys.Key(ctx, seg)
+	key, err := t.key(ctx, seg)
 	if err != nil {
 		return nil, err
 	}

@@ -7,15 +7,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
 	"htlcdash"
+	"htlcdash/internal/bittorrent"
 	"htlcdash/internal/title"
 	"htlcdash/source/dir"
 )
@@ -38,16 +41,18 @@ type sealedTitle struct {
 	dir     string
 	files   *dir.Dir
 	keys    *title.Keys
-	prepaid bool // sold to clients that know no seals
+	prepaid bool    // sold to clients that know no seals
+	ring    Keyring // has keys that are not in keys; nil: none
+	resold  bool    // others publish it: keys and sealed bytes come from elsewhere
 
 	free     map[string]freeFile                 // by path
 	ranged   map[string]rangedFile               // by path
 	lists    map[string][]htlcdash.Segment       // by Representation
 	segments map[htlcdash.Root]*htlcdash.Segment // those in lists that can be sold, by sealed root
-	missing  int                                 // segments without key, or sealed bytes here or elsewhere
 	carried  bool                                // sealed bytes that are not here may be had elsewhere
 	absent   []*htlcdash.Segment                 // those in segments whose sealed bytes are not here
 	lost     atomic.Int64                        // of absent, that no source has
+	missing  int                                 // segments without key or sealed bytes here
 }
 
 // A freeFile is a signed file that anybody may have.
@@ -63,9 +68,9 @@ type rangedFile struct {
 	etag, mime string
 }
 
-// load opens the titles in folders. A folder is a title, or holds titles. What
+// load opens the titles in the folders of c. A folder is a title, or holds titles. What
 // is broken is left out, or stays as it was in old, and the error tells all of
-// it.
+// it. A resold title that is also one of the provider's own is only that.
 func load(ctx context.Context, c Config, old *shelf) (*shelf, error) {
 	s := &shelf{
 		byName: map[string]*sealedTitle{},
@@ -74,19 +79,29 @@ func load(ctx context.Context, c Config, old *shelf) (*shelf, error) {
 	}
 	s.list = sync.OnceValue(func() json.RawMessage { return listed(s) })
 	var failures []error
-	for _, folder := range c.Titles {
-		dirs, err := titleDirs(folder)
-		failures = append(failures, err)
+	take := func(dirs []string, resold bool) {
 		for _, d := range dirs {
-			t, err := loadTitle(ctx, d, c)
+			t, err := loadTitle(ctx, d, c, resold)
 			if err != nil && old != nil {
 				t = old.byName[filepath.Base(d)]
 			}
-			if t != nil {
+			if t != nil && !(resold && s.byID[t.ID] != nil) {
 				failures = append(failures, s.add(t))
 			}
 			failures = append(failures, err)
 		}
+	}
+	for _, folder := range c.Titles {
+		dirs, err := titleDirs(folder)
+		failures = append(failures, err)
+		take(dirs, false)
+	}
+	if c.Resold != "" {
+		dirs, err := titlesIn(c.Resold)
+		if !errors.Is(err, fs.ErrNotExist) {
+			failures = append(failures, err)
+		}
+		take(dirs, true)
 	}
 	return s, errors.Join(failures...)
 }
@@ -97,18 +112,23 @@ func titleDirs(folder string) ([]string, error) {
 	if isTitle(folder) {
 		return []string{folder}, nil
 	}
+	dirs, err := titlesIn(folder)
+	if err == nil && len(dirs) == 0 {
+		err = fmt.Errorf("no title in %s: run \"htlcdash publish\" first: %w", folder, htlcdash.ErrNotFound)
+	}
+	return dirs, err
+}
+
+// titlesIn returns the titles in folder. What is being made begins with a dot.
+func titlesIn(folder string) (dirs []string, err error) {
 	entries, err := os.ReadDir(folder)
 	if err != nil {
 		return nil, fmt.Errorf("titles: %w", err)
 	}
-	var dirs []string
 	for _, e := range entries {
-		if d := filepath.Join(folder, e.Name()); isTitle(d) {
+		if d := filepath.Join(folder, e.Name()); !strings.HasPrefix(e.Name(), ".") && isTitle(d) {
 			dirs = append(dirs, d)
 		}
-	}
-	if len(dirs) == 0 {
-		return nil, fmt.Errorf("no title in %s: run \"htlcdash publish\" first: %w", folder, htlcdash.ErrNotFound)
 	}
 	return dirs, nil
 }
@@ -135,27 +155,32 @@ func (s *shelf) add(t *sealedTitle) error {
 // names returns the names of the titles in order.
 func (s *shelf) names() []string { return slices.Sorted(maps.Keys(s.byName)) }
 
-func loadTitle(ctx context.Context, folder string, c Config) (*sealedTitle, error) {
+func loadTitle(ctx context.Context, folder string, c Config, resold bool) (*sealedTitle, error) {
 	t := &sealedTitle{
 		name:     filepath.Base(folder),
 		dir:      folder,
+		ring:     c.Keys,
+		resold:   resold,
 		free:     map[string]freeFile{},
 		ranged:   map[string]rangedFile{},
 		lists:    map[string][]htlcdash.Segment{},
 		segments: map[htlcdash.Root]*htlcdash.Segment{},
 	}
-	t.prepaid = c.Prepaid != nil && c.Prepaid(t.name)
+	t.prepaid = c.Prepaid != nil && !resold && c.Prepaid(t.name)
 	var err error
 	if t.Title, err = title.OpenDir(folder); err != nil {
 		return nil, err
 	}
-	if t.keys, err = title.LoadKeys(folder + keysSuffix); err != nil {
+	if t.keys, err = title.LoadKeys(folder + keysSuffix); resold && errors.Is(err, htlcdash.ErrNotFound) {
+		t.keys, err = new(title.Keys), nil
+	}
+	if err != nil {
 		return nil, err
 	}
 	if t.files, err = dir.New(folder); err != nil {
 		return nil, err
 	}
-	t.carried = c.Sealed != nil && c.Elsewhere != nil && c.Elsewhere(t.Title)
+	t.carried = resold || c.Sealed != nil && c.Elsewhere != nil && c.Elsewhere(t.Title)
 	t.free[title.MPDFile] = inMemory(t.MPD, "application/dash+xml")
 	t.free[title.SignatureFile] = inMemory(t.Signature, "text/plain; charset=utf-8")
 	for rep := range t.representations() {
@@ -169,8 +194,9 @@ func loadTitle(ctx context.Context, folder string, c Config) (*sealedTitle, erro
 // A rung is what the shelf takes from a Representation of the manifest.
 type rung struct {
 	id, mime, list, init     string
+	torrent                  string // file; empty: none
 	listRoot                 htlcdash.ListRoot
-	initDigest               [32]byte
+	initDigest, infoHash     [32]byte
 	listLength, rangedLength int64
 	rangedPath               string // set if its segments are ranges of one file
 }
@@ -181,7 +207,10 @@ func (t *sealedTitle) representations() iter.Seq[rung] {
 			r := rung{
 				id: rep.ID, mime: rep.MimeType, list: rep.Pay.List, init: rep.Init.Path,
 				listRoot: rep.Pay.ListRoot, initDigest: rep.Pay.InitDigest,
-				listLength: htlcdash.SealListLength(rep.Pay.Count),
+				infoHash: rep.Pay.InfoHash, listLength: htlcdash.SealListLength(rep.Pay.Count),
+			}
+			if r.infoHash != [32]byte{} {
+				r.torrent = title.TorrentFile(rep.Pay)
 			}
 			for _, m := range rep.Segments {
 				if m.Length > 0 {
@@ -196,8 +225,7 @@ func (t *sealedTitle) representations() iter.Seq[rung] {
 }
 
 // loadRepresentation takes the files and segments of a Representation on the
-// shelf, without the segments whose key is not here, or whose sealed bytes are
-// neither here nor, perhaps, elsewhere.
+// shelf, without the segments whose key or sealed bytes are not here.
 func (t *sealedTitle) loadRepresentation(ctx context.Context, r rung) error {
 	segs, err := t.Segments(ctx, r.id)
 	if err != nil {
@@ -205,20 +233,25 @@ func (t *sealedTitle) loadRepresentation(ctx context.Context, r rung) error {
 	}
 	t.lists[r.id] = segs
 	for i := range segs {
-		_, err := t.keys.Key(ctx, segs[i])
+		_, err := t.key(ctx, segs[i])
 		here := t.has(segs[i])
-		if err != nil || !here && !t.carried {
+		if !t.resold && (err != nil || !here && !t.carried) {
 			t.missing++
 			continue
 		}
 		t.segments[segs[i].Sealed] = &segs[i]
-		if !here {
+		if !t.resold && !here {
 			t.absent = append(t.absent, &segs[i])
 		}
 	}
 	t.free[r.list] = freeFile{etagOf(r.listRoot), "application/octet-stream", func(ctx context.Context) ([]byte, error) {
 		return title.Dir(t.dir)(ctx, r.list, 0, r.listLength)
 	}}
+	if r.torrent != "" {
+		t.free[r.torrent] = freeFile{etagOf(r.infoHash), "application/x-bittorrent", func(ctx context.Context) ([]byte, error) {
+			return title.Dir(t.dir)(ctx, r.torrent, 0, bittorrent.MaxFile)
+		}}
+	}
 	switch {
 	case r.rangedPath != "":
 		f := t.ranged[r.rangedPath]
