@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
+	"htlcdash/internal/bittorrent"
 	"htlcdash/internal/config"
 	"htlcdash/internal/spread"
 	"htlcdash/internal/title"
@@ -76,7 +76,7 @@ func printMagnets(t terminal, folder string) error {
 			return fmt.Errorf("%w: publish the film again", err)
 		}
 		found++
-		fmt.Fprintf(t.out, "torrent\t%s\t%s\nmagnet\tmagnet:?xt=urn:btmh:1220%x&dn=%s\n", rep.ID, file, rep.Pay.InfoHash, url.QueryEscape(film.Manifest.Title()+" "+rep.ID))
+		fmt.Fprintf(t.out, "torrent\t%s\t%s\nmagnet\t%s\n", rep.ID, file, bittorrent.InfoHash(rep.Pay.InfoHash).Magnet())
 	}
 	if found == 0 {
 		return errors.New("--to torrent: the title names no torrents: publish the film again")
