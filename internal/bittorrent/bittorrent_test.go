@@ -49,7 +49,7 @@ func TestOthersReadIt(t *testing.T) {
 	}
 	files := read.UpvertedFiles()
 	for i, b := range bittorrent.Order(blobs) {
-		if f := files[i]; f.Length != b.Length || f.PiecesRoot.Value != b.Root || f.Path[1] != b.Root.String() {
+		if f := files[i]; f.Length != b.Length || htlcdash.Root(f.PiecesRoot.Value) != b.Root || f.Path[1] != b.Root.String() {
 			t.Errorf("file %d is %v, want %v", i, f, b)
 		}
 	}
