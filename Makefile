@@ -1,4 +1,4 @@
-# Targets for people: make, demo, test, check, fuzz, bench, agent, parts, release, clean.
+# Targets for people: make, demo, test, check, fuzz, bench, agent, cache, parts, release, clean.
 # All that is made lies in .build, .demo and node_modules folders.
 
 SHELL := bash
@@ -17,7 +17,7 @@ TEST_NEEDS := ffmpeg=ffmpeg chromium=chromium mpv=mpv gst-launch-1.0=gstreamer1.
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav \
 	xmllint=libxml2-utils nginx=nginx-light python3-libtorrent
 
-.PHONY: build web node demo film test unit itest check fuzz bench agent parts release clean
+.PHONY: build web node demo film test unit itest check fuzz bench agent cache parts release clean
 
 build: web ## the program, with the pages' assets in it
 	@echo "== building $(BIN)/htlcdash"
@@ -82,6 +82,10 @@ agent: build ## how near the agent comes to the best possible, into doc/agent: m
 	@mkdir -p doc/agent
 	@$(BIN)/htlcdash simulate $(TRACES:%=--traces %) --json doc/agent/account.json --plot doc/agent $(SIMULATEFLAGS) | tee doc/agent/account.txt
 	@$(BIN)/htlcdash simulate market --plot doc/agent | tee doc/agent/market.txt
+
+cache: build ## what keeping bytes for profit saves, into doc/cache
+	@mkdir -p doc/cache
+	@$(BIN)/htlcdash simulate cache --sizes 1,2,5,10,20 --json doc/cache/cache.json --plot doc/cache | tee doc/cache/cache.txt
 
 parts: web ## the speed of single parts
 	go test -run '^$$' -bench . -benchmem ./...

@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"maps"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -15,62 +16,79 @@ import (
 // import. What is not listed is forbidden; "*" is everything. A new line here
 // is a design decision (doc/design.md, the house).
 var mayEnter = map[string][]string{
-	".":                          {"lightning"},
-	"lightning":                  {},
-	"lightning/lnd":              {"lightning", "internal/lock", "internal/onion"},
-	"lightning/sim":              {"lightning"},
-	"lightning/nodetest":         {"lightning"},
-	"agent":                      {"lightning"},
-	"agent/replay":               {"agent", "lightning"},
-	"agent/replay/titles":        {"agent"},
-	"agent/market":               {"lightning"},
-	"agent/market/bazaar":        {"agent/market", "lightning"},
-	"source":                     {".", "internal/due", "internal/join"},
-	"source/dir":                 {".", "source"},
-	"source/web":                 {".", "source"},
-	"source/torrent":             {".", "source", "internal/bittorrent"},
-	"source/sourcetest":          {".", "source"},
-	"buyer":                      {".", "lightning", "agent/market", "internal/due", "internal/fraud", "internal/credential", "internal/exchange", "internal/join", "internal/ledger", "internal/proof", "internal/proof/systems"},
-	"internal/config":            {"lightning"},
-	"internal/porter":            {},
-	"internal/dash":              {".", "lightning"},
-	"internal/title":             {".", "lightning", "agent", "internal/dash", "internal/join"},
-	"internal/title/titletest":   {".", "lightning", "internal/publish", "internal/title"},
-	"internal/bittorrent":        {"."},
-	"internal/publish":           {".", "lightning", "internal/bittorrent", "internal/dash", "internal/title"},
-	"internal/exchange":          {".", "lightning", "internal/proof"},
-	"internal/credential":        {".", "lightning"},
-	"internal/fraud":             {".", "lightning", "internal/dash", "internal/exchange"},
-	"internal/join":              {},
-	"internal/due":               {},
-	"internal/proof":             {},
-	"internal/proof/systems":     {"internal/proof", "internal/proof/vole", "internal/proof/zkb"},
-	"internal/proof/vole":        {"internal/proof"},
-	"internal/proof/zkb":         {"internal/proof"},
-	"internal/ledger":            {".", "lightning", "internal/lock"},
-	"internal/lock":              {},
-	"internal/onion":             {"lightning"},
-	"internal/seller":            {".", "lightning", "source", "source/dir", "internal/bittorrent", "internal/porter", "internal/credential", "internal/exchange", "internal/ledger", "internal/proof", "internal/title", "internal/web"},
-	"internal/proxy":             {".", "lightning", "agent", "source", "buyer", "internal/dash", "internal/plain", "internal/title", "internal/web"},
-	"internal/plain":             {".", "internal/dash"},
-	"internal/player":            {".", "lightning", "agent", "agent/replay", "buyer", "internal/dash", "internal/plain", "internal/title", "internal/remux"},
-	"internal/playertest":        {"lightning", "agent", "agent/replay", "internal/player"},
-	"internal/player/playertest": {"lightning", "agent", "agent/replay", "internal/player"},
-	"internal/player/view":       {"lightning", "agent", "internal/player"},
-	"internal/remux":             {"internal/dash"},
-	"internal/trial":             {"lightning", "agent", "agent/replay"},
-	"internal/chart":             {},
-	"internal/web":               {},
-	"internal/devnet":            {"lightning"},
-	"internal/bench":             {".", "lightning", "lightning/lnd", "source", "source/web", "buyer", "internal/credential", "internal/dash", "internal/devnet", "internal/exchange", "internal/ledger", "internal/proof", "internal/proof/vole", "internal/proof/systems", "internal/publish", "internal/title"},
-	"cmd/htlcdash":               {"*"},
-	"itest":                      {"*"},
-	"itest/swarm":                {"*"},
+	".":                        {"lightning"},
+	"lightning":                {},
+	"lightning/lnd":            {"lightning", "internal/lock", "internal/onion"},
+	"lightning/sim":            {"lightning"},
+	"lightning/simlnd":         {"lightning", "lightning/sim"},
+	"lightning/nodetest":       {"lightning"},
+	"agent":                    {"lightning"},
+	"agent/replay":             {"agent", "lightning"},
+	"agent/replay/titles":      {"agent"},
+	"agent/market":             {"lightning"},
+	"agent/market/bazaar":      {"agent/market", "lightning"},
+	"source":                   {".", "internal/due", "internal/join", "lightning", "source/cache"},
+	"source/cache":             {".", "lightning"},
+	"source/dir":               {".", "source"},
+	"source/web":               {".", "source"},
+	"source/s3":                {".", "source", "source/web"},
+	"source/gaia":              {".", "source", "source/web"},
+	"source/gaia/gaiatest":     {"source/gaia"},
+	"source/open":              {".", "source", "source/dir", "source/gaia", "source/s3", "source/web"},
+	"internal/spread":          {".", "internal/title", "source"},
+	"source/torrent":           {".", "source", "internal/bittorrent"},
+	"source/sourcetest":        {".", "source"},
+	"buyer":                    {".", "lightning", "agent/market", "internal/due", "internal/fraud", "internal/credential", "internal/exchange", "internal/join", "internal/ledger", "internal/proof", "internal/proof/systems", "internal/reach"},
+	"internal/cachetrial":      {".", "lightning", "source/cache"},
+	"internal/config":          {"lightning"},
+	"internal/margin":          {"lightning"},
+	"internal/mirror":          {".", "internal/dash", "internal/title"},
+	"internal/stock":           {".", "lightning", "buyer", "internal/exchange", "internal/ledger", "internal/margin"},
+	"internal/porter":          {},
+	"internal/dash":            {".", "lightning"},
+	"internal/title":           {".", "lightning", "agent", "internal/dash", "internal/join"},
+	"internal/title/titletest": {".", "lightning", "internal/publish", "internal/title"},
+	"internal/bittorrent":      {"."},
+	"internal/publish":         {".", "lightning", "internal/dash", "internal/title", "internal/bittorrent"},
+	"internal/exchange":        {".", "lightning", "internal/proof"},
+	"internal/credential":      {".", "lightning"},
+	"internal/fraud":           {".", "lightning", "internal/dash", "internal/exchange"},
+	"internal/relay":           {".", "lightning", "buyer", "internal/exchange", "internal/ledger"},
+	"internal/join":            {},
+	"internal/nostr":           {"."},
+	"internal/directory":       {".", "lightning", "internal/join", "internal/nostr", "internal/reach"},
+	"internal/reach":           {},
+	"internal/due":             {},
+	"internal/dht":             {"."},
+	"internal/proof":           {},
+	"internal/proof/systems":   {"internal/proof", "internal/proof/vole", "internal/proof/zkb"},
+	"internal/proof/vole":      {"internal/proof"},
+	"internal/proof/zkb":       {"internal/proof"},
+	"internal/ledger":          {".", "lightning", "internal/lock"},
+	"internal/lock":            {},
+	"internal/onion":           {"lightning"},
+	"internal/seller":          {".", "lightning", "source", "source/dir", "internal/porter", "internal/credential", "internal/exchange", "internal/ledger", "internal/proof", "internal/title", "internal/web", "internal/bittorrent"},
+	"internal/proxy":           {".", "lightning", "agent", "source", "buyer", "internal/dash", "internal/plain", "internal/title", "internal/web"},
+	"internal/plain":           {".", "internal/dash"},
+	"internal/player":          {".", "lightning", "agent", "agent/replay", "buyer", "internal/dash", "internal/plain", "internal/title", "internal/remux"},
+	"internal/playertest":      {"lightning", "agent", "agent/replay", "internal/player"},
+	"internal/words":           {},
+	"internal/player/view":     {"lightning", "agent", "internal/player", "internal/words"},
+	"internal/remux":           {"internal/dash"},
+	"internal/trial":           {"lightning", "agent", "agent/replay"},
+	"internal/chart":           {},
+	"internal/web":             {},
+	"internal/devnet":          {"lightning"},
+	"internal/bench":           {".", "lightning", "lightning/lnd", "source", "source/web", "buyer", "internal/credential", "internal/dash", "internal/devnet", "internal/exchange", "internal/ledger", "internal/proof", "internal/proof/vole", "internal/proof/systems", "internal/publish", "internal/title"},
+	"cmd/htlcdash":             {"*"},
+	"itest/swarm":              {},
+	"itest":                    {"*"},
+	"itest/swarm":              {"*"},
 }
 
 // pure lists the rooms that take bytes and give bytes: no network, no files,
 // no logs. That they read no clock is TestPureRoomsReadNoClock.
-var pure = []string{".", "lightning", "agent", "agent/market", "agent/market/bazaar", "agent/replay", "agent/replay/titles", "internal/bittorrent", "internal/credential", "internal/fraud", "internal/onion", "internal/proof", "internal/proof/systems", "internal/proof/vole", "internal/proof/zkb"}
+var pure = []string{".", "agent", "agent/market", "agent/market/bazaar", "agent/replay", "agent/replay/titles", "internal/bittorrent", "internal/credential", "internal/fraud", "internal/margin", "internal/onion", "internal/proof", "internal/proof/systems", "internal/proof/vole", "internal/proof/zkb", "lightning", "source/cache"}
 
 // keptOut lists the packages of others that a room must do without.
 var keptOut = map[string][]string{
@@ -102,7 +120,7 @@ func ours(path string) bool { return path == "htlcdash" || strings.HasPrefix(pat
 // included, imports.
 func packages(t *testing.T) (out []pkg) {
 	t.Helper()
-	list, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...").Output()
+	list, err := exec.Command("go", "list", "-tags", "itest", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,6 +146,28 @@ func TestRoomsEnterOnlyWhatTheyMay(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A line for a room that is gone would allow things to whoever builds one of
+// that name.
+func TestListsNameRooms(t *testing.T) {
+	rooms := map[string]bool{"*": true}
+	for _, p := range packages(t) {
+		rooms[p.room()] = true
+	}
+	named := func(list string, names ...string) {
+		for _, name := range names {
+			if !rooms[name] {
+				t.Errorf("%s names %s, which is no room", list, name)
+			}
+		}
+	}
+	for room, allowed := range mayEnter {
+		named("mayEnter", room)
+		named("mayEnter["+room+"]", allowed...)
+	}
+	named("pure", pure...)
+	named("keptOut", slices.Collect(maps.Keys(keptOut))...)
 }
 
 func TestPureRoomsDoNothing(t *testing.T) {

@@ -54,6 +54,9 @@ var (
 	// ErrPrice means that a provider asks more than the publisher. Nothing was
 	// paid.
 	ErrPrice = errors.New("buyer: price above the ceiling")
+	// ErrDear means that a provider asks more than [Config].Most allows, though
+	// no more than the publisher. Nothing was paid.
+	ErrDear = errors.New("buyer: dearer than it may be")
 	// ErrNoOffer means that no provider makes an acceptable offer. Nothing was
 	// paid.
 	ErrNoOffer = errors.New("buyer: no offer")
@@ -85,7 +88,8 @@ type Fee struct {
 	PPM   int64 // millionths of the price
 }
 
-func (f Fee) of(price lightning.Msat) lightning.Msat {
+// Of is what the route of a payment of price may cost.
+func (f Fee) Of(price lightning.Msat) lightning.Msat {
 	return max(f.Floor, price/1_000_000*lightning.Msat(f.PPM)+price%1_000_000*lightning.Msat(f.PPM)/1_000_000)
 }
 
@@ -100,6 +104,9 @@ type Config struct {
 
 	Limits Limits // zero: nothing is bought
 	Fee    Fee
+	// Most is the most that the key of a segment may cost, the route included,
+	// for who buys to sell again. nil: the publisher's price, and the route.
+	Most func(htlcdash.Segment) lightning.Msat
 	// Proofs are the ways of proof that are believed, by their names in spec/05,
 	// the preferred first, such as "vole-80".
 	Proofs []string
@@ -107,7 +114,9 @@ type Config struct {
 	// Each can then take what Exposure allows, once.
 	Unproved bool
 	// TokenPrice is the most that a batch of anonymous credentials may cost; 0:
-	// no provider that sells them is bought from.
+	// no provider that sells them is bought from. All batches of a provider for
+	// a title may cost together what its keys of that title have cost, and
+	// TokenPrice.
 	TokenPrice lightning.Msat
 	// Exposure bounds the payments under way to one provider that are unproved,
 	// which a cheat could keep, or go to one that has sold no key in this run,
@@ -166,6 +175,16 @@ type title struct {
 	dearest lightning.Msat
 	peers   []*peer
 	favour  *favour
+	number  uint8 // of the berth
+}
+
+func (t *title) berth() berth { return berth{t.id, t.number} }
+
+// at is t with another berth.
+func (t *title) at(number uint8) *title {
+	other := *t
+	other.number = number
+	return &other
 }
 
 // New returns a Buyer that knows from the books what was spent, what is owned
@@ -317,9 +336,7 @@ func (b *Buyer) peer(p *Provider) *peer {
 		known.ban = b.bans[p.URL()]
 		for _, f := range b.past {
 			if f.Provider == p.URL() && !f.over {
-				f.peer = known
-				known.underway++
-				known.exposed += f.risk
+				known.adopt(f)
 			}
 		}
 		b.peers[p.URL()] = known
@@ -405,6 +422,28 @@ func (b *Buyer) Segment(ctx context.Context, seg htlcdash.Segment) ([]byte, erro
 		}
 		return data, nil
 	})
+}
+
+// Key returns the key of seg without opening anything: one that is owned, or one
+// that it buys as [Buyer.Segment] does, once the sealed bytes are in hand. Callers
+// at the same time may have to be joined by who calls; a key is paid for once.
+func (b *Buyer) Key(ctx context.Context, seg htlcdash.Segment) (htlcdash.Key, error) {
+	key, err := b.c.Ledger.Key(ctx, seg.Seal)
+	if err == nil || !errors.Is(err, htlcdash.ErrNotFound) {
+		return key, err
+	}
+	if b.flight(seg) == nil {
+		if err := b.till.admits(seg.Title); err != nil && !b.has(ctx, seg) {
+			return htlcdash.Key{}, err
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // of the download, if the key came without
+	key, err = b.buy(ctx, seg, b.download(ctx, seg))
+	if err != nil {
+		err = fmt.Errorf("segment %d of %s: %w", seg.Index, seg.Representation, err)
+	}
+	return key, err
 }
 
 func (b *Buyer) segment(ctx context.Context, seg htlcdash.Segment) ([]byte, error) {
@@ -522,7 +561,8 @@ func (b *Buyer) patience(r *race, p *peer) time.Duration {
 }
 
 func anotherMayHelp(err error) bool {
-	return errors.Is(err, lightning.ErrFailed) || errors.Is(err, ErrCheated) || errors.Is(err, ErrExposure) || errors.Is(err, ErrTerms)
+	return errors.Is(err, lightning.ErrFailed) || errors.Is(err, ErrCheated) || errors.Is(err, ErrExposure) ||
+		errors.Is(err, ErrTerms) || errors.Is(err, ErrNoOffer)
 }
 
 // accept pays for q, which is proved, once the sealed bytes are in hand; or,

@@ -107,7 +107,7 @@ func (p bidder) behind(t *title, now time.Time) int {
 		return 3
 	case p.holds(now):
 		return 2
-	case p.probation && p.purse.known().Credentials.Price > 0 && p.purse.live(t.id) == nil:
+	case p.probation && p.purse.known().Credentials.Price > 0 && p.purse.live(t.berth()) == nil:
 		return 1
 	}
 	return 0
@@ -140,10 +140,10 @@ func (f *favour) get() *peer {
 }
 
 // favourite returns whom to ask for offers of t ahead, or nil where that is to be
-// chosen anew: nobody is, or it has just failed.
+// chosen anew: nobody is, it has just failed, or t has others now.
 func (b *Buyer) favourite(t *title, now time.Time) *peer {
 	p := t.favour.get()
-	if p == nil || !p.ok() || p.holds(now) {
+	if p == nil || !slices.Contains(t.peers, p) || !p.ok() || p.holds(now) {
 		return nil
 	}
 	if r, _ := b.market.Record(p.id()); now.Before(r.Benched) || now.Before(r.Banned) {
@@ -243,8 +243,9 @@ type Standing struct {
 	// State is "favourite", who is asked first; "trusted"; "on probation", or
 	// "unknown", who must show what it can do; "resting" after a failure, and
 	// "hanging" while it lets a payment hang, when others are asked first;
-	// "shunned", who is asked only if nobody else sells; or "banned", who has
-	// cheated and is not asked.
+	// "shunned", who is asked only if nobody else sells; "banned", who has
+	// cheated and is not asked; or "owing", who has told no key for a payment
+	// and is not asked in this run.
 	State   string         `json:"state"`
 	Until   time.Time      `json:"until,omitzero"` // end of that
 	Why     string         `json:"why,omitempty"`

@@ -239,28 +239,29 @@ func TestProviderDies(t *testing.T) {
 	w.wantBooks(t, conf, b, 40*price)
 }
 
-// How providers fared is known after a restart.
+// How providers fared is known after a restart: then the first choice is who did
+// well, not whom the viewer names first.
 func TestReputationIsKept(t *testing.T) {
 	w := newWorld(t, 30)
-	slow, quick, conf := w.shop(t, "slow"), w.shop(t, "quick"), w.config(t)
-	slow.slow.Store(int64(40 * time.Millisecond))
-	b := w.open(t, conf, slow, quick)
+	silent, quick, conf := w.shop(t, "silent"), w.shop(t, "quick"), w.config(t)
+	silent.slow.Store(int64(time.Hour)) // whatever the load, it is later than the other
+	b := w.open(t, conf, silent, quick)
 	w.play(t, b, 0, 20)
 	before := w.standing(t, b, quick)
 	b.Close()
 	must(t, conf.Ledger.Close())
 
+	silent.slow.Store(0)
 	conf = w.config(t)
-	b = w.open(t, conf, slow, quick)
+	b = w.open(t, conf, silent, quick)
 	eventually(t, "the key of a provider is never asked for", func() bool { return w.standing(t, b, quick).Key != htlcdash.ProviderID{} })
 	after := w.standing(t, b, quick)
-	if after.State != "trusted" || after.Latency > 2*before.Latency || after.Factor != 1 || after.Success < 0.8 || after.Sold != 0 {
+	if after.State != "trusted" || after.Latency > 2*before.Latency || after.Factor != 1 || after.Success < before.Success-0.1 || after.Sold != 0 {
 		t.Errorf("before %+v, after %+v", before, after)
 	}
-	asked := slow.requests.Load()
-	w.play(t, b, 20, 22)
-	if v := w.standing(t, b, quick); v.Sold == 0 {
-		t.Errorf("the quick one is not asked first: %+v; the slow one was asked %d times", v, slow.requests.Load()-asked)
+	b.Prepare(t.Context(), w.segs[20:22])
+	if v := w.standing(t, b, quick); v.State != "favourite" {
+		t.Errorf("the quick one is not asked first: %+v", v)
 	}
 }
 
@@ -339,7 +340,7 @@ func TestMarketOfStrangers(t *testing.T) {
 	}
 	b := w.open(t, conf, append(append([]*shop{}, bad...), drifts, honest)...)
 	w.play(t, b, 0, 60)
-	drifts.slow.Store(int64(300 * time.Millisecond))
+	drifts.slow.Store(int64(3 * time.Second)) // whatever the load, it is later than the other
 	honest.percent.Store(90)
 	w.play(t, b, 60, 120)
 	sold := sales(t, conf.Ledger, 0)

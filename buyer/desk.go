@@ -2,6 +2,7 @@ package buyer
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,6 +25,7 @@ type quote struct {
 	proof          *proving       // nil: not asked for yet; guarded by Buyer.mu
 	promise        []byte         // of a chunk: what was signed, and
 	parcel         []byte         // what the key opens
+	resale         *bounds        // of the payment, where another's is held for it; else nil
 }
 
 // A desk keeps quotes until they are used or too old, at most one of each peer
@@ -144,10 +146,11 @@ func (d *desk) asks(seg htlcdash.Segment) map[*peer]lightning.Msat {
 	return prices
 }
 
-// lacking returns those of segs that nobody has quoted.
-func (d *desk) lacking(segs []htlcdash.Segment) (out []htlcdash.Segment) {
+// lacking returns those of segs that none of some peers has quoted.
+func (d *desk) lacking(segs []htlcdash.Segment, peers []*peer) (out []htlcdash.Segment) {
 	for _, seg := range segs {
-		if len(d.asks(seg)) == 0 {
+		quoted := d.asks(seg)
+		if !slices.ContainsFunc(peers, func(p *peer) bool { _, ok := quoted[p]; return ok }) {
 			out = append(out, seg)
 		}
 	}

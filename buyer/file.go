@@ -149,15 +149,6 @@ func (b *Buyer) job(ctx context.Context, o FileOrder) (*fileJob, error) {
 	return j, err
 }
 
-func (p *peer) trusted() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if time.Now().Before(p.ban.Until) {
-		return fmt.Errorf("%s is banned: %s: %w", p, p.ban.Reason, ErrNoOffer)
-	}
-	return nil
-}
-
 func (j *fileJob) run(ctx context.Context) error {
 	if err := j.resume(ctx); err != nil {
 		return err

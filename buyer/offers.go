@@ -11,6 +11,7 @@ import (
 	"htlcdash"
 	"htlcdash/agent/market"
 	"htlcdash/internal/exchange"
+	"htlcdash/lightning"
 )
 
 // quote returns an offer of p for seg: one asked for ahead, or a new one.
@@ -48,7 +49,7 @@ func (b *Buyer) gather(ctx context.Context, t *title, segs []htlcdash.Segment) e
 	came := make(chan error, len(t.peers))
 	var errs []error
 	for running := 0; ; {
-		segs = b.desk.lacking(segs)
+		segs = b.desk.lacking(segs, t.peers)
 		if len(segs) == 0 {
 			return nil
 		}
@@ -121,14 +122,22 @@ func (q *queue) next() (p bidder, ok bool) {
 
 // late says when p, which was asked now, is not to be waited for alone.
 func (q *queue) late(p bidder) <-chan time.Time {
-	if p.peer == nil || len(q.asked) >= len(q.t.peers) {
+	if p.peer == nil {
 		return nil
 	}
-	return time.After(q.b.market.HedgeAfter(time.Now(), p.Candidate, market.Candidate{ID: "another"}, q.need))
+	others := q.rest
+	if !q.again { // to rank them is a choice, which counts
+		others = q.b.bidders(q.t, q.seg)
+	}
+	i := slices.IndexFunc(others, func(o bidder) bool { return !q.asked[o.peer] })
+	if i < 0 {
+		return nil
+	}
+	return time.After(q.b.market.HedgeAfter(time.Now(), p.Candidate, others[i].Candidate, q.need))
 }
 
 // askAhead asks p for what it has not quoted of segs, in as few requests as can
-// be.
+// be. It buys no credentials for that.
 func (b *Buyer) askAhead(ctx context.Context, p *peer, t *title, segs []htlcdash.Segment) error {
 	batches := slices.Collect(slices.Chunk(b.desk.wanted(segs, p), exchange.MaxBatch))
 	errs := make([]error, len(batches))
@@ -136,7 +145,7 @@ func (b *Buyer) askAhead(ctx context.Context, p *peer, t *title, segs []htlcdash
 	for i, batch := range batches {
 		work.Go(func() {
 			defer b.desk.asked(batch, p)
-			errs[i] = b.askPeer(ctx, p, t, batch, false)
+			errs[i] = b.askPeer(ctx, p, t, batch, true)
 		})
 	}
 	work.Wait()
@@ -155,6 +164,18 @@ const offerTimeout = 5 * time.Second
 // askPeer asks one peer and keeps its good offers. It fails if any of segs is left
 // without. If free, it buys no credentials for that.
 func (b *Buyer) askPeer(ctx context.Context, p *peer, t *title, segs []htlcdash.Segment, free bool) error {
+	quotes, err := b.inquire(ctx, p, t, segs, free)
+	for i, q := range quotes {
+		if q != nil {
+			b.desk.put(segs[i], q)
+		}
+	}
+	return err
+}
+
+// inquire asks one peer for quotes for segs, in their order: nil where it gives
+// no good one, of which the error tells.
+func (b *Buyer) inquire(ctx context.Context, p *peer, t *title, segs []htlcdash.Segment, free bool) ([]*quote, error) {
 	ask, cancel := context.WithTimeout(ctx, offerTimeout)
 	defer cancel()
 	req := exchange.OfferRequest{Title: t.id, Scheme: exchange.SchemeSalted, Try: exchange.NewTry()}
@@ -175,19 +196,24 @@ func (b *Buyer) askPeer(ctx context.Context, p *peer, t *title, segs []htlcdash.
 			b.fault(p, took, err)
 			b.c.Log.Warn("no offers", "provider", p.URL(), "err", err)
 		}
-		return err
+		return nil, err
 	}
-	var errs []error
+	quotes := make([]*quote, len(segs))
+	var errs, dear []error
 	said := market.Outcome{Kind: market.Quoted, Took: took}
 	for i, o := range offers {
 		q, err := b.check(p, o, segs[i])
+		if errors.Is(err, ErrDear) { // no fault of the provider's
+			dear = append(dear, fmt.Errorf("%s: segment %d of %s: %w", p, segs[i].Index, segs[i].Representation, err))
+			continue
+		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: segment %d of %s: %w", p, segs[i].Index, segs[i].Representation, err))
 			continue
 		}
 		said.Price, said.Ceiling = said.Price+q.Price, said.Ceiling+q.ceiling
 		q.pass, q.took = shown, took
-		b.desk.put(segs[i], q)
+		quotes[i] = q
 	}
 	if said.Ceiling > 0 {
 		b.observe(p, said)
@@ -196,7 +222,7 @@ func (b *Buyer) askPeer(ctx context.Context, p *peer, t *title, segs []htlcdash.
 		b.fault(p, took, err)
 		b.c.Log.Warn("offers refused", "provider", p.URL(), "err", err)
 	}
-	return err
+	return quotes, errors.Join(append(dear, err)...)
 }
 
 // check holds an offer against the seal and the bans.
@@ -209,6 +235,9 @@ func (b *Buyer) check(p *peer, o exchange.Offer, seg htlcdash.Segment) (*quote, 
 	if err != nil {
 		return nil, err
 	}
+	if most := b.most(seg); o.Price > most {
+		return nil, fmt.Errorf("%w: %v, at most %v", ErrDear, o.Price, most)
+	}
 	q := &quote{peer: p, Offer: o, inv: inv, signer: signer, ceiling: seg.Price}
 	if inv.Expiry > maxLife {
 		return nil, fmt.Errorf("invoice for more than %v: %w", maxLife, exchange.ErrTerms)
@@ -217,6 +246,14 @@ func (b *Buyer) check(p *peer, o exchange.Offer, seg htlcdash.Segment) (*quote, 
 		return nil, fmt.Errorf("expires within %v: %w", margin, exchange.ErrExpired)
 	}
 	return q, nil
+}
+
+// most is the most that the key of seg may cost, the route included.
+func (b *Buyer) most(seg htlcdash.Segment) lightning.Msat {
+	if b.c.Most == nil {
+		return NoLimit
+	}
+	return b.c.Most(seg)
 }
 
 // Prepare asks, ahead of need, for offers for segs in as few requests as can

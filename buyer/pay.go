@@ -37,6 +37,9 @@ type flight struct {
 	waited  time.Duration  // for the offer, which was not asked for ahead
 	held    bool           // that was told to the market
 
+	resale   *bounds            // of the payment, where another's is held for it; else nil
+	preimage lightning.Preimage // that was paid for; set before done is closed
+
 	risk lightning.Msat // of its amount, what counts as exposure
 	peer *peer          // whose exposure it counts in, nil: none's; guarded by Buyer.mu
 	over bool           // it counts in no exposure any more; guarded by Buyer.mu
@@ -105,21 +108,29 @@ func (b *Buyer) tryBegin(seg htlcdash.Segment, q *quote, d *download, risk light
 	if b.closed {
 		return nil, false, ErrClosed
 	}
+	// It may have been found to cheat since it was asked.
+	if err := errors.Join(q.peer.trusted(), b.judgeKey(q.peer, q.signer)); err != nil {
+		return nil, false, err
+	}
 	f = &flight{
 		Purchase: ledger.Purchase{
 			Hash: q.inv.Hash, Title: seg.Title, Representation: seg.Representation, Index: seg.Index,
 			Sealed: q.Sealed, KeyHash: seg.KeyHash, Provider: q.peer.URL(), Payee: q.inv.Payee,
 			Amount: q.inv.Amount, Salt: q.Salt, Bolt11: q.inv.Bolt11, Created: time.Now(),
 			Counter: q.Counter, Expires: q.Expires, Signer: q.signer, Signature: q.Signature,
-			Promise: q.promise, Parcel: q.parcel,
+			Promise: q.promise, Parcel: q.parcel, Prover: q.Prover,
 		},
-		inv: q.inv, offer: q.took, began: time.Now(), peer: q.peer, risk: risk, ceiling: q.ceiling,
+		inv: q.inv, offer: q.took, began: time.Now(), peer: q.peer, risk: risk, ceiling: q.ceiling, resale: q.resale,
 	}
 	if q.waited {
 		f.waited = q.took
 	}
 	f.Proof, f.proving = q.proved()
-	if f.hold, err = b.till.reserve(seg.Title, f.Amount, b.c.Fee.of(f.Amount)); err != nil {
+	most := b.most(seg)
+	if q.resale != nil {
+		most = q.resale.most
+	}
+	if f.hold, err = b.till.reserve(seg.Title, f.Amount, min(b.c.Fee.Of(f.Amount), max(most-f.Amount, 0))); err != nil {
 		return nil, false, err
 	}
 	f.MaxFee = f.hold.fee
@@ -139,6 +150,9 @@ func (b *Buyer) tryBegin(seg htlcdash.Segment, q *quote, d *download, risk light
 func (b *Buyer) takeUp(p ledger.Purchase) {
 	f := &flight{Purchase: p, began: p.Created, risk: p.Amount, hold: b.till.restore(p.Title, p.Amount, p.MaxFee)}
 	b.past = append(b.past, f)
+	if known := b.peers[p.Provider]; known != nil {
+		known.adopt(f)
+	}
 	b.launch(f, func() { b.watch(f, time.Now()) })
 }
 
@@ -176,7 +190,7 @@ func (b *Buyer) pay(f *flight) {
 	b.news.tell(f.view("paying"))
 	b.c.Step("intent")
 	ctx, cancel := context.WithTimeout(b.alive, b.c.Patience)
-	out, err := b.c.Payer.Pay(ctx, f.inv, f.MaxFee)
+	out, err := b.send(ctx, f)
 	cancel()
 	switch {
 	case err == nil && out.State == lightning.Paid:
@@ -187,6 +201,14 @@ func (b *Buyer) pay(f *flight) {
 		b.c.Log.Warn("payment not known", "hash", f.Hash, "provider", f.Provider, "err", err)
 		b.watch(f, time.Now())
 	}
+}
+
+// send has the node pay.
+func (b *Buyer) send(ctx context.Context, f *flight) (lightning.Payment, error) {
+	if f.resale == nil {
+		return b.c.Payer.Pay(ctx, f.inv, f.MaxFee)
+	}
+	return b.c.Payer.(lightning.Locker).PayWithin(ctx, f.inv, f.MaxFee, f.resale.lock)
 }
 
 // unpaid explains why an intent was not booked. A hash that is in the books
@@ -265,6 +287,7 @@ func (b *Buyer) settle(f *flight, out lightning.Payment) {
 	var err error
 	if out.State == lightning.Paid {
 		b.c.Step("paid")
+		f.preimage = out.Preimage
 		key, err = b.open(f, out)
 	} else {
 		err = b.failed(f, out)
@@ -292,7 +315,7 @@ func (b *Buyer) settle(f *flight, out lightning.Payment) {
 // route than routes may take, the budget may be why.
 func (b *Buyer) failed(f *flight, out lightning.Payment) error {
 	err := fmt.Errorf("payment %s to %s: %w: %s", f.Hash, f.Provider, lightning.ErrFailed, out.Reason)
-	if f.MaxFee < b.c.Fee.of(f.Amount) {
+	if f.MaxFee < b.c.Fee.Of(f.Amount) {
 		err = fmt.Errorf("%w; only %v were left for the route: %w", err, f.MaxFee, ErrBudget)
 	}
 	return err
@@ -310,17 +333,38 @@ func (b *Buyer) open(f *flight, out lightning.Payment) (htlcdash.Key, error) {
 		}
 		key, err := b.recall(b.alive, p, f.Purchase)
 		if err != nil {
+			p.owe(f.Hash)
 			err = fmt.Errorf("payment %s to %s: the node gives no preimage, nor does the provider: %w: %w", f.Hash, f.Provider, ErrCheated, err)
 		}
 		return key, err
 	}
 	key, err := exchange.Salted{}.Key(out.Preimage, f.Salt, f.seal())
 	if err != nil {
-		b.convict(f, err)
-		b.complain(f.Provider, saltedComplaint(f.Purchase, out.Preimage))
+		b.accuse(f, out.Preimage, err)
 		err = fmt.Errorf("%s took %v: %w", f.Provider, out.Spent(), err)
 	}
 	return key, err
+}
+
+// accuse is for a preimage that is not the key. Who passes on what another was to
+// prove cannot know that it lies, and has promised no key: where the payment was
+// made for another's, which is held, nothing is lost, and the provider is
+// asked last for a while.
+func (b *Buyer) accuse(f *flight, preimage lightning.Preimage, cause error) {
+	passedOn := f.Prover != (htlcdash.ProviderID{})
+	b.mu.Lock()
+	p := f.peer
+	b.mu.Unlock()
+	if passedOn && f.resale != nil {
+		if p != nil {
+			b.observe(p, market.Outcome{Kind: market.Garbled, Reason: cause.Error()})
+		}
+		return
+	}
+	b.convict(f, cause)
+	if !passedOn {
+		b.complain(f.Provider, saltedComplaint(f.Purchase, preimage))
+	}
 }
 
 // judge tells what a payment says of the provider that was paid.

@@ -2,14 +2,15 @@ package buyer
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
-	"net/netip"
-	"strings"
 	"sync"
 	"time"
 
 	"htlcdash"
+	"htlcdash/agent/market"
 	"htlcdash/internal/ledger"
+	"htlcdash/internal/reach"
 	"htlcdash/lightning"
 )
 
@@ -24,6 +25,7 @@ type peer struct {
 
 	mu       sync.Mutex
 	ban      ledger.Ban     // the last one for a cheat
+	owes     lightning.Hash // of a payment that it got and told no key for; zero: none
 	shunned  time.Time      // end of the last ban by the market that was told of
 	underway int            // payments whose outcome is not known
 	exposed  lightning.Msat // of them: what it could keep, since nothing proves that they buy keys
@@ -35,42 +37,43 @@ type peer struct {
 }
 
 func newPeer(p *Provider, stall time.Duration) *peer {
-	return &peer{Provider: p, purse: newPurse(), group: groupOf(p.base.Hostname(), p.URL()), stall: stall, freed: make(chan struct{})}
+	return &peer{Provider: p, purse: newPurse(), group: reach.Group(p.base), stall: stall, freed: make(chan struct{})}
 }
 
-// groupOf names what one operator cannot have many of for nothing: the network
-// of an address, or the last two parts of a name. On this machine and in its
-// network there is nobody to fear: each address is alone.
-func groupOf(host, url string) string {
-	a, err := netip.ParseAddr(host)
-	switch {
-	case host == "localhost" || err == nil && (a.IsLoopback() || a.IsPrivate() || a.IsLinkLocalUnicast()):
-		return url
-	case err == nil && a.Unmap().Is4():
-		return netip.PrefixFrom(a.Unmap(), 24).Masked().String()
-	case err == nil:
-		return netip.PrefixFrom(a, 48).Masked().String()
+// id names p in the market.
+func (p *peer) id() string { return marketName(p.URL(), p.purse.known().Key) }
+
+// marketName is a provider's name in the market: its address, and the key that it
+// shows there, if that is known. It cannot change either without losing its name.
+// The key alone would not do: anybody can show it, and pass on what it signs, and
+// then be late or silent in its name. Only a signature makes a key liable, see
+// convict.
+func marketName(url string, key htlcdash.ProviderID) string {
+	if key == (htlcdash.ProviderID{}) {
+		return atMost(url)
 	}
-	parts := strings.Split(strings.ToLower(strings.TrimSuffix(host, ".")), ".")
-	return strings.Join(parts[max(0, len(parts)-2):], ".")
+	return key.String() + "@" + atMost(url)
 }
 
-// id names p in the market: by the key that it signs with, which it cannot
-// change without losing its name, or by its address while that is not known.
-func (p *peer) id() string {
-	if key := p.purse.known().Key; key != (htlcdash.ProviderID{}) {
-		return key.String()
+// atMost stands for addresses that are too long for a name by what they hash to.
+func atMost(url string) string {
+	if len(url) > market.MaxID-1-len(htlcdash.ProviderID{}.String()) {
+		return fmt.Sprintf("%x", sha256.Sum256([]byte(url)))
 	}
-	return p.URL()
+	return url
 }
 
 // expose waits until one more payment may be under way to p, of which it could
 // keep risk. Alone, any may. While p lets a payment hang no other is sent. The
-// error matches [ErrExposure] if it takes longer than patience.
+// error matches [ErrExposure] if it takes longer than patience, and [ErrNoOffer]
+// as soon as p is banned.
 func (p *peer) expose(ctx context.Context, risk, limit lightning.Msat, patience time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, ErrExposure)
 	defer cancel()
 	for {
+		if err := p.trusted(); err != nil {
+			return err
+		}
 		freed, ok := p.tryExpose(risk, limit)
 		if ok {
 			return nil
@@ -101,6 +104,16 @@ func (p *peer) tryExpose(risk, limit lightning.Msat) (freed chan struct{}, ok bo
 // long. It needs p.mu.
 func (p *peer) hangs(now time.Time) bool { return p.underway > 0 && now.Sub(p.moved) > p.stall }
 
+// adopt counts a payment to p that was ordered before p was known, or that seemed
+// to have failed. It needs Buyer.mu.
+func (p *peer) adopt(f *flight) {
+	f.peer = p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.underway++
+	p.exposed += f.risk
+}
+
 // proved ends the exposure to a payment.
 func (p *peer) proved(risk lightning.Msat) {
 	p.mu.Lock()
@@ -108,6 +121,11 @@ func (p *peer) proved(risk lightning.Msat) {
 	p.underway--
 	p.exposed -= risk
 	p.moved = time.Now()
+	p.wake()
+}
+
+// wake wakes those who wait until they may pay. It needs p.mu.
+func (p *peer) wake() {
 	close(p.freed)
 	p.freed = make(chan struct{})
 }
@@ -130,6 +148,7 @@ func (p *peer) banish(b ledger.Ban) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ban = b
+	p.wake() // who waits to pay it is not to
 }
 
 // shun notes a ban by the market, and reports whether it is new.
@@ -142,10 +161,43 @@ func (p *peer) shun(until time.Time) bool {
 }
 
 // ok reports whether p may be paid: it has not cheated, or its ban is over.
-func (p *peer) ok() bool {
+func (p *peer) ok() bool { return p.trusted() == nil }
+
+// trusted says why p is not to be paid. The error matches [ErrNoOffer].
+func (p *peer) trusted() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !time.Now().Before(p.ban.Until)
+	if time.Now().Before(p.ban.Until) {
+		return fmt.Errorf("%s is banned: %s: %w", p, p.ban.Reason, ErrNoOffer)
+	}
+	if p.owes != (lightning.Hash{}) {
+		return fmt.Errorf("%s owes the key of payment %s: %w", p, p.owes, ErrNoOffer)
+	}
+	return nil
+}
+
+func (p *peer) banned(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return now.Before(p.ban.Until)
+}
+
+// paidBack ends that p owes a key.
+func (p *peer) paidBack(h lightning.Hash) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.owes == h {
+		p.owes = lightning.Hash{}
+	}
+}
+
+// owe keeps p from being paid more, in this run: it has told no key for a payment
+// that the wallet says it got.
+func (p *peer) owe(h lightning.Hash) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.owes = h
+	p.wake()
 }
 
 // standing is what p itself knows of how it stands.
@@ -157,6 +209,8 @@ func (p *peer) standing(now time.Time) Standing {
 	switch {
 	case now.Before(p.ban.Until):
 		s.State, s.Until, s.Why = "banned", p.ban.Until, p.ban.Reason
+	case p.owes != (lightning.Hash{}):
+		s.State, s.Why = "owing", "told no key of payment "+p.owes.String()
 	case p.hangs(now):
 		s.State = "hanging"
 	}

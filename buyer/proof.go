@@ -232,7 +232,7 @@ func (b *Buyer) recallLost(id htlcdash.TitleID) {
 		b.mu.Lock()
 		p := b.peers[bought.Provider]
 		b.mu.Unlock()
-		if p == nil || !p.ok() {
+		if p == nil || p.banned(time.Now()) {
 			continue
 		}
 		key, err := b.recallOnce(b.alive, p, bought)
@@ -241,6 +241,7 @@ func (b *Buyer) recallLost(id htlcdash.TitleID) {
 		}
 		out := lightning.Payment{State: lightning.Paid, Amount: bought.Amount, Fee: bought.Fee}
 		if err := b.c.Ledger.Conclude(b.alive, bought.Hash, out, key); err == nil {
+			p.paidBack(bought.Hash)
 			b.c.Log.Info("a key came that was paid for", "hash", bought.Hash, "provider", p.URL())
 		}
 	}

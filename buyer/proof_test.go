@@ -278,7 +278,7 @@ func (w blindWallet) Pay(ctx context.Context, inv lightning.Invoice, maxFee ligh
 }
 
 func TestKeyFromTheProvider(t *testing.T) {
-	w := newWorld(t, 2)
+	w := newWorld(t, 4)
 	c, s := w.careful(t), w.proving(t, "shop")
 	c.Payer, c.Patience = blindWallet{w.viewer}, 3*time.Second
 	s.paid = func(lightning.Hash) bool { return true }
@@ -293,20 +293,32 @@ func TestKeyFromTheProvider(t *testing.T) {
 	defer cancel()
 	_, err := b.Segment(ctx, w.segs[1])
 	wantErr(t, err, buyer.ErrCheated)
+	_, err = b.Segment(ctx, w.segs[2]) // nor does it get more
+	wantErr(t, err, buyer.ErrNoOffer)
+	if v := w.standing(t, b, s); v.State != "owing" {
+		t.Errorf("who has told no key: %+v", v)
+	}
 	if lost := b.Account(w.title).Lost; lost != price {
 		t.Errorf("lost %v, want %v", lost, price)
 	}
+	s.paid = func(lightning.Hash) bool { return true } // it thinks better of it
+	must(t, b.AddTitle(t.Context(), w.title, price, []*buyer.Provider{s.provider(t)}))
+	eventually(t, "it is never asked again", func() bool { return w.standing(t, b, s).State != "owing" })
+	w.buy(t, b, 1)
+	w.buy(t, b, 2)
+	w.wantBooks(t, c, b, 3*price)
+	s.paid = func(lightning.Hash) bool { return false }
+	_, err = b.Segment(ctx, w.segs[3])
+	wantErr(t, err, buyer.ErrCheated)
 	b.Close()
 	must(t, c.Ledger.Close())
 	s.paid = func(lightning.Hash) bool { return true }
 	c = w.careful(t)
 	c.Payer = blindWallet{w.viewer}
 	b = w.open(t, c, s)
-	for _, err := c.Ledger.Key(t.Context(), w.segs[1].Seal); err != nil; _, err = c.Ledger.Key(t.Context(), w.segs[1].Seal) {
-		time.Sleep(5 * time.Millisecond)
-	}
-	w.buy(t, b, 1)
-	w.wantBooks(t, c, b, 2*price)
+	eventually(t, "the key never comes", func() bool { _, err := c.Ledger.Key(t.Context(), w.segs[3].Seal); return err == nil })
+	w.buy(t, b, 3)
+	w.wantBooks(t, c, b, 4*price)
 }
 
 // Requests for sealed bytes show the credential of the title, where there is

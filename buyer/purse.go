@@ -9,6 +9,7 @@ import (
 	"fmt"
 	mrand "math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -21,7 +22,7 @@ import (
 )
 
 // A purse is what we have of anonymous credentials for one provider: one in use
-// for each title, so that titles are not linked, and for at most as long as the
+// for each berth, so that titles are not linked, and for at most as long as the
 // provider lets one serve. The others lie in the books.
 type purse struct {
 	lock chan struct{} // holds a token while nobody fills the purse
@@ -29,7 +30,15 @@ type purse struct {
 	mu     sync.Mutex
 	info   ProviderInfo
 	asked  time.Time // when info was asked for
-	passes map[htlcdash.TitleID]*pass
+	passes map[berth]*pass
+}
+
+// A berth is what one credential at a time is used for: a title, and where keys
+// are bought to be sold on, a number besides. Whom the keys are for is not to be
+// linked by it, and who asks for much uses up the rations of one berth only.
+type berth struct {
+	title  htlcdash.TitleID
+	number uint8 // 0: what the buyer itself wants
 }
 
 // A pass is a credential in use.
@@ -39,7 +48,7 @@ type pass struct {
 }
 
 func newPurse() *purse {
-	p := &purse{lock: make(chan struct{}, 1), passes: make(map[htlcdash.TitleID]*pass)}
+	p := &purse{lock: make(chan struct{}, 1), passes: make(map[berth]*pass)}
 	p.lock <- struct{}{}
 	return p
 }
@@ -50,11 +59,11 @@ const (
 	maxServe   = 24 * time.Hour   // that a provider may call the life of a pass
 )
 
-// live returns the pass for a title, if there is one that serves.
-func (p *purse) live(title htlcdash.TitleID) *pass {
+// live returns the pass of a berth, if there is one that serves.
+func (p *purse) live(of berth) *pass {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if v := p.passes[title]; v != nil && time.Now().Before(v.until) {
+	if v := p.passes[of]; v != nil && time.Now().Before(v.until) {
 		return v
 	}
 	return nil
@@ -62,11 +71,11 @@ func (p *purse) live(title htlcdash.TitleID) *pass {
 
 // drop forgets a pass that the provider refuses, and what it says of itself:
 // its keys may have changed.
-func (p *purse) drop(title htlcdash.TitleID, v *pass) {
+func (p *purse) drop(of berth, v *pass) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.passes[title] == v {
-		delete(p.passes, title)
+	if p.passes[of] == v {
+		delete(p.passes, of)
 		p.asked = time.Time{}
 	}
 }
@@ -81,7 +90,7 @@ func (p *purse) known() ProviderInfo {
 // pass returns the credential to show to p for a title: the one in use, or a
 // new one out of the books or from the provider: if free, not for money.
 func (b *Buyer) pass(ctx context.Context, p *peer, t *title, free bool) (*pass, error) {
-	if v := p.purse.live(t.id); v != nil {
+	if v := p.purse.live(t.berth()); v != nil {
 		return v, nil
 	}
 	select {
@@ -90,7 +99,7 @@ func (b *Buyer) pass(ctx context.Context, p *peer, t *title, free bool) (*pass, 
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if v := p.purse.live(t.id); v != nil {
+	if v := p.purse.live(t.berth()); v != nil {
 		return v, nil
 	}
 	info, err := b.info(ctx, p)
@@ -108,7 +117,7 @@ func (b *Buyer) pass(ctx context.Context, p *peer, t *title, free bool) (*pass, 
 	serves := min(max(time.Duration(info.Credentials.Life)*time.Second-passMargin, passMargin), maxServe)
 	v := &pass{c, time.Now().Add(serves)}
 	p.purse.mu.Lock()
-	p.purse.passes[t.id] = v
+	p.purse.passes[t.berth()] = v
 	p.purse.mu.Unlock()
 	return v, nil
 }
@@ -145,7 +154,7 @@ func (b *Buyer) info(ctx context.Context, p *peer) (ProviderInfo, error) {
 	info, asked := p.purse.info, p.purse.asked
 	p.purse.mu.Unlock()
 	if time.Since(asked) < infoLife {
-		return info, b.judgeKey(p, info.Key)
+		return info, b.keyIsGood(p, info.Key)
 	}
 	info, err := p.Info(ctx)
 	if err != nil {
@@ -154,7 +163,7 @@ func (b *Buyer) info(ctx context.Context, p *peer) (ProviderInfo, error) {
 	if info.Key == (htlcdash.ProviderID{}) || len(info.Credentials.Keys) == 0 {
 		return info, fmt.Errorf("%s names no key to sign offers, or none for credentials: %w", p, htlcdash.ErrFormat)
 	}
-	if err := errors.Join(b.sameKeys(ctx, p, info), b.judgeKey(p, info.Key)); err != nil {
+	if err := errors.Join(b.sameKeys(ctx, p, info), b.keyIsGood(p, info.Key)); err != nil {
 		return info, err
 	}
 	p.purse.mu.Lock()
@@ -163,11 +172,15 @@ func (b *Buyer) info(ctx context.Context, p *peer) (ProviderInfo, error) {
 	return info, nil
 }
 
-// judgeKey refuses a provider that signs with the key of one that has cheated,
-// at whatever address.
-func (b *Buyer) judgeKey(p *peer, key htlcdash.ProviderID) error {
+func (b *Buyer) keyIsGood(p *peer, key htlcdash.ProviderID) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return b.judgeKey(p, key)
+}
+
+// judgeKey refuses a provider that signs with the key of one that has cheated,
+// at whatever address. It needs b.mu.
+func (b *Buyer) judgeKey(p *peer, key htlcdash.ProviderID) error {
 	ban, ok := b.bans[key.String()]
 	if !ok || !time.Now().Before(ban.Until) {
 		return nil
@@ -230,6 +243,11 @@ func (b *Buyer) credential(ctx context.Context, p *peer, t *title, info Provider
 	}
 }
 
+// issues reports whether key is one of those for credentials.
+func (info ProviderInfo) issues(key credential.PublicKey) bool {
+	return slices.ContainsFunc(info.Credentials.Keys, func(k IssuerKey) bool { return credential.PublicKey(k.Key) == key })
+}
+
 // A tokenOrder is a request for tokens that can be made again after a crash:
 // what was paid for must not be lost.
 type tokenOrder struct {
@@ -274,7 +292,9 @@ func (b *Buyer) fetchTokens(ctx context.Context, p *peer, t *title, info Provide
 		if order, err = parseOrder(s); err != nil {
 			return err
 		}
-	} else {
+	}
+	if !info.issues(order.key) || order.seed == ([32]byte{}) { // what an older key makes is good for nothing
+		order = tokenOrder{key: credential.PublicKey(info.Credentials.Keys[0].Key)}
 		rand.Read(order.seed[:]) // never fails, see crypto/rand
 	}
 	request, pending, err := order.blind(min(tokenBatch, max(info.Credentials.MaxBatch, 1)))
@@ -327,6 +347,9 @@ func (b *Buyer) buyTokens(ctx context.Context, p *peer, t *title, order *tokenOr
 	if err != nil {
 		return lightning.Preimage{}, err
 	}
+	if err := b.mayBuyTokens(ctx, p, t, o.Price); err != nil {
+		return lightning.Preimage{}, err
+	}
 	order.hash = o.Hash
 	if err := b.c.Ledger.Set(ctx, ordered(p), order.String()); err != nil {
 		return lightning.Preimage{}, err
@@ -348,6 +371,32 @@ func (b *Buyer) buyTokens(ctx context.Context, p *peer, t *title, order *tokenOr
 	return preimageOf(f.wait(ctx))
 }
 
+// errTokensOften means that a provider wants to sell more credentials than it
+// has earned by keys.
+var errTokensOften = fmt.Errorf("credentials used up, and too few keys sold for them: %w", exchange.ErrRefused)
+
+// mayBuyTokens bounds what the credentials of p may cost for a title, in all
+// runs: [Config.TokenPrice], and what its keys of that title have cost. Else
+// one that refuses them all could sell batch after batch.
+func (b *Buyer) mayBuyTokens(ctx context.Context, p *peer, t *title, price lightning.Msat) error {
+	var tokens, keys lightning.Msat
+	for bought, err := range b.c.Ledger.Purchases(ctx, ledger.Filter{Title: &t.id}) {
+		switch {
+		case err != nil:
+			return err
+		case bought.Provider != p.URL() || bought.State == lightning.Failed:
+		case bought.Representation == tokenRung && bought.Signer == (htlcdash.ProviderID{}): // nothing of it is signed
+			tokens += bought.Amount
+		case bought.State == lightning.Paid && !bought.Lost:
+			keys += bought.Amount
+		}
+	}
+	if tokens+price > b.c.TokenPrice+keys {
+		return fmt.Errorf("%v, and %v more, for keys of %v: %w", tokens, price, keys, errTokensOften)
+	}
+	return nil
+}
+
 func preimageOf(key htlcdash.Key, err error) (lightning.Preimage, error) {
 	if err != nil {
 		return lightning.Preimage{}, err
@@ -367,7 +416,7 @@ func (b *Buyer) withPass(ctx context.Context, p *peer, t *title, free bool, do f
 		if !again || !errors.Is(err, errPass) {
 			return err
 		}
-		p.purse.drop(t.id, v)
+		p.purse.drop(t.berth(), v)
 	}
 }
 
@@ -393,7 +442,7 @@ func (b *Buyer) Authorization(ctx context.Context, provider, path string) string
 	if p == nil {
 		return ""
 	}
-	v := p.purse.live(id)
+	v := p.purse.live(berth{title: id})
 	if v == nil {
 		return ""
 	}

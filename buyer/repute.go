@@ -3,6 +3,7 @@ package buyer
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"htlcdash"
@@ -27,7 +28,7 @@ const (
 // invoice the cheat passed on.
 func (b *Buyer) convict(f *flight, cause error) {
 	names := namesOf(f.Provider, f.Signer)
-	b.market.Observe(time.Now(), names[len(names)-1], market.Outcome{
+	b.market.Observe(time.Now(), marketName(f.Provider, f.Signer), market.Outcome{
 		Kind: market.Cheated, Price: f.Amount, Ceiling: f.ceiling, Reason: cause.Error(),
 	})
 	b.mu.Lock()
@@ -40,8 +41,8 @@ func (b *Buyer) convict(f *flight, cause error) {
 	b.c.Log.Error("provider cheated", "provider", f.Provider, "node", f.Payee, "lost", f.Amount, "hash", f.Hash)
 }
 
-// namesOf are the names that a provider is banned by; the last is that in the
-// market.
+// namesOf are the names that a provider is banned by. The key is that of a
+// signature, not one that it merely shows.
 func namesOf(url string, key htlcdash.ProviderID) []string {
 	if key == (htlcdash.ProviderID{}) {
 		return []string{url}
@@ -59,11 +60,12 @@ func (b *Buyer) ban(names []string, why string, until time.Time) {
 		bans[i] = ledger.Ban{Provider: name, Reason: why, At: at, Until: until, Times: b.bans[name].Times + 1}
 		b.bans[name] = bans[i]
 	}
-	p := b.peers[names[0]]
-	b.mu.Unlock()
-	if p != nil {
-		p.banish(bans[0])
+	for url, p := range b.peers {
+		if url == names[0] || slices.Contains(names[1:], p.purse.known().Key.String()) {
+			p.banish(bans[0])
+		}
 	}
+	b.mu.Unlock()
 	b.c.Log.Error("provider banned", "provider", names[0], "until", until.Round(time.Second), "why", why)
 	for _, ban := range bans {
 		if err := b.c.Ledger.Ban(context.WithoutCancel(b.alive), ban); err != nil {

@@ -124,6 +124,7 @@ type shop struct {
 	prover   *shop        // whose proofs it passes on; nil: its own
 	silent   atomic.Bool  // gives out no credentials that were paid for
 	saw      func(title htlcdash.TitleID, token string)
+	borrows  *shop                                                  // whose key it shows; nil: its own
 	paid     func(lightning.Hash) bool                              // whether it tells a key again; nil: as its node says
 	answer   func(w http.ResponseWriter, offers []byte) (done bool) // answers in its own way
 	key      func(htlcdash.Root) htlcdash.Key                       // sells this key; nil: the right one
@@ -168,8 +169,12 @@ func (s *shop) info(w http.ResponseWriter, _ *http.Request) {
 	for _, sys := range s.proofs {
 		names = append(names, sys.Name())
 	}
+	key := s.till.Key.ID()
+	if s.borrows != nil {
+		key = s.borrows.till.Key.ID()
+	}
 	_ = json.NewEncoder(w).Encode(map[string]any{
-		"version": 1, "node": s.node.ID(), "key": s.till.Key.ID(), "proofs": names, "max_batch": exchange.MaxBatch,
+		"version": 1, "node": s.node.ID(), "key": key, "proofs": names, "max_batch": exchange.MaxBatch,
 		"credentials": map[string]any{
 			"issue": "free", "max_batch": 32, "life_s": 3600, "price_msat": s.price,
 			"keys": []any{map[string]any{"key": s.keys.Public(), "expires": cmp.Or(s.expires, time.Now().Add(time.Hour).UnixNano())}},

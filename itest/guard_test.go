@@ -194,7 +194,7 @@ func TestMacaroonsAndGuard(t *testing.T) {
 			_, err := n.Pay(t.Context(), inv, 0)
 			done <- err
 		}()
-		if err := provider.AwaitHeld(t.Context(), inv.Hash); err != nil {
+		if _, err := provider.AwaitHeld(t.Context(), inv.Hash); err != nil {
 			t.Fatal(err)
 		}
 		overBudget(t, pay(t, n, 1, 0))

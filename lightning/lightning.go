@@ -92,11 +92,31 @@ type Payer interface {
 	Lookup(ctx context.Context, h Hash) (Payment, error)
 }
 
+// A Locker is a [Payer] that bounds for how long a payment may be locked. Who
+// pays only because it holds another's payment needs it: that one must not run
+// out first.
+type Locker interface {
+	Payer
+	// PayWithin is Pay, over no route on which the payment could be locked for
+	// more than lock blocks. Below inv.FinalDelta + [Padding] there is none, and
+	// the error matches [ErrFailed].
+	PayWithin(ctx context.Context, inv Invoice, maxFee Msat, lock int) (Payment, error)
+}
+
+// Padding is how many blocks payers add to what the payee asks for, so that a
+// block found on the way does not make the payment too late (BOLT 4, 7, "shadow
+// route"; lnd, routing.BlockPadding).
+const Padding = 3
+
 // Terms describes an invoice to be made. Amount is required.
 type Terms struct {
 	Amount Msat
 	Expiry time.Duration // 0: one hour
-	Memo   string        // shown to the payer; at most 639 bytes, as BOLT 11 allows
+	// FinalDelta is for how many blocks at least the payment can be held before
+	// its HTLC times out (BOLT 11, min_final_cltv_expiry_delta). 0: what the
+	// node does. lnd takes no less than 24, and payees beside a node ignore it.
+	FinalDelta int
+	Memo       string // shown to the payer; at most 639 bytes, as BOLT 11 allows
 	// Note is what the seller needs to derive the preimage again, at most
 	// [MaxNote] bytes. Payees that keep the preimage ignore it; those that do
 	// not carry it in the invoice, sealed.
@@ -150,6 +170,18 @@ type Payee interface {
 	Receipts(ctx context.Context, after uint64, got func(Receipt) error) error
 }
 
+// Held is a payment that a node holds.
+type Held struct {
+	// Blocks is how many blocks from now the first of its HTLCs times out. The
+	// node gives it back [Release] blocks before, so that it need not go to the
+	// chain. 0: it was settled.
+	Blocks int
+}
+
+// Release is how many blocks before its HTLC times out a node gives a held
+// payment back (lnd, lncfg.DefaultHoldInvoiceExpiryDelta).
+const Release = 18
+
 // A Holder makes invoices that it settles or cancels later, by hand. A relay
 // holds its buyer's payment until it has bought upstream.
 type Holder interface {
@@ -157,9 +189,9 @@ type Holder interface {
 	// know. A second call for the same hash matches [ErrHashUsed].
 	HoldInvoice(ctx context.Context, h Hash, t Terms) (Invoice, error)
 
-	// AwaitHeld returns nil once a payment for h is held, or was settled. If
+	// AwaitHeld returns once a payment for h is held, or was settled. If
 	// the invoice was cancelled or expired the error matches [ErrCancelled].
-	AwaitHeld(ctx context.Context, h Hash) error
+	AwaitHeld(ctx context.Context, h Hash) (Held, error)
 
 	// Settle takes the held payment by revealing p. It is idempotent. The
 	// error matches [ErrNoInvoice] if no invoice is open for p, and

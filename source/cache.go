@@ -12,12 +12,14 @@ import (
 	"time"
 
 	"htlcdash"
+	"htlcdash/source/cache"
 )
 
-// An lru counts bytes of blobs, the least recently used first to go. It is not
-// safe for concurrent use.
-type lru struct {
-	bound int64 // bytes; below 0: none
+// memory keeps blobs in memory, the least recently used first to go: players
+// ask again for what they just asked for.
+type memory struct {
+	bound int64
+	mu    sync.Mutex
 	bytes int64
 	order *list.List // of *item, the freshest in front
 	items map[htlcdash.Blob]*list.Element
@@ -25,70 +27,36 @@ type lru struct {
 
 type item struct {
 	blob htlcdash.Blob
-	data []byte // in memory only
+	data []byte
 }
 
-func newLRU(bound int64) lru {
-	return lru{bound: bound, order: list.New(), items: make(map[htlcdash.Blob]*list.Element)}
+func newMemory(bound int64) *memory {
+	return &memory{bound: bound, order: list.New(), items: make(map[htlcdash.Blob]*list.Element)}
 }
-
-func (c *lru) get(b htlcdash.Blob) (*item, bool) {
-	e, ok := c.items[b]
-	if !ok {
-		return nil, false
-	}
-	c.order.MoveToFront(e)
-	return e.Value.(*item), true
-}
-
-// put adds a blob and returns those that must go.
-func (c *lru) put(b htlcdash.Blob, data []byte) (gone []htlcdash.Blob) {
-	if _, ok := c.get(b); ok {
-		return nil
-	}
-	c.items[b] = c.order.PushFront(&item{b, data})
-	c.bytes += b.Length
-	for c.bound >= 0 && c.bytes > c.bound {
-		last := c.order.Back().Value.(*item).blob
-		c.remove(last)
-		gone = append(gone, last)
-	}
-	return gone
-}
-
-func (c *lru) remove(b htlcdash.Blob) {
-	if e, ok := c.items[b]; ok {
-		c.order.Remove(e)
-		delete(c.items, b)
-		c.bytes -= b.Length
-	}
-}
-
-// memory keeps blobs in memory.
-type memory struct {
-	mu  sync.Mutex
-	lru lru
-}
-
-func newMemory(bound int64) *memory { return &memory{lru: newLRU(bound)} }
 
 func (m *memory) get(b htlcdash.Blob) ([]byte, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	it, ok := m.lru.get(b)
+	e, ok := m.items[b]
 	if !ok {
 		return nil, false
 	}
-	return it.data, true
+	m.order.MoveToFront(e)
+	return e.Value.(*item).data, true
 }
 
 func (m *memory) put(b htlcdash.Blob, data []byte) {
-	if b.Length > m.lru.bound {
-		return
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.lru.put(b, data)
+	if m.items[b] != nil || b.Length > m.bound {
+		return
+	}
+	m.items[b] = m.order.PushFront(&item{b, data})
+	for m.bytes += b.Length; m.bytes > m.bound; {
+		last := m.order.Remove(m.order.Back()).(*item).blob
+		delete(m.items, last)
+		m.bytes -= last.Length
+	}
 }
 
 // disk keeps blobs in a folder, laid out as [Path] says, so that the folder is
@@ -96,26 +64,56 @@ func (m *memory) put(b htlcdash.Blob, data []byte) {
 // checked, and checked again when it is read, which costs 0.6 ms per MB: disks
 // rot, and others may write to the folder. It is not synced: what a crash of
 // the machine spoils is fetched again.
+//
+// Which blobs it keeps package cache decides. What that knows lies in a file
+// beside them; without it the blobs are still there.
 type disk struct {
 	folder string
-	mu     sync.Mutex // not held while files are read or written
-	lru    lru
+
+	mu       sync.Mutex // not held while files are read or written
+	shelf    *cache.Shelf
+	ahead    *cache.Ahead
+	evicted  int64
+	refused  int64
+	saved    time.Time // when the index was written last, or is being
+	indexing sync.Mutex
 }
 
-func openDisk(folder string, bound int64) (*disk, error) {
+// indexName is the file, in the folder, of what the shelf knows.
+const indexName = "shelf.index"
+
+// openDisk also returns why the index could not be used, if so.
+func openDisk(folder string, bound int64, terms cache.Terms) (d *disk, torn, err error) {
 	if bound == 0 {
 		bound = -1
 	}
 	if err := os.MkdirAll(filepath.Join(folder, htlcdash.SealedFolder), 0o755); err != nil {
-		return nil, fmt.Errorf("cache: %w: choose another folder or make this one writable", err)
+		return nil, nil, fmt.Errorf("cache: %w: choose another folder or make this one writable", err)
 	}
-	d := &disk{folder: folder, lru: newLRU(bound)}
-	return d, d.load()
+	d = &disk{folder: folder, shelf: cache.New(bound), saved: time.Now()}
+	torn, err = d.load()
+	d.ahead = cache.NewAhead(d.shelf.Audience(), terms)
+	return d, torn, err
 }
 
 // load takes stock of the folder, oldest first, and sweeps what a crash left
 // half written.
-func (d *disk) load() error {
+func (d *disk) load() (torn, err error) {
+	blobs, err := d.stock()
+	if err != nil {
+		return nil, fmt.Errorf("cache: %w", err)
+	}
+	index, err := os.ReadFile(filepath.Join(d.folder, indexName))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		torn = err
+	}
+	gone, err := d.shelf.Restore(index, blobs)
+	d.removeFiles(gone)
+	return errors.Join(torn, err), nil
+}
+
+// stock lists the blobs in the folder, the least recently used first.
+func (d *disk) stock() ([]htlcdash.Blob, error) {
 	type file struct {
 		blob htlcdash.Blob
 		used time.Time
@@ -138,14 +136,12 @@ func (d *disk) load() error {
 		}
 		return err
 	})
-	if err != nil {
-		return fmt.Errorf("cache: %w", err)
+	slices.SortStableFunc(files, func(a, b file) int { return a.used.Compare(b.used) })
+	blobs := make([]htlcdash.Blob, len(files))
+	for i, f := range files {
+		blobs[i] = f.blob
 	}
-	slices.SortFunc(files, func(a, b file) int { return a.used.Compare(b.used) })
-	for _, f := range files {
-		d.removeFiles(d.lru.put(f.blob, nil))
-	}
-	return nil
+	return blobs, err
 }
 
 const tempPattern = "part-*"
@@ -154,9 +150,21 @@ func (d *disk) path(b htlcdash.Blob) string {
 	return filepath.Join(d.folder, filepath.FromSlash(htlcdash.SealedPath(b.Root)))
 }
 
+// ask books that somebody asked for it, and returns what is known of it.
+func (d *disk) ask(it cache.Item) cache.Item {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.shelf.Ask(it)
+	d.ahead.Asked(it.Place)
+	if held, ok := d.shelf.Held(it.Blob); ok {
+		return held
+	}
+	return it
+}
+
 func (d *disk) get(b htlcdash.Blob) ([]byte, bool) {
 	d.mu.Lock()
-	_, ok := d.lru.get(b)
+	_, ok := d.shelf.Held(b)
 	d.mu.Unlock()
 	if !ok {
 		return nil, false
@@ -164,26 +172,37 @@ func (d *disk) get(b htlcdash.Blob) ([]byte, bool) {
 	data, err := os.ReadFile(d.path(b))
 	if err != nil || !b.Is(data) {
 		d.mu.Lock()
-		d.lru.remove(b)
+		d.shelf.Drop(b)
 		d.mu.Unlock()
 		d.removeFiles([]htlcdash.Blob{b})
 		return nil, false
 	}
 	now := time.Now()
-	_ = os.Chtimes(d.path(b), now, now) // the order after a restart; nothing hangs on it
+	_ = os.Chtimes(d.path(b), now, now) // the order, should the index be lost; nothing hangs on it
 	return data, true
 }
 
-func (d *disk) put(b htlcdash.Blob, data []byte) error {
-	if d.lru.bound >= 0 && b.Length > d.lru.bound {
+// put keeps a blob if it is worth more than others.
+func (d *disk) put(it cache.Item, data []byte) error {
+	d.mu.Lock()
+	wanted := d.shelf.Wants(it)
+	if !wanted {
+		d.refused++
+	}
+	d.mu.Unlock()
+	if !wanted {
 		return nil
 	}
-	if err := writeFile(d.path(b), data); err != nil {
+	if err := writeFile(d.path(it.Blob), data); err != nil {
 		return err
 	}
 	d.mu.Lock()
-	gone := d.lru.put(b, nil)
+	in, gone := d.shelf.Put(it)
+	d.evicted += int64(len(gone))
 	d.mu.Unlock()
+	if !in { // others came in while it was written
+		gone = []htlcdash.Blob{it.Blob}
+	}
 	d.removeFiles(gone)
 	return nil
 }
@@ -192,6 +211,30 @@ func (d *disk) removeFiles(blobs []htlcdash.Blob) {
 	for _, b := range blobs {
 		_ = os.Remove(d.path(b)) // already gone is as good
 	}
+}
+
+// saveEvery is how long what was learnt may be in memory only.
+const saveEvery = 5 * time.Minute
+
+// mustSave reports whether it is time to, once.
+func (d *disk) mustSave() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if time.Since(d.saved) < saveEvery {
+		return false
+	}
+	d.saved = time.Now()
+	return true
+}
+
+// save writes what the shelf knows.
+func (d *disk) save() error {
+	d.indexing.Lock()
+	defer d.indexing.Unlock()
+	d.mu.Lock()
+	index := d.shelf.Index()
+	d.mu.Unlock()
+	return writeFile(filepath.Join(d.folder, indexName), index)
 }
 
 // writeFile makes data appear at path whole or not at all.

@@ -12,6 +12,8 @@ import (
 
 	"htlcdash"
 	"htlcdash/internal/join"
+	"htlcdash/lightning"
+	"htlcdash/source/cache"
 )
 
 // ErrStalled means that a source stopped giving bytes.
@@ -21,7 +23,7 @@ var ErrStalled = errors.New("source stalled")
 type Options struct {
 	Memory int64         // bytes of blobs kept in memory
 	Folder string        // where blobs are kept across restarts; empty: nowhere
-	Disk   int64         // bytes of blobs kept in Folder; 0: no bound
+	Disk   int64         // bytes of blobs kept in Folder; 0: no bound. Those stay that save most (package cache)
 	Stall  time.Duration // a source that gives nothing for so long is left; 0: 5 s
 	// MinRate in bytes per second, after one Stall of grace, is the least that
 	// a source must keep up, so that none can hold a fetch by a byte now and
@@ -32,6 +34,16 @@ type Options struct {
 	// (buyer.NeededBy). Who comes first is used. 0: 1 s.
 	Hedge time.Duration
 	Log   *slog.Logger // of failing sources; nil: none
+
+	// Guide says what belongs to which title, so that what is known of a title and
+	// of who is watching it counts when the disk is full. nil: nobody knows.
+	Guide Guide
+	// Ahead says when a blob is fetched before somebody asks for it. It needs Guide
+	// and Folder. The zero value is never.
+	Ahead cache.Terms
+	// Ready is what it is worth, by the MiB, that a blob which was fetched ahead is
+	// there when it is asked for.
+	Ready lightning.Msat
 }
 
 // A Library gets blobs from the first of its sources that gives the right
@@ -41,12 +53,16 @@ type Options struct {
 type Library struct {
 	o      Options
 	memory *memory
-	disk   *disk // nil: none
+	disk   *disk            // nil: none
+	asked  chan cache.Place // places whose followers may be fetched ahead; nil: none are
+	work   sync.WaitGroup   // what goes on beside requests
+	stop   context.CancelFunc
 
 	pending join.Group[htlcdash.Blob, []byte]
 
 	mu      sync.Mutex // not held while bytes flow
 	sources []*shelf   // in the order given
+	stats   Stats      // but for what the disk counts
 }
 
 // A shelf is a source and how it fared.
@@ -73,15 +89,42 @@ func NewLibrary(o Options, sources ...Source) (*Library, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	l := &Library{o: o, memory: newMemory(o.Memory)}
-	if o.Folder != "" {
-		var err error
-		if l.disk, err = openDisk(o.Folder, o.Disk); err != nil {
-			return nil, err
+	l := &Library{o: o, memory: newMemory(o.Memory), stop: func() {}}
+	l.Add(sources...)
+	if o.Ahead.Depth > 0 && (o.Folder == "" || o.Guide == nil) {
+		return nil, errors.New("nothing can be fetched ahead without a folder to keep it and a guide to titles")
+	}
+	if o.Folder == "" {
+		return l, nil
+	}
+	var torn, err error
+	if l.disk, torn, err = openDisk(o.Folder, o.Disk, o.Ahead); err != nil {
+		return nil, err
+	}
+	if torn != nil {
+		o.Log.Warn("cache keeps its bytes, but forgot what was asked for how often", "folder", o.Folder, "err", torn)
+	}
+	if o.Ahead.Depth > 0 {
+		var ctx context.Context
+		ctx, l.stop = context.WithCancel(context.Background())
+		l.asked = make(chan cache.Place, askedLately)
+		for range fetchersAhead {
+			l.work.Go(func() { l.fetchAhead(ctx) })
 		}
 	}
-	l.Add(sources...)
 	return l, nil
+}
+
+// Close ends what goes on beside requests and writes down what the cache has
+// learnt, which is otherwise done every few minutes. The library is not to be
+// used any more.
+func (l *Library) Close() error {
+	l.stop()
+	l.work.Wait()
+	if l.disk == nil {
+		return nil
+	}
+	return l.disk.save()
 }
 
 // Add appends sources, to be asked after those that are there.
@@ -104,33 +147,63 @@ func (l *Library) Get(ctx context.Context, b htlcdash.Blob) ([]byte, error) {
 	if b.Length < 0 || b.Length > htlcdash.SealedLength(htlcdash.MaxSegmentLength) {
 		return nil, fmt.Errorf("blob %s of %d bytes: %w", b.Root, b.Length, htlcdash.ErrFormat)
 	}
-	if data, ok := l.memory.get(b); ok {
-		return data, nil
+	it := l.item(b)
+	if l.disk != nil {
+		it = l.disk.ask(it)
 	}
-	return l.pending.Do(ctx, b, func(ctx context.Context) ([]byte, error) { return l.fetch(ctx, b) })
+	data, here := l.memory.get(b)
+	if !here {
+		fetched := false
+		var err error
+		data, err = l.pending.Do(ctx, b, func(ctx context.Context) ([]byte, error) { return l.fetch(ctx, b, &fetched) })
+		if err != nil {
+			return nil, err
+		}
+		here = !fetched
+	}
+	l.book(it, here)
+	l.lookAhead(it.Place)
+	if l.disk != nil && l.disk.mustSave() {
+		l.work.Go(l.save)
+	}
+	return data, nil
 }
 
-func (l *Library) fetch(ctx context.Context, b htlcdash.Blob) ([]byte, error) {
+func (l *Library) save() {
+	if err := l.disk.save(); err != nil {
+		l.o.Log.Warn("what the cache has learnt is not kept: make room on the disk or choose another folder", "folder", l.o.Folder, "err", err)
+	}
+}
+
+// fetch gets b from the disk or, which it tells, from a source.
+func (l *Library) fetch(ctx context.Context, b htlcdash.Blob, fetched *bool) ([]byte, error) {
 	if l.disk != nil {
 		if data, ok := l.disk.get(b); ok {
 			l.memory.put(b, data)
 			return data, nil
 		}
 	}
-	data, err := l.relay(b).run(ctx)
+	if fetched != nil {
+		*fetched = true
+	}
+	r := l.relay(b)
+	data, err := r.run(ctx)
 	if err == nil {
-		l.keep(b, data)
+		it := l.item(b)
+		it.Cost = costOf(r.gave, b)
+		l.bookSpent(it.Cost)
+		l.keep(it, data)
 	}
 	return data, err
 }
 
 // keep caches data. A full disk costs the cache, not the film.
-func (l *Library) keep(b htlcdash.Blob, data []byte) {
-	l.memory.put(b, data)
+func (l *Library) keep(it cache.Item, data []byte) {
+	l.memory.put(it.Blob, data)
 	if l.disk == nil {
 		return
 	}
-	if err := l.disk.put(b, data); err != nil {
+	if err := l.disk.put(it, data); err != nil {
 		l.o.Log.Warn("blob not cached: make room on the disk or choose another folder", "folder", l.o.Folder, "err", err)
 	}
 }
@@ -139,23 +212,34 @@ func (l *Library) keep(b htlcdash.Blob, data []byte) {
 // it is asked after others.
 const muchSlower = 4
 
-// order gives the sources in their order, those last that are much slower than
-// others, or on the bench.
-func (l *Library) order() []*shelf {
+// order gives the sources in their order, those last that are on the bench, or
+// much slower than others which do not take more for b: money is not spent on
+// haste that nobody asked for.
+func (l *Library) order(b htlcdash.Blob) []*shelf {
+	l.mu.Lock()
+	sources := l.sources
+	l.mu.Unlock()
+	costs := make([]lightning.Msat, len(sources))
+	for i, s := range sources {
+		costs[i] = costOf(s.Source, b)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now, best := time.Now(), 0.0
-	for _, s := range l.sources {
-		if !now.Before(s.benched) {
-			best = max(best, s.rate(now))
+	now := time.Now()
+	best := func(atMost lightning.Msat) (rate float64) {
+		for i, s := range sources {
+			if costs[i] <= atMost && !now.Before(s.benched) {
+				rate = max(rate, s.rate(now))
+			}
 		}
+		return rate
 	}
 	var good, slow, benched []*shelf
-	for _, s := range l.sources {
+	for i, s := range sources {
 		switch {
 		case now.Before(s.benched):
 			benched = append(benched, s)
-		case s.rate(now) > 0 && s.rate(now)*muchSlower < best:
+		case s.rate(now) > 0 && s.rate(now)*muchSlower < best(costs[i]):
 			slow = append(slow, s)
 		default:
 			good = append(good, s)

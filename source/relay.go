@@ -23,6 +23,7 @@ type relay struct {
 	done    chan *reading
 	work    sync.WaitGroup
 	errs    []error
+	gave    Source // who gave the blob
 }
 
 // A reading is a blob on its way from one source.
@@ -46,7 +47,7 @@ const (
 )
 
 func (l *Library) relay(b htlcdash.Blob) *relay {
-	order := l.order()
+	order := l.order(b)
 	return &relay{l: l, b: b, left: order, running: make(map[*shelf]*reading), done: make(chan *reading, len(order))}
 }
 
@@ -101,6 +102,7 @@ func (r *relay) judge(d *reading) bool {
 	r.l.judge(d.shelf, d.err)
 	switch {
 	case d.err == nil:
+		r.gave = d.shelf.Source
 		r.l.measure(d.shelf, r.b.Length, time.Since(d.begun))
 		for _, slower := range r.running {
 			if slower.begun.Before(d.begun) {

@@ -15,6 +15,7 @@ import (
 	repute "htlcdash/agent/market" // a market is the configured providers here
 	"htlcdash/internal/config"
 	"htlcdash/internal/ledger"
+	"htlcdash/internal/words"
 )
 
 type ledgerBans struct {
@@ -50,7 +51,7 @@ func (c ledgerBans) Run(ctx context.Context, t terminal) error {
 	w := tabwriter.NewWriter(t.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "provider\tuntil\ttimes\twhy")
 	for _, b := range bans {
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", printable(b.Provider), b.Until.Local().Format(time.DateTime), b.Times, printable(b.Reason))
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", words.Line(b.Provider), b.Until.Local().Format(time.DateTime), b.Times, words.Line(b.Reason))
 	}
 	return w.Flush()
 }
@@ -73,7 +74,7 @@ func lasting(ctx context.Context, books *ledger.Ledger, now time.Time) (all []le
 	}
 	for _, k := range known {
 		var r repute.Record
-		if json.Unmarshal(k.Record, &r) != nil || !now.Before(r.Banned) || named[k.Provider] {
+		if json.Unmarshal(k.Record, &r) != nil || !now.Before(r.Banned) || named[k.Provider] || named[k.URL] {
 			continue // what makes no sense is forgotten by the buyer
 		}
 		all = append(all, ledger.Ban{Provider: cmp.Or(k.URL, k.Provider), Reason: r.Reason, Until: r.Banned, Times: int(math.Ceil(r.Offences))})

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 
 	"htlcdash/internal/config"
+	"htlcdash/internal/words"
 	"htlcdash/lightning"
 )
 
@@ -47,7 +48,7 @@ type finding struct {
 }
 
 func (f finding) String() string {
-	s := fmt.Sprintf("%-4s  %s: %s", f.Grade, f.Check, f.Detail)
+	s := fmt.Sprintf("%-4s  %s: %s", f.Grade, f.Check, words.Line(f.Detail))
 	if f.Next != "" {
 		s += "\n      -> " + f.Next
 	}

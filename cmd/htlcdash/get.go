@@ -10,12 +10,12 @@ import (
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
-	"unicode"
 
 	"htlcdash"
 	"htlcdash/buyer"
 	"htlcdash/internal/config"
 	"htlcdash/internal/ledger"
+	"htlcdash/internal/words"
 	"htlcdash/lightning"
 )
 
@@ -143,7 +143,7 @@ func (c filesCommand) listSold(ctx context.Context, w io.Writer) error {
 	}
 	fmt.Fprintln(w, "root\tlength\ta MiB\tname")
 	for _, f := range files {
-		fmt.Fprintf(w, "%s\t%d\t%v\t%s\n", f.File.Root, f.File.Length, f.Price, printable(f.Name))
+		fmt.Fprintf(w, "%s\t%d\t%v\t%s\n", f.File.Root, f.File.Length, f.Price, words.Line(f.Name))
 	}
 	return nil
 }
@@ -166,17 +166,7 @@ func (c filesCommand) listHere(ctx context.Context, w io.Writer) error {
 		if err != nil || length == 0 {
 			return err
 		}
-		fmt.Fprintf(w, "%s\t%d\t%s\n", htlcdash.FoldLayer(leaves, 1, 1), length, printable(path))
+		fmt.Fprintf(w, "%s\t%d\t%s\n", htlcdash.FoldLayer(leaves, 1, 1), length, words.Line(path))
 		return nil
 	})
-}
-
-// printable keeps a stranger's words from moving the cursor or the columns.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return '?'
-	}, s)
 }

@@ -10,6 +10,7 @@ import (
 
 	"htlcdash/internal/config"
 	"htlcdash/internal/fraud"
+	"htlcdash/internal/words"
 )
 
 type judgeCommand struct {
@@ -44,9 +45,9 @@ func (c judgeCommand) Run(t terminal) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(t.out, "PROVEN\n\nThe %s with the key\n    %s\n%s.\n\nWhat shows it:\n", v.Role, v.Accused, printable(v.Charge))
+	fmt.Fprintf(t.out, "PROVEN\n\nThe %s with the key\n    %s\n%s.\n\nWhat shows it:\n", v.Role, v.Accused, words.Line(v.Charge))
 	for i, s := range v.Shown {
-		fmt.Fprintf(t.out, "  %d. %s\n", i+1, printable(s))
+		fmt.Fprintf(t.out, "  %d. %s\n", i+1, words.Line(s))
 	}
 	return nil
 }

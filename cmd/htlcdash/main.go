@@ -14,12 +14,14 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
 
 	"htlcdash/internal/config"
+	"htlcdash/internal/words"
 )
 
 // Exit codes.
@@ -37,13 +39,20 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, func() { time.AfterFunc(hurry, stop) })
 	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
-	switch {
-	case err != nil && ctx.Err() != nil:
-		fmt.Fprintln(os.Stderr, "htlcdash: interrupted:", err)
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "htlcdash:", err)
+	if err != nil {
+		fmt.Fprintln(words.NewWriter(os.Stderr), failure(err, ctx.Err() != nil))
 	}
 	os.Exit(exitCode(err))
+}
+
+// failure is an error for people. What follows its first line is set in, so that a
+// stranger's words cannot pass for what comes after the error.
+func failure(err error, interrupted bool) string {
+	text := "htlcdash: "
+	if interrupted {
+		text += "interrupted: "
+	}
+	return text + strings.ReplaceAll(err.Error(), "\n", "\n  ")
 }
 
 // exitCode maps the error of run to the code that a shell sees.
@@ -105,10 +114,15 @@ func (*commands) BeforeResolve(k *kong.Context) error {
 	return nil
 }
 
-// A terminal is where a command reads and writes for people.
+// A terminal is where a command reads and writes for people. Whatever it writes
+// goes through package words; [words.Raw] is for what is no text.
 type terminal struct {
 	in       io.Reader
 	out, err io.Writer
+}
+
+func newTerminal(in io.Reader, out, err io.Writer) terminal {
+	return terminal{in, words.NewWriter(out), words.NewWriter(err)}
 }
 
 // run runs one command line. It is main without the process around it.
@@ -127,7 +141,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return usageError{fmt.Errorf("%w\nhtlcdash --help shows all commands", err)}
 	}
 	k.BindTo(ctx, (*context.Context)(nil))
-	return k.Run(terminal{stdin, stdout, stderr}, newLogger(c.Log, stderr))
+	t := newTerminal(stdin, stdout, stderr)
+	return k.Run(t, newLogger(c.Log, t.err))
 }
 
 func newParser(c *commands, stdout, stderr io.Writer, exit func(int)) (*kong.Kong, error) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -18,7 +19,6 @@ import (
 	"htlcdash/lightning"
 	"htlcdash/source"
 	"htlcdash/source/torrent"
-	"htlcdash/source/web"
 )
 
 // How often providers are asked what they sell: soon while one does not
@@ -42,12 +42,14 @@ type market struct {
 	sources    []source.Source
 	swarms     *torrent.Client // nil: none
 	buyer      *buyer.Buyer
+	sealed     *source.Library
 	show       func(name string, t *title.Title) error // tells of a title on sale
 	log        *slog.Logger
 
 	opened sync.Map // of *title.Title, by id
 
-	// Only refresh uses these, one call at a time.
+	// Only refresh uses these, one call at a time, and providers and sources.
+	found  discovery
 	titles map[htlcdash.TitleID]*listing
 	quiet  map[string]bool            // providers whose silence was logged
 	kept   map[*buyer.Provider]int64  // bytes of MPDs
@@ -60,7 +62,7 @@ type listing struct {
 	sellers map[*buyer.Provider]bool
 }
 
-func newMarket(addresses, publishers []string, log *slog.Logger) (*market, error) {
+func newMarket(from config.ProxyProviders, publishers []string, log *slog.Logger) (*market, error) {
 	m := &market{
 		log: log, titles: map[htlcdash.TitleID]*listing{}, quiet: map[string]bool{},
 		kept: map[*buyer.Provider]int64{}, blamed: map[*buyer.Provider]string{},
@@ -72,21 +74,14 @@ func newMarket(addresses, publishers []string, log *slog.Logger) (*market, error
 		}
 		m.publishers = append(m.publishers, id)
 	}
-	for _, a := range addresses {
-		p, err := buyer.NewProvider(a, nil)
-		if err != nil {
+	for _, a := range from.Providers {
+		if _, err := m.add(a, nil); err != nil {
 			return nil, err
 		}
-		s, err := web.New(a, nil)
-		if err != nil {
-			return nil, err
-		}
-		s.Authorization = func(ctx context.Context, path string) string {
-			return m.buyer.Authorization(ctx, p.URL(), path)
-		}
-		m.providers, m.sources = append(m.providers, p), append(m.sources, s)
 	}
-	return m, nil
+	var err error
+	m.found, err = newDiscovery(from.Providers, from.Relays, m)
+	return m, err
 }
 
 // buyFor opens the buyer of a viewer, whose sealed bytes come from the market's
@@ -112,6 +107,7 @@ func (m *market) buyFor(c config.ProxyBuying, books *ledger.Ledger, node lightni
 	if err != nil {
 		return err
 	}
+	m.sealed, m.found.over = sealed, over
 	m.buyer, err = buyer.New(buyer.Config{
 		Ledger: books, Payer: node, Sealed: sealed,
 		Limits: buyer.Limits{Segment: c.BudgetSegment, Title: c.BudgetTitle, Day: c.BudgetDay},
@@ -123,27 +119,33 @@ func (m *market) buyFor(c config.ProxyBuying, books *ledger.Ledger, node lightni
 	return err
 }
 
-// close ends purchases, and leaves the swarms.
+// close ends purchases, leaves the swarms, and keeps what the cache has learnt.
 func (m *market) close() error {
+	m.found.directory.Close()
 	m.buyer.Close()
-	if m.swarms == nil {
-		return nil
+	err := m.sealed.Close()
+	if m.swarms != nil {
+		err = errors.Join(err, m.swarms.Close())
 	}
-	return m.swarms.Close()
+	return err
 }
 
 // follow refreshes until ctx is done or stop is called, which waits.
 func (m *market) follow(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var work sync.WaitGroup
+	told := make(chan struct{}, 1)
+	m.watch(ctx, &work, told)
 	work.Go(func() {
 		for {
 			pause := askLater
-			if len(m.quiet) > 0 {
+			if len(m.quiet) > 0 || len(m.found.hints) > 0 {
 				pause = askSoon
 			}
 			select {
 			case <-time.After(pause):
+				m.refresh(ctx)
+			case <-told:
 				m.refresh(ctx)
 			case <-ctx.Done():
 				return
@@ -170,8 +172,10 @@ type found struct {
 	open *title.Title
 }
 
-// refresh asks all providers at once what they sell: none can hold up another.
+// refresh looks for providers, and asks all that are known at once what they
+// sell: none can hold up another.
 func (m *market) refresh(ctx context.Context) {
+	m.discover(ctx)
 	visits := make([]visit, len(m.providers))
 	var work sync.WaitGroup
 	for i, p := range m.providers {
@@ -207,6 +211,8 @@ func (m *market) refresh(ctx context.Context) {
 func (m *market) hear(p *buyer.Provider, err error) {
 	if err == nil {
 		delete(m.quiet, p.URL())
+	} else if m.found.strangers[p] {
+		m.log.Debug("provider", "err", err)
 	} else if !m.quiet[p.URL()] {
 		m.log.Warn("provider", "err", err)
 		m.quiet[p.URL()] = true
@@ -232,6 +238,9 @@ func (m *market) visit(ctx context.Context, p *buyer.Provider) (v visit) {
 	}
 	room := maxKept - m.kept[p]
 	for _, info := range list {
+		if !m.takes(p, info.ID) {
+			continue
+		}
 		if m.titles[info.ID] != nil {
 			v.titles = append(v.titles, found{at: p, info: info})
 			continue
@@ -297,6 +306,9 @@ func (m *market) meet(ctx context.Context, f found) error {
 	m.opened.Store(t.ID, t)
 	m.titles[t.ID] = &listing{title: t, sellers: map[*buyer.Provider]bool{p: true}}
 	m.kept[p] += int64(len(t.MPD))
+	for _, address := range t.Manifest.Providers() {
+		m.hint(strings.TrimRight(address, "/"))
+	}
 	m.log.Info("title on sale", "title", t.ID, "name", f.info.Name, "publisher", t.Publisher, "provider", p.URL())
 	return nil
 }

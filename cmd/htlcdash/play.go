@@ -25,6 +25,7 @@ import (
 	"htlcdash/internal/player/view"
 	"htlcdash/internal/proxy"
 	"htlcdash/internal/title"
+	"htlcdash/internal/words"
 	"htlcdash/lightning"
 	"htlcdash/source"
 )
@@ -113,10 +114,11 @@ func (c playCommand) playSold(ctx context.Context, t terminal, node lightning.Pa
 		return err
 	}
 	defer func() { err = errors.Join(err, books.Close()) }()
-	market, err := newMarket(c.Providers, c.Publishers, log)
+	market, err := newMarket(c.ProxyProviders, c.Publishers, log)
 	if err != nil {
 		return usageError{err}
 	}
+	byID := market.want(c.Title) == nil // else it is a name
 	meter := &player.Meter{}
 	if err := market.buyFor(c.ProxyBuying, books, node, func(s source.Source) source.Source { return meter.Over(s) }); err != nil {
 		return err
@@ -127,6 +129,9 @@ func (c playCommand) playSold(ctx context.Context, t terminal, node lightning.Pa
 	settlePast(ctx, market.buyer, log)
 	market.refresh(ctx)
 	film, err := onSale.find(c.Title)
+	if why := market.found.err; err != nil && byID && why != nil {
+		return fmt.Errorf("%w\nmore relays to ask can be given by --proxy-relays, or providers by --proxy-providers", why)
+	}
 	if err != nil {
 		return err
 	}
@@ -198,20 +203,22 @@ func (c playCommand) play(ctx context.Context, t terminal, menu player.Menu, sto
 	if err != nil {
 		return res, err
 	}
-	sink, closeSink, err := c.sink(ctx, t, menu, stock)
+	sink, err := c.sink(ctx, t, menu, stock)
 	if err != nil {
 		return res, err
 	}
 	tell, closeTell, err := c.teller(t, menu.Title)
 	if err != nil {
-		return res, errors.Join(err, closeSink())
+		if sink != nil {
+			err = errors.Join(err, sink.Close())
+		}
+		return res, err
 	}
 	res, err = player.Play(ctx, player.Config{
 		Menu: menu, Stock: stock, Policy: policy, Weights: wish.Weights, Most: c.Buffer, Anyway: c.Anyway, Fast: c.Fast, Speed: c.Speed,
 		Sink: sink, Event: tell, Log: log,
 	})
-	err = errors.Join(err, closeSink(), closeTell())
-	return res, err
+	return res, errors.Join(err, closeTell())
 }
 
 // wish is what the viewer prefers.
@@ -230,17 +237,25 @@ func (c playCommand) policy(t *agent.Title, wish agent.Preferences) (agent.Polic
 }
 
 // sink is where the media goes; nil: nowhere.
-func (c playCommand) sink(ctx context.Context, t terminal, menu player.Menu, stock player.Stock) (player.Sink, func() error, error) {
+func (c playCommand) sink(ctx context.Context, t terminal, menu player.Menu, stock player.Stock) (player.Sink, error) {
 	out, closeOut, err := output(c.Write, t)
 	if out == nil || err != nil {
-		return nil, closeOut, err
+		return nil, err
 	}
 	s, err := player.NewStream(ctx, out, menu, stock)
 	if err != nil {
-		return nil, closeOut, errors.Join(fmt.Errorf("--write: %w", err), closeOut())
+		return nil, errors.Join(fmt.Errorf("--write: %w", err), closeOut())
 	}
-	return s, func() error { return errors.Join(s.Close(), closeOut()) }, nil
+	return streamTo{s, closeOut}, nil
 }
+
+// streamTo is a stream that closes what it writes to.
+type streamTo struct {
+	*player.Stream
+	out func() error
+}
+
+func (s streamTo) Close() error { return errors.Join(s.Stream.Close(), s.out()) }
 
 // teller tells people, and programs, what happens.
 func (c playCommand) teller(t terminal, title *agent.Title) (func(player.Event), func() error, error) {
@@ -266,20 +281,24 @@ func (c playCommand) people(t terminal, title *agent.Title) (func(player.Event),
 	if c.Quiet {
 		return lines.tell, func() error { return nil }
 	}
-	screen, ok := view.Open(t.err, view.Config{Name: printable(c.Title), Title: title, Most: c.Buffer})
+	screen, ok := view.Open(t.err, view.Config{Name: c.Title, Title: title, Most: c.Buffer})
 	if !ok {
 		return lines.tell, func() error { return nil }
 	}
 	return screen.Event, screen.Close
 }
 
-// output opens a file, or standard output for "-"; nil for no name.
+// output opens a file, or standard output for "-", which gets it as it is unless it
+// is a terminal; nil for no name.
 func output(name string, t terminal) (io.Writer, func() error, error) {
 	nothing := func() error { return nil }
 	switch name {
 	case "":
 		return nil, nothing, nil
 	case "-":
+		if raw := words.Raw(t.out); !isTerminal(raw) {
+			return raw, nothing, nil
+		}
 		return t.out, nothing, nil
 	}
 	f, err := os.Create(name)
@@ -308,7 +327,7 @@ func (s shelf) find(name string) (*title.Title, error) {
 		if n == name {
 			found = append(found, t)
 		}
-		names = append(names, printable(n))
+		names = append(names, words.Line(n))
 	}
 	slices.Sort(names)
 	switch {

@@ -7,6 +7,7 @@ import (
 
 	"htlcdash/agent"
 	"htlcdash/internal/player"
+	"htlcdash/internal/words"
 )
 
 // playLines tells people how a title plays, a line now and then.
@@ -30,7 +31,7 @@ func (p *playLines) tell(e player.Event) {
 	case e.What == player.Stall:
 		fmt.Fprintf(p.w, "it stands still at %s\n", minutes(e.Position))
 	case e.What == player.Retry:
-		fmt.Fprintf(p.w, "tried again: segment %d of %s: %s\n", e.Index, printable(e.ID), printable(e.Why))
+		fmt.Fprintf(p.w, "tried again: segment %d of %s: %s\n", e.Index, words.Line(e.ID), words.Line(e.Why))
 	case e.At-p.told >= plainEvery:
 		p.told = e.At
 		fmt.Fprintf(p.w, "%s of %s: %s, %v ahead, %.1f Mbit/s%s\n", minutes(e.Position), minutes(e.Length), p.quality(),
@@ -45,7 +46,7 @@ func (p *playLines) quality() string {
 	case p.last.Height > 0:
 		return fmt.Sprintf("%dp", p.last.Height)
 	}
-	return printable(p.last.ID)
+	return words.Line(p.last.ID)
 }
 
 // sum is the last word.

@@ -6,6 +6,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"htlcdash/internal/words"
 )
 
 // plainEvery is how often work that goes on is told where no line can be
@@ -25,10 +27,13 @@ type progress struct {
 	told  time.Time
 }
 
-func newProgress(w io.Writer) *progress { return &progress{w: w, live: isTerminal(w)} }
+func newProgress(w io.Writer) *progress {
+	w = words.Raw(w) // all that others wrote goes through words.Line below
+	return &progress{w: w, live: isTerminal(w)}
+}
 
 func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+	f, ok := words.Raw(w).(*os.File)
 	if !ok {
 		return false
 	}
@@ -40,11 +45,11 @@ func isTerminal(w io.Writer) bool {
 func (p *progress) begin(step string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.step, p.begun, p.told = step, time.Now(), time.Now()
+	p.step, p.begun, p.told = words.Line(step), time.Now(), time.Now()
 	if p.live {
 		p.rewrite("")
 	} else {
-		fmt.Fprintln(p.w, "... "+step)
+		fmt.Fprintln(p.w, "... "+p.step)
 	}
 }
 
@@ -52,7 +57,7 @@ func (p *progress) begin(step string) {
 func (p *progress) at(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	detail := fmt.Sprintf(format, args...)
+	detail := words.Line(fmt.Sprintf(format, args...))
 	switch {
 	case p.live:
 		p.rewrite(": " + detail)
@@ -68,7 +73,7 @@ func (p *progress) end(result string) {
 	defer p.mu.Unlock()
 	took := time.Since(p.begun).Round(100 * time.Millisecond)
 	if result != "" {
-		result = ", " + result
+		result = ", " + words.Line(result)
 	}
 	if p.live {
 		fmt.Fprintf(p.w, "\r\x1b[K ok %s (%v)%s\n", p.step, took, result)

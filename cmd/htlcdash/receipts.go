@@ -76,7 +76,7 @@ func promiseOf(p ledger.Purchase) (scheme string, promise []byte) {
 	if len(p.Promise) > 0 {
 		return exchange.SchemeKeyed, p.Promise
 	}
-	o := exchange.Offer{Price: p.Amount, Hash: p.Hash, Salt: p.Salt, Expires: p.Expires}
+	o := exchange.Offer{Price: p.Amount, Hash: p.Hash, Salt: p.Salt, Expires: p.Expires, Prover: p.Prover}
 	return exchange.SchemeSalted, exchange.PromiseOf(p.Title, htlcdash.Seal{Sealed: p.Sealed, KeyHash: p.KeyHash}, o).Encode()
 }
 

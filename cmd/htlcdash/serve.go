@@ -96,6 +96,12 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 	if till != nil { // invoices that the node made before may still be paid
 		config.Payee, config.Receipts = till, map[ledger.Source]lightning.Payee{ledger.FromTill: till, ledger.FromNode: node}
 	}
+	host, err := c.openDirectory(config.Secret.ProviderKey(), public.Addr(), log)
+	if err != nil {
+		return err
+	}
+	config.Directory = host
+	config.OnSale = func(list []seller.OnSale) { c.announce(host, list, log) }
 	s, err := seller.New(ctx, config)
 	if err != nil {
 		return err
@@ -126,6 +132,10 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 	if till != nil {
 		group.Go(func() error { return till.Run(ctx, s.Preimage) })
 	}
+	group.Go(func() error {
+		host.Run(ctx)
+		return nil
+	})
 	group.Go(func() error { return s.Serve(ctx, public, operator) })
 	return group.Wait()
 }

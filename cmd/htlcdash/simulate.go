@@ -22,6 +22,7 @@ import (
 type simulateCommands struct {
 	Play   simulateCommand       `cmd:"" default:"withargs" help:"Play titles over recorded networks, by the agent and by what players do today."`
 	Market simulateMarketCommand `cmd:"" help:"Let rules for choosing among providers loose on markets of honest, drifting, slow, lying and sybil ones."`
+	Cache  simulateCacheCommand  `cmd:"" help:"Set what a cache for profit saves beside other rules, and beside what nobody can exceed."`
 }
 
 func (simulateCommands) Help() string {

@@ -80,6 +80,8 @@ type Serve struct {
 	OfferRate       float64        `default:"500" help:"Offers a second for one address."`
 	InvoiceRate     float64        `default:"1"   help:"Invoices a second for one address of strangers."`
 	MaxOpenOffers   int            `default:"20000" help:"Offers that can be paid at one time, of all together."`
+	PublicURL       []string       `name:"public-url" help:"Addresses by which viewers reach this provider, such as https://films.example, the preferred first. They are announced with each title; empty: nothing is announced."`
+	Relays          []string       `help:"Whom announcements of titles are exchanged with: addresses of other providers, and of public Nostr relays (wss://relay.example), which get only ours. More providers are learnt from these."`
 
 	Proofs           []string       `default:"vole-80,vole-128,zkb-128" help:"Ways in which offers are proved before they are paid. Viewers refuse unproved ones, unless told otherwise."`
 	ProofsAhead      int            `default:"32" help:"Proofs of the first kind that are half made ahead of need, while the machine is idle: half a MiB of memory each."`
@@ -143,6 +145,7 @@ type Guard struct {
 // ProxyProviders is the part of [proxy] that other commands share.
 type ProxyProviders struct {
 	Providers []string `help:"Addresses of providers, such as https://films.example, the preferred first."`
+	Relays    []string `help:"Where providers of a title are looked for, besides at the providers themselves: addresses of providers, and of public Nostr relays (wss://relay.example)."`
 }
 
 // ServeBooks is the part of [serve] that other commands share.

@@ -82,11 +82,20 @@ var (
 
 // Why a provider makes no offer for a segment: [Offer].Error on the wire.
 const (
-	RefusedUnknown     = "unknown"     // no such segment in the title, or not sold here
-	RefusedFree        = "free"        // costs nothing: get it at its media path
-	RefusedBusy        = "busy"        // too many open offers: ask again later
-	RefusedUnavailable = "unavailable" // the provider's node does not answer
+	RefusedUnknown     = "unknown"       // no such segment in the title, or not sold here
+	RefusedFree        = "free"          // costs nothing: get it at its media path
+	RefusedBusy        = "busy"          // too many open offers: ask again later
+	RefusedUnavailable = "unavailable"   // the provider's node does not answer, or nobody upstream does
+	RefusedDear        = "not-sold-here" // upstream asks so much that nothing is left for who resells
 )
+
+// A Refusal is one of the Refused constants as an error. It matches [ErrRefused].
+type Refusal string
+
+func (r Refusal) Error() string { return string(r) }
+
+// Unwrap makes a Refusal match [ErrRefused].
+func (Refusal) Unwrap() error { return ErrRefused }
 
 // A Nonce is fresh randomness of the buyer, used once.
 type Nonce [32]byte
@@ -122,6 +131,10 @@ type Offer struct {
 	Salt    htlcdash.Salt
 	Counter int64     // names the offer to its provider, see [SaleID]
 	Expires time.Time // whole seconds
+	// Prover is whose proof shows that the payment buys the key, where that is not
+	// the provider that makes the offer: it passes on another's (spec/14). Zero:
+	// it is.
+	Prover htlcdash.ProviderID
 	// Signature is the provider's over the offer's [Promise].
 	Signature [64]byte
 	Error     string

@@ -24,13 +24,17 @@ type Promise struct {
 	Hash    lightning.Hash // "H"
 	Salt    htlcdash.Salt
 	Expires time.Time // whole seconds
+	// Prover is set in an offer that is passed on: its provider does not know the
+	// key, and promises no more than to pass on what it pays for. So it
+	// accuses nobody.
+	Prover htlcdash.ProviderID
 }
 
 // PromiseOf is what the offer o for a segment promises.
 func PromiseOf(title htlcdash.TitleID, seal htlcdash.Seal, o Offer) Promise {
 	return Promise{
 		Title: title, Sealed: seal.Sealed, KeyHash: seal.KeyHash,
-		Price: o.Price, Hash: o.Hash, Salt: o.Salt, Expires: o.Expires,
+		Price: o.Price, Hash: o.Hash, Salt: o.Salt, Expires: o.Expires, Prover: o.Prover,
 	}
 }
 
@@ -38,6 +42,7 @@ func PromiseOf(title htlcdash.TitleID, seal htlcdash.Seal, o Offer) Promise {
 const (
 	promiseVersion = 1
 	promiseSalted  = 1 // the scheme
+	promiseResold  = 2 // the same, passed on: the prover follows
 	PromiseLength  = 2 + 2 + 32 + 32 + 32 + 8 + 32 + 32 + 8
 )
 
@@ -45,18 +50,29 @@ const (
 func (p Promise) Encode() []byte {
 	b := make([]byte, 0, PromiseLength)
 	b = binary.BigEndian.AppendUint16(b, promiseVersion)
-	b = binary.BigEndian.AppendUint16(b, promiseSalted)
+	scheme := uint16(promiseSalted)
+	if p.resold() {
+		scheme = promiseResold
+	}
+	b = binary.BigEndian.AppendUint16(b, scheme)
 	b = append(b, p.Title[:]...)
 	b = append(b, p.Sealed[:]...)
 	b = append(b, p.KeyHash[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(p.Price))
 	b = append(b, p.Hash[:]...)
 	b = append(b, p.Salt[:]...)
-	return binary.BigEndian.AppendUint64(b, uint64(p.Expires.Unix()))
+	b = binary.BigEndian.AppendUint64(b, uint64(p.Expires.Unix()))
+	if p.resold() {
+		b = append(b, p.Prover[:]...)
+	}
+	return b
 }
 
-// ParsePromise reads what Encode gives, and nothing else: the error matches
-// [htlcdash.ErrFormat].
+func (p Promise) resold() bool { return p.Prover != (htlcdash.ProviderID{}) }
+
+// ParsePromise reads what Encode gives of a promise that can be broken, and
+// nothing else: the error matches [htlcdash.ErrFormat], also for one that is
+// passed on.
 func ParsePromise(b []byte) (p Promise, err error) {
 	if len(b) != PromiseLength {
 		return p, malformed("promise of %d bytes, want %d", len(b), PromiseLength)
@@ -96,8 +112,11 @@ func (p Promise) Verify(provider htlcdash.ProviderID, sig [64]byte) error {
 
 // Kept reports, by an error that matches [ErrCheated], that the preimage of a
 // payment over p.Hash does not give the key. The error matches [ErrTerms] if
-// it is no preimage of p.Hash at all: that shows nothing.
+// it is no preimage of p.Hash at all, or if p is passed on: that shows nothing.
 func (p Promise) Kept(preimage lightning.Preimage) error {
+	if p.resold() {
+		return broken("the key is promised by the prover %s, not by who signed", p.Prover)
+	}
 	if preimage.IsZero() || !preimage.Opens(p.Hash) {
 		return fmt.Errorf("not the preimage of %s: %w", p.Hash, ErrTerms)
 	}

@@ -43,6 +43,9 @@ func TestOfferSignatureCoversTheOffer(t *testing.T) {
 		{"expiry", func(_ *htlcdash.ProviderID, _ *htlcdash.TitleID, _ *htlcdash.Seal, o *exchange.Offer) {
 			o.Expires = o.Expires.Add(time.Second)
 		}, htlcdash.ErrSignature},
+		{"prover", func(_ *htlcdash.ProviderID, _ *htlcdash.TitleID, _ *htlcdash.Seal, o *exchange.Offer) {
+			o.Prover = other.ID()
+		}, htlcdash.ErrSignature},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			id, title, seal, o := key.ID(), title, seal, offer
@@ -59,6 +62,8 @@ func TestPromiseIsKeptOrBroken(t *testing.T) {
 	p := exchange.PromiseOf(title, seal, o)
 	lie := p
 	lie.KeyHash[0]++
+	resold := lie
+	resold.Prover[0]++
 	for _, tt := range []struct {
 		name     string
 		p        exchange.Promise
@@ -68,6 +73,7 @@ func TestPromiseIsKeptOrBroken(t *testing.T) {
 		{"honest", p, preimage, nil},
 		{"another key was promised", lie, preimage, exchange.ErrCheated},
 		{"another preimage", lie, lightning.NewPreimage([32]byte{1}), exchange.ErrTerms},
+		{"passed on, which promises no key", resold, preimage, exchange.ErrTerms},
 		{"no preimage", lie, lightning.Preimage{}, exchange.ErrTerms},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -183,10 +183,14 @@ func (Salted) Prove(sys proof.System, p htlcdash.ProviderID, seg htlcdash.Segmen
 	return sys.Prove(dst, rand.Reader, o.statement(seg.Seal), key.Reveal(), proofContext(p, seg, nonce))
 }
 
-// Verify returns nil if pf shows that paying o buys the key of seg, whatever
-// its provider does: the preimage that settles the payment opens the segment.
-// The error matches [ErrUnproved].
+// Verify returns nil if pf shows that paying o, an offer of the provider p, buys
+// the key of seg, whatever p does: the preimage that settles the payment opens
+// the segment. Where o names another prover, it must have made pf. The error
+// matches [ErrUnproved].
 func (Salted) Verify(sys proof.System, p htlcdash.ProviderID, seg htlcdash.Segment, o Offer, nonce Nonce, pf []byte) error {
+	if o.Prover != (htlcdash.ProviderID{}) {
+		p = o.Prover
+	}
 	if err := sys.Verify(o.statement(seg.Seal), proofContext(p, seg, nonce), pf); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnproved, err)
 	}

@@ -128,6 +128,17 @@ func TestProofOfASale(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	// A relay passes on what another proves: that one's proof is asked for, and none
+	// of the relay's own will do.
+	relay, resold := htlcdash.ProviderID{1}, o
+	resold.Prover = id
+	if err := verify(relay, in(seal), resold, nonce); err != nil {
+		t.Errorf("passed on: %v", err)
+	}
+	resold.Prover = htlcdash.ProviderID{2}
+	if err := verify(id, in(seal), resold, nonce); !errors.Is(err, exchange.ErrUnproved) {
+		t.Errorf("a proof of another than the prover: %v", err)
+	}
 	if _, err := (exchange.Salted{}).Prove(vole.Bits80, id, in(seal), salted, key, nonce); !errors.Is(err, proof.ErrFalse) {
 		t.Errorf("a false offer is proved: %v", err)
 	}

@@ -377,6 +377,8 @@ func FuzzParseOfferResponse(f *testing.F) {
 	req := exchange.OfferRequest{Sealed: []htlcdash.Root{{}, {}}}
 	b, _ := json.Marshal(exchange.OfferResponse{Offers: []exchange.Offer{{Price: 1, Invoice: "x", Expires: start}, {Error: "busy"}}})
 	f.Add(b)
+	b, _ = json.Marshal(exchange.OfferResponse{Offers: []exchange.Offer{{Price: 1, Invoice: "x", Counter: -5, Prover: htlcdash.ProviderID{2}, Expires: start}, {Error: "busy"}}})
+	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := exchange.ParseOfferResponse(b, req)
 		if err != nil {

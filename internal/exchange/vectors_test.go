@@ -70,6 +70,14 @@ type saltedVector struct {
 	Hash     lightning.Hash        `json:"hash"`
 	Request  exchange.OfferRequest `json:"request"`
 	Response json.RawMessage       `json:"response"`
+	Resold   resoldVector          `json:"passed_on_by_another"`
+}
+
+// resoldVector is the offer as another provider passes it on, for 100 msat more.
+type resoldVector struct {
+	Provider htlcdash.ProviderID `json:"provider_key"`
+	Offer    json.RawMessage     `json:"offer"`
+	Signed   string              `json:"signed"`
 }
 
 type prepaidVector struct {
@@ -150,11 +158,22 @@ func saltedVectorOf(t *testing.T, secret []byte) saltedVector {
 	if err != nil {
 		t.Fatal(err)
 	}
+	relay := exchange.NewSecret([32]byte{0x55}).ProviderKey()
+	resold := offer
+	resold.Price, resold.Invoice, resold.Counter, resold.Prover = 2500, "lnbc25n1...", -5, till.Key.ID()
+	if resold.Signature, err = exchange.SignOffer(relay, req.Title, seal, resold); err != nil {
+		t.Fatal(err)
+	}
+	passedOn, err := json.Marshal(resold)
+	if err != nil {
+		t.Fatal(err)
+	}
 	a, p := key.Reveal(), node.last.Reveal()
 	return saltedVector{
 		Now: node.now.Unix(), Life: int64(exchange.OfferLife.Seconds()), Counter: counter, Provider: till.Key.ID(), KeyHash: hex.EncodeToString(seal.KeyHash[:]),
 		Key: hex.EncodeToString(a[:]), Salt: hex.EncodeToString(salt[:]), Preimage: hex.EncodeToString(p[:]),
 		Hash: offer.Hash, Request: req, Response: response,
+		Resold: resoldVector{relay.ID(), passedOn, hex.EncodeToString(exchange.PromiseOf(req.Title, seal, resold).Encode())},
 	}
 }
 

@@ -65,6 +65,7 @@ type wireOffer struct {
 	Salt    string          `json:"salt,omitempty"`
 	Counter int64           `json:"counter,omitempty"`
 	Expires int64           `json:"expires,omitempty"` // Unix seconds
+	Prover  string          `json:"prover,omitempty"`
 	Sig     string          `json:"signature,omitempty"`
 	Error   string          `json:"error,omitempty"`
 }
@@ -74,7 +75,12 @@ func (o Offer) MarshalJSON() ([]byte, error) {
 	if o.Error != "" {
 		return json.Marshal(wireOffer{Sealed: o.Sealed, Error: o.Error})
 	}
+	prover := ""
+	if o.Prover != (htlcdash.ProviderID{}) {
+		prover = o.Prover.String()
+	}
 	return json.Marshal(wireOffer{
+		Prover:  prover,
 		Sealed:  o.Sealed,
 		Price:   int64(o.Price),
 		Hash:    &o.Hash,
@@ -117,6 +123,14 @@ func (o *Offer) UnmarshalJSON(b []byte) error {
 		Invoice: w.Invoice,
 		Counter: w.Counter,
 		Expires: time.Unix(w.Expires, 0).UTC(),
+	}
+	if w.Prover != "" {
+		if err := decodeHex(o.Prover[:], w.Prover, "prover"); err != nil {
+			return err
+		}
+		if o.Prover == (htlcdash.ProviderID{}) {
+			return malformed("prover of zeros")
+		}
 	}
 	if err := decodeHex(o.Signature[:], w.Sig, "signature"); err != nil {
 		return err

@@ -32,6 +32,7 @@ type Purchase struct {
 	Expires        time.Time
 	Signer         htlcdash.ProviderID // who promised the key, and
 	Signature      [64]byte            // its signature
+	Prover         htlcdash.ProviderID // who was to prove it, if the seller passed it on; else zero
 	Proof          string              // by which the key was proved before it was paid for; empty: it was not
 	Promise        []byte              // what it signed, if that is not made of the rest
 	Parcel         []byte              // what the key opens; see [Ledger.Parcels]
@@ -54,11 +55,11 @@ func (l *Ledger) Intend(ctx context.Context, p Purchase) error {
 	return l.change(ctx, func(w *writer) error {
 		n, err := w.count(`INSERT INTO purchases
 			(hash, title, representation, idx, sealed, key_hash, provider, payee, amount, max_fee, salt, bolt11, created,
-				counter, expires, signer, signature, proof, promise)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING`,
+				counter, expires, signer, signature, proof, promise, prover)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING`,
 			p.Hash[:], p.Title[:], p.Representation, p.Index, p.Sealed[:], p.KeyHash[:], p.Provider, p.Payee[:],
 			int64(p.Amount), int64(p.MaxFee), p.Salt[:], p.Bolt11, p.Created.UnixMilli(),
-			p.Counter, toUnix(p.Expires), p.Signer[:], p.Signature[:], p.Proof, notNil(p.Promise))
+			p.Counter, toUnix(p.Expires), p.Signer[:], p.Signature[:], p.Proof, notNil(p.Promise), p.Prover[:])
 		if err == nil && n == 0 {
 			err = fmt.Errorf("payment %s: %w", p.Hash, ErrExists)
 		}
@@ -232,8 +233,6 @@ type Filter struct {
 // were intended. It reads one snapshot of the books, row by row, so a million
 // cost no memory. An error ends it.
 func (l *Ledger) Purchases(ctx context.Context, f Filter) iter.Seq2[Purchase, error] {
-	query := `SELECT hash, title, representation, idx, sealed, key_hash, provider, payee, amount, max_fee, fee,
-		salt, bolt11, state, lost, created, settled, reason, counter, expires, signer, signature, proof, promise, preimage FROM purchases`
 	where, args := f.where("state = 0")
 	if f.Lost {
 		where = append(where, "lost = 1")
@@ -244,12 +243,27 @@ func (l *Ledger) Purchases(ctx context.Context, f Filter) iter.Seq2[Purchase, er
 	if f.Parcel {
 		where = append(where, "hash IN (SELECT hash FROM parcels)")
 	}
+	return l.purchases(ctx, where, args, f)
+}
+
+// Purchase returns the payment over h, or an error matching
+// htlcdash.ErrNotFound.
+func (l *Ledger) Purchase(ctx context.Context, h lightning.Hash) (Purchase, error) {
+	for p, err := range l.purchases(ctx, []string{"hash = ?"}, []any{h[:]}, Filter{}) {
+		return p, err
+	}
+	return Purchase{}, fmt.Errorf("purchase %s: %w", h, htlcdash.ErrNotFound)
+}
+
+func (l *Ledger) purchases(ctx context.Context, where []string, args []any, f Filter) iter.Seq2[Purchase, error] {
+	query := `SELECT hash, title, representation, idx, sealed, key_hash, provider, payee, amount, max_fee, fee,
+		salt, bolt11, state, lost, created, settled, reason, counter, expires, signer, signature, proof, promise, preimage, prover FROM purchases`
 	return scan(ctx, l, query, where, args, f, func(r *sql.Rows) (p Purchase, err error) {
 		var created, settled, expires int64
 		err = r.Scan(blob(&p.Hash), blob(&p.Title), &p.Representation, &p.Index, blob(&p.Sealed), blob(&p.KeyHash),
 			&p.Provider, blob(&p.Payee), &p.Amount, &p.MaxFee, &p.Fee, blob(&p.Salt), &p.Bolt11, &p.State, &p.Lost,
 			&created, &settled, &p.Reason, &p.Counter, &expires, blob(&p.Signer), blob(&p.Signature), &p.Proof,
-			&p.Promise, secret{&p.Preimage})
+			&p.Promise, secret{&p.Preimage}, blob(&p.Prover))
 		p.Created, p.Settled, p.Expires = fromMilli(created), fromMilli(settled), fromMilli(expires*1000)
 		return p, err
 	})

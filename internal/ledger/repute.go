@@ -81,7 +81,7 @@ func (l *Ledger) Bans(ctx context.Context) ([]Ban, error) {
 
 // A Reputation is how a provider fared, as the caller writes it down.
 type Reputation struct {
-	Provider string // its name with the caller: the key that it signs with, or its URL
+	Provider string // its name with the caller
 	URL      string // where it was last; empty: as it stands in the books
 	Record   []byte
 }

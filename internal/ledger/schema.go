@@ -147,6 +147,34 @@ var migrations = []string{
 		at INTEGER NOT NULL
 	) STRICT, WITHOUT ROWID;
 	CREATE INDEX reputation_at ON reputation (at);`,
+
+	// Keys that are passed on: offers to buyers whose payment is held until the
+	// key was bought. And who proved a key, where the seller passed it on.
+	`CREATE TABLE resales (
+		id INTEGER PRIMARY KEY,
+		hash BLOB NOT NULL UNIQUE,
+		guest BLOB NOT NULL,
+		counter INTEGER NOT NULL,
+		title BLOB NOT NULL,
+		sealed BLOB NOT NULL,
+		key_hash BLOB NOT NULL,
+		salt BLOB NOT NULL,
+		amount INTEGER NOT NULL,
+		most INTEGER NOT NULL, -- that buying it may cost
+		quote BLOB NOT NULL,
+		expires INTEGER NOT NULL,
+		state INTEGER NOT NULL DEFAULT 0,
+		reason TEXT NOT NULL DEFAULT '',
+		created INTEGER NOT NULL,
+		ended INTEGER NOT NULL DEFAULT 0,
+		UNIQUE (guest, counter)
+	) STRICT;
+	CREATE INDEX resales_open ON resales (id) WHERE state = 0;
+	CREATE INDEX resales_ended ON resales (ended) WHERE state > 0;
+	ALTER TABLE purchases ADD COLUMN prover BLOB NOT NULL DEFAULT x'0000000000000000000000000000000000000000000000000000000000000000';`,
+
+	// What a key cost, for who sells it again.
+	`CREATE INDEX purchases_key ON purchases (key_hash) WHERE state = 2;`,
 }
 
 // checkTotals says "ok" if the totals are the sums of their rows.

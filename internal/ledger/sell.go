@@ -22,6 +22,7 @@ type Sale struct {
 	Scheme         string
 	Amount         lightning.Msat // asked
 	Received       lightning.Msat // 0 until it is settled
+	Cost           lightning.Msat // of buying the key for this very sale, route included; 0: it was here, or bought for another
 	Created        time.Time
 	Settled        time.Time // zero until it is settled
 }
@@ -112,11 +113,12 @@ func (l *Ledger) Sales(ctx context.Context, f Filter) iter.Seq2[Sale, error] {
 }
 
 func (l *Ledger) sales(ctx context.Context, where []string, args []any, f Filter) iter.Seq2[Sale, error] {
-	query := "SELECT hash, title, representation, idx, sealed, scheme, amount, received, created, settled FROM sales"
+	query := `SELECT hash, title, representation, idx, sealed, scheme, amount, received, created, settled,
+		coalesce((SELECT p.amount + p.fee FROM purchases p WHERE p.hash = sales.hash AND p.state = 2), 0) FROM sales`
 	return scan(ctx, l, query, where, args, f, func(r *sql.Rows) (s Sale, err error) {
 		var created, settled int64
 		err = r.Scan(blob(&s.Hash), blob(&s.Title), &s.Representation, &s.Index, blob(&s.Sealed), &s.Scheme,
-			&s.Amount, &s.Received, &created, &settled)
+			&s.Amount, &s.Received, &created, &settled, &s.Cost)
 		s.Created, s.Settled = fromMilli(created), fromMilli(settled)
 		return s, err
 	})

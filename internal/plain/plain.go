@@ -20,6 +20,18 @@ import (
 	"htlcdash/internal/dash"
 )
 
+// Bounds on what is taken at once. Of an MPD it is [dash.MaxSize].
+const (
+	MaxSegment = htlcdash.MaxSegmentLength // bytes
+	MaxInit    = 16 << 20                  // bytes of an init segment, or of the head of an on-demand file
+)
+
+// silence is how long a server may send nothing in the middle of a file.
+const silence = 30 * time.Second
+
+// ErrSilence means that a server stopped in the middle of a file.
+var ErrSilence = fmt.Errorf("nothing more came for %v", silence)
+
 // ErrPaid means that a server wants to be paid for a file.
 var ErrPaid = errors.New("it is sold, not free")
 
@@ -34,9 +46,10 @@ func NewClient() *http.Client {
 }
 
 // stayAtHome keeps a server from making us knock at doors of our own network.
-// One of them is the viewer's proxy, which spends money for who knocks.
+// One of them is the viewer's proxy, which spends money for who knocks. What was
+// asked for under TLS is not asked for in the clear.
 func stayAtHome(r *http.Request, via []*http.Request) error {
-	if len(via) > 3 || r.URL.Host != via[0].URL.Host {
+	if len(via) > 3 || r.URL.Host != via[0].URL.Host || via[0].URL.Scheme == "https" && r.URL.Scheme != "https" {
 		return http.ErrUseLastResponse
 	}
 	return nil
@@ -52,9 +65,14 @@ type Title struct {
 	client *http.Client
 }
 
+// openLimit is how long a server may take until a title can be played.
+const openLimit = 2 * time.Minute
+
 // Open fetches and reads the MPD at an http or https address, and the indexes
-// that it names. A nil client is that of [NewClient].
+// that it names, within two minutes. A nil client is that of [NewClient].
 func Open(ctx context.Context, address string, client *http.Client) (*Title, error) {
+	ctx, cancel := context.WithTimeout(ctx, openLimit)
+	defer cancel()
 	base, err := url.Parse(address)
 	if err != nil || base.Scheme != "http" && base.Scheme != "https" {
 		return nil, fmt.Errorf("%q is no address of an MPD", address)
@@ -76,10 +94,27 @@ func Open(ctx context.Context, address string, client *http.Client) (*Title, err
 
 // Fetch returns the bytes of r. The error matches [htlcdash.ErrNotFound] if there
 // are none, [ErrPaid] if they are not free, [htlcdash.ErrCorrupt] if they end too
-// early, and [htlcdash.ErrFormat] if they are more than a segment may have. As they
-// come, came is told how many more are here, unless it is nil.
+// early, [ErrSilence] if they stop to come, and [htlcdash.ErrFormat] if they are more
+// than [MaxSegment]; where the MPD says so, nothing is asked for. As they come, came
+// is told how many more are here, unless it is nil.
 func (t *Title) Fetch(ctx context.Context, r dash.Resource, came func(n int)) ([]byte, error) {
-	limit := int64(htlcdash.MaxSegmentLength)
+	return t.fetch(ctx, r, MaxSegment, came)
+}
+
+// Init is Fetch of what a decoder needs before the first segment of rep: at most
+// [MaxInit]. Without a path there is none.
+func (t *Title) Init(ctx context.Context, rep *dash.Representation) ([]byte, error) {
+	if rep.Init.Path == "" {
+		return nil, fmt.Errorf("init segment: %w", htlcdash.ErrNotFound)
+	}
+	return t.fetch(ctx, rep.Init, MaxInit, nil)
+}
+
+// fetch takes at most limit bytes.
+func (t *Title) fetch(ctx context.Context, r dash.Resource, limit int64, came func(n int)) ([]byte, error) {
+	if r.Length > limit {
+		return nil, fmt.Errorf("%s: a range of %d bytes, at most %d are taken: %w", r.Path, r.Length, limit, htlcdash.ErrFormat)
+	}
 	if r.Length > 0 {
 		limit = r.Length
 	}
@@ -92,6 +127,8 @@ func (t *Title) Fetch(ctx context.Context, r dash.Resource, came func(n int)) ([
 
 // get fetches at most limit bytes.
 func (t *Title) get(ctx context.Context, from *url.URL, r dash.Resource, limit int64, came func(n int)) ([]byte, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, from.String(), nil)
 	if err != nil {
 		return nil, err
@@ -112,8 +149,14 @@ func (t *Title) get(ctx context.Context, from *url.URL, r dash.Resource, limit i
 	if came != nil {
 		resp.Body = &counted{resp.Body, came}
 	}
+	alarm := time.AfterFunc(silence, func() { cancel(ErrSilence) })
+	defer alarm.Stop()
+	resp.Body = &watched{resp.Body, alarm}
 	b, err := readAll(resp, limit)
 	if err != nil {
+		if cause := context.Cause(ctx); cause == ErrSilence {
+			err = cause
+		}
 		return nil, fmt.Errorf("%s: %w", from.Redacted(), err)
 	}
 	return b, nil
@@ -140,6 +183,20 @@ type counted struct {
 func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.ReadCloser.Read(p)
 	c.came(n)
+	return n, err
+}
+
+// watched puts an alarm off with each byte that comes.
+type watched struct {
+	io.ReadCloser
+	alarm *time.Timer
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.ReadCloser.Read(p)
+	if n > 0 {
+		w.alarm.Reset(silence)
+	}
 	return n, err
 }
 

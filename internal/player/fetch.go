@@ -94,7 +94,7 @@ func (r *run) start(ctx context.Context, p *parcel) *transfer {
 	ctx, stop := context.WithCancel(ctx)
 	t := &transfer{stop: stop, waste: waste, done: make(chan struct{})}
 	rep, index := p.rep, p.segment
-	_, known := r.inits[rep.ID]
+	_, known := r.inits.get(rep.ID)
 	r.work.Go(func() {
 		defer waste()
 		r.c.Stock.Ready(ahead, rep, index)
@@ -112,6 +112,27 @@ func (r *run) start(ctx context.Context, p *parcel) *transfer {
 		}
 	})
 	return t
+}
+
+// heads are the initialization segments that are kept, by Representation.
+type heads struct {
+	kept  map[string][]byte
+	bytes int
+}
+
+// maxHeads is how many bytes of them are kept; what is forgotten is fetched again.
+const maxHeads = 64 << 20
+
+func (h *heads) get(rep string) (b []byte, ok bool) {
+	b, ok = h.kept[rep]
+	return b, ok
+}
+
+func (h *heads) put(rep string, b []byte) {
+	if h.bytes += len(b); h.kept == nil || h.bytes > maxHeads {
+		h.kept, h.bytes = map[string][]byte{}, len(b)
+	}
+	h.kept[rep] = b
 }
 
 func (t *transfer) head(ctx context.Context, s Stock, rep *dash.Representation, known bool) (err error) {
@@ -158,8 +179,9 @@ func (r *run) download(ctx context.Context, p *parcel) error {
 
 // keep takes what was fetched.
 func (r *run) keep(p *parcel, t *transfer, asked time.Duration) {
-	if _, known := r.inits[p.rep.ID]; !known {
-		r.inits[p.rep.ID] = t.init
+	if p.init, _ = r.inits.get(p.rep.ID); p.init == nil {
+		p.init = t.init
+		r.inits.put(p.rep.ID, t.init)
 	}
 	p.raw, p.bytes, p.took = t.data, t.got.Load(), r.state.Now-asked
 	if p.bytes > 0 { // else it was in a cache, and says nothing of the network

@@ -90,6 +90,8 @@ type recorder struct {
 	inits  [4]string
 }
 
+func (*recorder) Close() error { return nil }
+
 func (r *recorder) Segment(track int, _ *dash.Representation, _ int, init, data []byte) error {
 	r.tracks[track].Write(data)
 	r.inits[track] = string(init)

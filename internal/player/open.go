@@ -20,7 +20,7 @@ func (o Open) Init(ctx context.Context, rep *dash.Representation) ([]byte, error
 	if rep.Init.Path == "" {
 		return nil, nil
 	}
-	return o.Fetch(ctx, rep.Init, nil)
+	return o.Title.Init(ctx, rep)
 }
 
 // Download fetches a segment. The error matches [ErrStopped] if that is sold.

@@ -140,9 +140,9 @@ func (r *run) show(ctx context.Context, p *parcel) {
 	r.shown[p.track]++
 	r.emit(r.about(p, Segment))
 	if p.rep != nil {
-		r.out.put(ctx, p, r.inits[p.rep.ID])
+		r.out.put(ctx, p)
 	}
-	p.data = nil
+	p.data, p.init = nil, nil
 	if r.moving {
 		return
 	}

@@ -126,11 +126,13 @@ type Result struct {
 }
 
 // A Sink takes what is played: the segments of each track in order, as soon as
-// they can be decoded.
+// they can be decoded. Its methods are called one at a time.
 type Sink interface {
 	// Segment takes a segment of a Representation, and what a decoder needs
 	// before the first of those.
 	Segment(track int, rep *dash.Representation, index int, init, data []byte) error
+	// Close ends it. [Play] calls it once, after the last segment.
+	Close() error
 }
 
 // Play plays to the end of the title, or until ctx ends. The Result is also good
@@ -138,21 +140,32 @@ type Sink interface {
 // the money does not reach the end, which is found out before anything is bought;
 // with Config.Anyway, when there is no more.
 //
-// When Play returns nothing of it runs any more, and each payment that it began
-// has ended, or has hung for longer than the stock waits for one.
+// Play closes the sink, whatever it returns. When it returns nothing of it runs any
+// more, and each payment that it began has ended, or has hung for longer than the
+// stock waits for one. Only a sink that takes nothing more after ctx has ended, since
+// nobody reads at its other end, is left behind: it is closed once it gives the
+// segment back.
 func Play(ctx context.Context, c Config) (Result, error) {
-	if c.Menu.Title == nil || c.Stock == nil || c.Policy == nil {
-		return Result{}, errors.New("player: a menu, a stock and a policy are required")
-	}
-	if err := c.Menu.Check(); err != nil {
-		return Result{}, err
-	}
-	c = c.withDefaults()
-	r := newRun(c)
-	if err := r.admit(); err != nil {
+	r, err := begin(c)
+	if err != nil {
+		if c.Sink != nil {
+			err = errors.Join(err, c.Sink.Close())
+		}
 		return Result{}, err
 	}
 	return r.play(ctx)
+}
+
+// begin refuses what cannot be played.
+func begin(c Config) (*run, error) {
+	if c.Menu.Title == nil || c.Stock == nil || c.Policy == nil {
+		return nil, errors.New("player: a menu, a stock and a policy are required")
+	}
+	if err := c.Menu.Check(); err != nil {
+		return nil, err
+	}
+	r := newRun(c.withDefaults())
+	return r, r.admit()
 }
 
 // admit says early that the money will not do.

@@ -128,7 +128,15 @@ func (s *shop) Money() player.Money {
 func (s *shop) Stop() { s.ended = true }
 
 // tape is a sink that keeps what it is given.
-type tape struct{ tracks [8]strings.Builder }
+type tape struct {
+	tracks [8]strings.Builder
+	closed int
+}
+
+func (t *tape) Close() error {
+	t.closed++
+	return nil
+}
 
 func (t *tape) Segment(track int, _ *dash.Representation, _ int, _, data []byte) error {
 	t.tracks[track].Write(data)
@@ -338,6 +346,9 @@ func TestTroubles(t *testing.T) {
 				}
 				if !strings.Contains(out.tracks[0].String(), tt.video) {
 					t.Errorf("played %s, want %s", out.tracks[0].String(), tt.video)
+				}
+				if out.closed != 1 {
+					t.Errorf("the sink was closed %d times", out.closed)
 				}
 				if got.Spent > tt.budget || got.Spent != s.money.Spent {
 					t.Errorf("spent %v of %v, by the stock %v", got.Spent, tt.budget, s.money.Spent)

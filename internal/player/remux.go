@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 
 	"htlcdash/internal/dash"
 	"htlcdash/internal/remux"
@@ -19,34 +21,47 @@ type Stream struct {
 
 var _ Sink = (*Stream)(nil)
 
+// Bounds on what a stream fetches before it begins.
+const (
+	headsAtOnce = 8         // requests
+	maxStream   = 128 << 20 // bytes of all heads
+)
+
 // NewStream returns a sink that writes to w, which stays open. It fetches what a
-// decoder needs of all Representations of the menu.
+// decoder needs of all Representations of the menu: 128 MiB at most.
 func NewStream(ctx context.Context, w io.Writer, m Menu, s Stock) (*Stream, error) {
 	tracks := make([]remux.Track, len(m.Tracks))
-	var work sync.WaitGroup
-	var mu sync.Mutex
-	var errs []error
+	work, ctx := errgroup.WithContext(ctx)
+	work.SetLimit(headsAtOnce)
+	var bytes atomic.Int64
 	for k := range m.Tracks {
 		reps := m.representations(k)
 		tracks[k] = remux.Track{Kind: remux.Kind(m.Tracks[k].Kind), Representations: make([]remux.Representation, len(reps))}
 		for i, rep := range reps {
-			work.Go(func() {
+			work.Go(func() error {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
 				init, err := s.Init(ctx, rep)
 				tracks[k].Representations[i] = remux.Representation{ID: rep.ID, Init: init, Offset: rep.Offset}
-				if err != nil {
-					mu.Lock()
-					defer mu.Unlock()
-					errs = append(errs, fmt.Errorf("representation %s: %w", rep.ID, err))
+				if err == nil && bytes.Add(int64(len(init))) > maxStream {
+					err = fmt.Errorf("%w: the heads of its Representations have more than %d MiB", remux.ErrUnsupported, maxStream>>20)
 				}
+				if err != nil {
+					return fmt.Errorf("representation %s: %w", rep.ID, err)
+				}
+				return nil
 			})
 		}
 	}
-	work.Wait()
-	if err := errors.Join(errs...); err != nil {
+	if err := work.Wait(); err != nil {
 		return nil, err
 	}
 	joined, err := remux.New(w, tracks...)
-	return &Stream{w: joined}, err
+	if err != nil {
+		return nil, err
+	}
+	return &Stream{w: joined}, nil
 }
 
 // Segment implements [Sink]. A segment that is broken is left out, as players do.
@@ -59,7 +74,8 @@ func (s *Stream) Segment(track int, rep *dash.Representation, _ int, _, data []b
 	return err
 }
 
-// Close writes what was held back, and says if something was left out.
+// Close implements [Sink]: it writes what was held back, and says if something was
+// left out.
 func (s *Stream) Close() error {
 	err := s.w.Close()
 	if s.broken > 0 {

@@ -23,7 +23,7 @@ type run struct {
 	left    lightning.Msat // that is neither spent nor due
 	money   Money
 	owned   []map[key]bool // by track: keys that are paid for, or about to be
-	inits   map[string][]byte
+	inits   heads
 	offered map[string]int // by Representation: up to here offers were asked for
 	played  time.Duration  // of the media
 	length  time.Duration
@@ -56,7 +56,7 @@ type parcel struct {
 	asked, here        time.Duration
 	took, pay          time.Duration // to fetch it, and from then to open it
 	bytes              int64
-	raw, data          []byte        // as fetched, and opened
+	raw, data, init    []byte        // as fetched, and opened; and what a decoder needs before
 	pending, opened    bool          // its key is on its way, or used
 	fails              int           // times that its key could not be had
 	since              time.Duration // when for the first time
@@ -68,7 +68,7 @@ type parcel struct {
 func newRun(c Config) *run {
 	n := len(c.Menu.Tracks)
 	r := &run{
-		c: c, floor: agent.NewFloor(c.Menu.Title), inits: map[string][]byte{}, offered: map[string]int{}, onWay: make([][]*parcel, n),
+		c: c, floor: agent.NewFloor(c.Menu.Title), offered: map[string]int{}, onWay: make([][]*parcel, n),
 		clock: &clock{began: time.Now(), speed: c.Speed},
 		state: agent.State{Next: make([]int, n), Last: make([]int, n), Buffer: make([]time.Duration, n), Most: c.Most},
 	}
@@ -195,11 +195,40 @@ func (r *run) held(k int) time.Duration {
 	return have
 }
 
+// How much may be here and wait for its keys, or for those of segments before it,
+// while more is fetched. A buffer is a time, and how long a segment plays is the
+// publisher's word.
+const (
+	maxWaiting = 256 << 20 // bytes
+	maxPaying  = 128       // segments
+)
+
+// full reports whether that much waits.
+func (r *run) full() bool {
+	var bytes int64
+	paying := 0
+	for _, list := range r.onWay {
+		for _, p := range list {
+			bytes += max(p.bytes, int64(len(p.data))) + int64(len(p.init))
+			if p.pending {
+				paying++
+			}
+		}
+	}
+	return paying > 0 && (bytes > maxWaiting || paying >= maxPaying)
+}
+
 // waitForRoom lets the picture move until the buffer takes one more segment. One
 // that is longer than the buffer is fetched when that is empty. It ends early
 // where something was lost.
 func (r *run) waitForRoom(ctx context.Context, k int, media time.Duration) error {
 	for len(r.lost) == 0 {
+		if r.full() {
+			if err := r.awaitKey(ctx); err != nil {
+				return err
+			}
+			continue
+		}
 		over := r.held(k) + media - max(r.state.Most, media)
 		if over <= 0 {
 			return nil

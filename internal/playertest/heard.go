@@ -30,6 +30,8 @@ func Heard(t testing.TB, lines io.Reader, begin func()) (r player.Result, pay, l
 				Stall   float64        `json:"stall_ms"`
 				Played  float64        `json:"played_ms"`
 				Spent   lightning.Msat `json:"spent_msat"`
+				Bytes   int64          `json:"bytes"`
+				Wasted  int64          `json:"wasted_bytes"`
 				Rungs   [][]int        `json:"rungs"`
 			} `json:"result"`
 		}
@@ -42,6 +44,7 @@ func Heard(t testing.TB, lines io.Reader, begin func()) (r player.Result, pay, l
 		}
 		if w := e.Result; w != nil {
 			r.Utility, r.Quality, r.Spent, r.Rungs = w.Utility, w.Quality, w.Spent, w.Rungs
+			r.Bytes, r.Wasted = w.Bytes, w.Wasted
 			r.Start, r.Stall, r.Played = span(w.Start), span(w.Stall), span(w.Played)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 )
 
 // postHeader must come with each request that changes something. A page of
@@ -28,7 +29,15 @@ type guard struct {
 	next    http.Handler
 }
 
+// inert is the policy for all but the pages, which have one of their own. A title
+// is a stranger's: opened as a document, from a link in a letter, nothing of it may
+// run, for what runs here can spend money.
+const inert = "default-src 'none'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Security-Policy", inert)
+	// Longer than any player is held. Who sends more than one piece moves it on.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeLimit)) // fails where the connection has none, in tests
 	if !g.ours(r.Host) {
 		refuse(w, http.StatusMisdirectedRequest, "This host name is not served here. Use http://localhost, or add the name to the proxy's hosts.")
 		return

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"mime"
 	"net/http"
 	"path"
 	"strconv"
@@ -232,15 +233,34 @@ func parseRange(header string, size int64) (from, to int64, partial bool, err er
 }
 
 // mediaType tells what the bytes are. Players judge by the MPD, so this is for
-// those who look at a single file.
+// those who look at a single file; a browser among them would run what an MPD
+// calls a page or a script, so it is media or nothing that is told.
 func mediaType(spans []span, name string) string {
-	if len(spans) > 0 && spans[0].rep.MimeType != "" {
-		return spans[0].rep.MimeType
+	if len(spans) > 0 {
+		if t := mediaOnly(spans[0].rep.MimeType); t != "" {
+			return t
+		}
 	}
 	if ext := path.Ext(name); ext == ".mp4" || ext == ".m4s" {
 		return "video/mp4"
 	}
 	return "application/octet-stream"
+}
+
+// mediaOnly returns a media type as it is written plainly; "" if it is none.
+func mediaOnly(s string) string {
+	t, _, err := mime.ParseMediaType(s)
+	if err != nil {
+		return ""
+	}
+	if top, _, _ := strings.Cut(t, "/"); top == "video" || top == "audio" {
+		return t
+	}
+	switch t {
+	case "application/mp4", "application/ttml+xml", "text/vtt", "image/jpeg", "image/png", "image/webp":
+		return t
+	}
+	return ""
 }
 
 func cmcd(r *http.Request) dash.CMCD { return dash.ParseCMCD(r.URL.Query(), r.Header) }

@@ -82,7 +82,7 @@ func (p *Proxy) sendMended(ctx context.Context, w http.ResponseWriter, r *http.R
 	}
 	body := bytes.Join([][]byte{head, data}, nil)
 	h := w.Header()
-	h.Set("Content-Type", s.rep.MimeType)
+	h.Set("Content-Type", mediaType([]span{{piece: s}}, ""))
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"fmt"
 	"sync"
 
 	"htlcdash"
@@ -111,10 +110,7 @@ func (s sealed) download(ctx context.Context, rep *dash.Representation, index in
 type open struct{ *plain.Title }
 
 func (o open) head(ctx context.Context, rep *dash.Representation) ([]byte, error) {
-	if rep.Init.Path == "" {
-		return nil, fmt.Errorf("init segment: %w", htlcdash.ErrNotFound)
-	}
-	return o.Fetch(ctx, rep.Init, nil)
+	return o.Init(ctx, rep)
 }
 
 func (o open) segment(ctx context.Context, rep *dash.Representation, index int) ([]byte, error) {

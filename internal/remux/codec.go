@@ -124,6 +124,7 @@ func (c *codec) delimiter(b []byte) int {
 
 // lengthen gives NAL units lengths of 4 bytes.
 func (c *codec) lengthen(b []byte) ([]byte, error) {
+	most := 2*len(b) + maxMore
 	out := make([]byte, 0, len(b)+64)
 	for len(b) > 0 {
 		if len(b) < c.length {
@@ -136,7 +137,9 @@ func (c *codec) lengthen(b []byte) ([]byte, error) {
 		if b = b[c.length:]; n > len(b) {
 			return nil, broken("NAL unit is cut off")
 		}
-		out = append(be.AppendUint32(out, uint32(n)), b[:n]...)
+		if out = append(be.AppendUint32(out, uint32(n)), b[:n]...); len(out) > most {
+			return nil, broken("frame of more lengths than bytes")
+		}
 		b = b[n:]
 	}
 	return out, nil

@@ -8,6 +8,7 @@ import (
 // Bounds on what a media segment may claim.
 const (
 	maxSamples = 1 << 18 // of a segment, over all its tracks
+	maxBoxes   = 1 << 16 // of a segment, mdat and moof alike
 	maxSeconds = 1 << 31 // of any time: clocks may count from 1970 on
 )
 
@@ -36,6 +37,7 @@ type segment struct {
 	*header
 	b       []byte
 	mdats   []span
+	used    []span // by the samples
 	samples []sample
 	any     bool  // there is a moof
 	count   int64 // of samples, over all tracks
@@ -46,9 +48,13 @@ type segment struct {
 // readSegment returns the samples of the track of h, in decoding order.
 func (h *header) readSegment(b []byte) ([]sample, error) {
 	s := &segment{header: h, b: b}
+	n := 0
 	for box, err := range boxes(b) {
 		if err != nil {
 			return nil, err
+		}
+		if n++; n > maxBoxes {
+			return nil, broken("more than %d boxes", maxBoxes)
 		}
 		if box.Type == "mdat" {
 			end := box.Offset + box.Size
@@ -69,7 +75,22 @@ func (h *header) readSegment(b []byte) ([]sample, error) {
 	if !s.any {
 		return nil, broken("no moof box")
 	}
-	return s.samples, nil
+	return s.samples, s.overlap()
+}
+
+// overlap refuses samples that share bytes: what is written has each of them, so
+// a small segment could become any size.
+func (s *segment) overlap() error {
+	before := func(a, b span) int { return cmp.Compare(a.from, b.from) }
+	if !slices.IsSortedFunc(s.used, before) {
+		slices.SortFunc(s.used, before)
+	}
+	for i := 1; i < len(s.used); i++ {
+		if at := s.used[i].from; at < s.used[i-1].to {
+			return broken("two samples have byte %d", at)
+		}
+	}
+	return nil
 }
 
 func (s *segment) moof(b []byte, at int64) error {
@@ -206,6 +227,9 @@ func (s *segment) trun(b []byte, base int64, d defaults, mine bool) error {
 		}
 		if !s.holds(where) {
 			return broken("sample at bytes %d to %d, where there is no data", where.from, where.to)
+		}
+		if size > 0 {
+			s.used = append(s.used, where)
 		}
 		x.data = s.b[where.from:where.to]
 		if s.next += x.duration; s.next/s.timescale > maxSeconds {

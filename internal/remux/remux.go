@@ -114,8 +114,9 @@ func New(w io.Writer, tracks ...Track) (*Writer, error) {
 // Segment adds a media segment of the Representation id to a track. Segments
 // of one track come in the order of their times; which track comes first does
 // not matter, since what is ahead of the other track is held back for a while.
-// The Writer keeps data until it is written. What is refused with [ErrMedia]
-// leaves no trace: the next segment may come.
+// The Writer keeps data until it is written, 256 MiB of a track at most: what
+// would make it more is refused with [ErrUnsupported]. What is refused leaves no
+// trace: the next segment may come.
 func (w *Writer) Segment(track int, id string, data []byte) error {
 	if w.err != nil {
 		return w.err
@@ -129,7 +130,7 @@ func (w *Writer) Segment(track int, id string, data []byte) error {
 	if err != nil {
 		return fmt.Errorf("segment of %q: %w", id, err)
 	}
-	if err := t.add(r, samples); err != nil {
+	if err := t.add(r, samples, len(data)); err != nil {
 		return fmt.Errorf("segment of %q: %w", id, err)
 	}
 	return w.drain(maxLead)
@@ -165,8 +166,7 @@ func (w *Writer) drain(lead time.Duration) error {
 		if first == nil || waits && first.lead() < lead {
 			return nil
 		}
-		f := first.queue[0]
-		first.queue = first.queue[1:]
+		f := first.next()
 		w.sequence++
 		if err := w.write(f.encode(w.sequence)); err != nil {
 			return err

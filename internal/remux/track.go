@@ -15,8 +15,10 @@ type track struct {
 	delay           int64   // of all times, in ticks, so that none is negative; the edit list takes it back
 	look            *header // its language, size and matrix hold
 	entries         []entry
+	described       int // bytes of the entries
 	representations map[string]*representation
 	queue           []fragment // not yet written
+	held            int64      // bytes of memory that the queue takes
 	end             int64      // before it nothing more can be decoded, in ticks
 }
 
@@ -78,6 +80,10 @@ func (t *track) addEntry(r *representation, e entry) error {
 	if at < 0 {
 		at = len(t.entries)
 		t.entries = append(t.entries, e)
+		t.described += len(e.body)
+	}
+	if len(t.entries) > maxForms || t.described > maxDescribed {
+		return unsupported("its Representations have more than %d forms, or more than %d MiB to tell of them: take fewer", maxForms, maxDescribed>>20)
 	}
 	r.codecs, r.index = append(r.codecs, &c), append(r.index, at)
 	return nil
@@ -97,11 +103,24 @@ func (e entry) goesWith(x entry) bool {
 // maxMore is how many bytes a segment may grow by, beyond its own size.
 const maxMore = 1 << 20
 
-// add puts the samples of a segment into the queue, or none of them.
-func (t *track) add(r *representation, samples []sample) error {
+// Bounds on what all Representations of a track need at the head of the stream.
+const (
+	maxForms     = 256      // sample entries that differ
+	maxDescribed = 16 << 20 // bytes of them
+)
+
+// maxHeld is how many bytes of memory a track may take before it is written.
+const maxHeld = 256 << 20
+
+// perSample is what one takes besides its bytes: itself, and at worst a fragment.
+const perSample = 192
+
+// add puts the samples of a segment of that size into the queue, or none of them.
+func (t *track) add(r *representation, samples []sample, size int) error {
 	if t.repeats(r, samples) {
 		return broken("it plays before the end of what came already")
 	}
+	cost := int64(size) + perSample*int64(len(samples))
 	ready, end, more := samples[:0], t.end, maxMore
 	for i, came := range samples {
 		s, ok, err := t.place(r, came, i == 0, end)
@@ -110,6 +129,9 @@ func (t *track) add(r *representation, samples []sample) error {
 		}
 		if more += 2*len(came.data) - len(s.data); more < 0 {
 			return broken("its parameter sets outweigh its frames")
+		}
+		if len(s.data) != len(came.data) { // it is a copy
+			cost += int64(len(s.data))
 		}
 		if !ok {
 			continue
@@ -123,9 +145,23 @@ func (t *track) add(r *representation, samples []sample) error {
 	if len(ready) == 0 {
 		return nil
 	}
+	if t.held+cost > maxHeld {
+		return unsupported("more than %d MiB of one track would wait for another one, which has nothing at that time: take it without the other, or in a lower quality", maxHeld>>20)
+	}
 	t.end = end
+	t.held += cost
 	t.enqueue(ready)
+	t.queue[len(t.queue)-1].frees = cost
 	return nil
+}
+
+// next takes the first fragment out of the queue.
+func (t *track) next() fragment {
+	f := t.queue[0]
+	t.queue[0] = fragment{} // its bytes are not kept by what is behind it
+	t.queue = t.queue[1:]
+	t.held -= f.frees
+	return f
 }
 
 // repeats tells whether most of a segment lies before the end of the track.
@@ -174,11 +210,11 @@ func (t *track) enqueue(samples []sample) {
 	for i, s := range samples {
 		first := samples[from]
 		if s.entry != first.entry || t.duration(s.dts-first.dts) >= chunk {
-			t.queue = append(t.queue, fragment{t, samples[from:i]})
+			t.queue = append(t.queue, fragment{track: t, samples: samples[from:i]})
 			from = i
 		}
 	}
-	t.queue = append(t.queue, fragment{t, samples[from:]})
+	t.queue = append(t.queue, fragment{track: t, samples: samples[from:]})
 }
 
 func (t *track) duration(ticks int64) time.Duration {

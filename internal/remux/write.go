@@ -9,6 +9,7 @@ import (
 type fragment struct {
 	track   *track
 	samples []sample
+	frees   int64 // bytes of memory, once it is written
 }
 
 // start is when its first sample is decoded.

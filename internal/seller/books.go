@@ -38,6 +38,7 @@ type books struct {
 	log      *slog.Logger
 	worth    func(ledger.Sale) int64                     // sealed bytes that a sale pays for
 	noted    func(lightning.Receipt) (ledger.Sale, bool) // what the note of a receipt says was sold
+	told     func(ledger.Sale)                           // hears of each sale
 
 	mu       sync.Mutex
 	sold     map[soldKey][]uint32
@@ -156,6 +157,7 @@ func (b *books) settle(ctx context.Context, from ledger.Source, batch []lightnin
 		if owner != nil {
 			owner.paid(b.worth(sale))
 		}
+		b.told(sale)
 		b.note(sale)
 		b.log.Debug("sold", "title", sale.Title, "representation", sale.Representation, "segment", sale.Index,
 			"scheme", sale.Scheme, "amount", sale.Received)

@@ -31,6 +31,7 @@ type Rations struct {
 	Answers    int   // offers and sold keys asked for at once, also the same ones again; 0: 4096
 	Proofs     int   // made since the last payment; 0: 64
 	Bytes      int64 // sealed bytes that were not paid for; 0: 256 MiB
+	Orders     int   // keys bought upstream for offers since the last payment; 0: 64
 }
 
 func (r Rations) orDefault() Rations {
@@ -40,6 +41,7 @@ func (r Rations) orDefault() Rations {
 		Answers:    cmp.Or(r.Answers, 4096),
 		Proofs:     cmp.Or(r.Proofs, 64),
 		Bytes:      cmp.Or(r.Bytes, 256<<20),
+		Orders:     cmp.Or(r.Orders, 64),
 	}
 }
 
@@ -106,6 +108,7 @@ type guest struct {
 	offers int   // that can be paid
 	proofs int   // since the last payment
 	bytes  int64 // sealed, not paid for
+	orders int   // of keys upstream, since the last payment
 	payer  bool  // has paid for something
 
 	answers  float64   // asked for, less what came back since
@@ -287,6 +290,18 @@ func (v *guest) asked(n int) error {
 	return nil
 }
 
+// ordered counts one more key that is bought upstream because v asks for an
+// offer.
+func (v *guest) ordered() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.orders >= v.rations.Orders {
+		return fmt.Errorf("%d keys from upstream: %w", v.orders, errRation)
+	}
+	v.orders++
+	return nil
+}
+
 // fresh reports whether no proof request of v had this nonce.
 func (v *guest) fresh(n exchange.Nonce) bool {
 	v.mu.Lock()
@@ -310,6 +325,6 @@ func (v *guest) paid(n int64) {
 	defer v.mu.Unlock()
 	v.payer = true
 	v.answers = max(0, v.answers-answersPaid)
-	v.proofs = 0
+	v.proofs, v.orders = 0, 0
 	v.bytes = max(0, v.bytes-n)
 }

@@ -35,22 +35,26 @@ func (s *Seller) serveSealed(w http.ResponseWriter, r *http.Request) error {
 	if t == nil {
 		return fmt.Errorf("sealed bytes %s: %w", q, htlcdash.ErrNotFound)
 	}
-	size := htlcdash.SealedLength(t.segments[q].Length)
+	blob := t.segments[q].SealedBlob()
+	size := blob.Length
 	etag := `"` + q.String() + `"`
 	served, err := s.allowSealed(r, size, etag)
 	if err != nil {
 		return err
 	}
 	defer served(w)
+	h := w.Header()
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Cache-Control", cacheSealed)
+	h.Set("ETag", etag)
+	if t.resold {
+		return s.serveCarried(w, r, blob)
+	}
 	f, err := t.files.File(q)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	h := w.Header()
-	h.Set("Content-Type", "application/octet-stream")
-	h.Set("Cache-Control", cacheSealed)
-	h.Set("ETag", etag)
 	patience(w, size)
 	defer cork(r)()
 	http.ServeContent(w, r, "", time.Time{}, f)

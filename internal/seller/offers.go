@@ -76,6 +76,7 @@ func (s *Seller) offers(ctx context.Context, v *guest, t *sealedTitle, req excha
 		wg.Go(func() { offers[i] = s.offerOne(ctx, v, t, req.Try, q) })
 	}
 	wg.Wait()
+	s.resell(ctx, v, t, req, offers)
 	return offers
 }
 
@@ -88,9 +89,13 @@ func (s *Seller) offerOne(ctx context.Context, v *guest, t *sealedTitle, try exc
 	if price == 0 {
 		return exchange.Offer{Sealed: q, Error: exchange.RefusedFree}
 	}
-	key, err := t.keys.Key(ctx, *seg)
+	key, err := t.key(ctx, *seg)
+	if t.resold && errors.Is(err, htlcdash.ErrNotFound) && s.config.Relay == nil {
+		key, err = s.order(ctx, v, *seg)
+		price = s.price(*seg) // now that it is known what the key cost
+	}
 	if err != nil {
-		return exchange.Offer{Sealed: q, Error: exchange.RefusedUnknown}
+		return exchange.Offer{Sealed: q, Error: refusalOf(err)}
 	}
 	till := s.till
 	till.Payee = s.register.counter(v)

@@ -227,7 +227,7 @@ func (s *Seller) open(ctx context.Context, t *sealedTitle, seg htlcdash.Segment)
 }
 
 func readPlain(ctx context.Context, t *sealedTitle, seg htlcdash.Segment, size int64) ([]byte, error) {
-	key, err := t.keys.Key(ctx, seg)
+	key, err := t.key(ctx, seg)
 	if err != nil {
 		return nil, err
 	}

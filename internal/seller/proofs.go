@@ -124,7 +124,10 @@ func (s *Seller) prove(ctx context.Context, v *guest, t *sealedTitle, sys proof.
 	if !ok {
 		return nil, fmt.Errorf("segment %s: %w", id.Sealed, htlcdash.ErrNotFound)
 	}
-	key, err := t.keys.Key(ctx, *seg)
+	if isResold(id) {
+		return s.proofResold(ctx, v, sys, nonce, id)
+	}
+	key, err := t.key(ctx, *seg)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +177,13 @@ func (s *Seller) soldKey(ctx context.Context, v *guest, t *sealedTitle, id excha
 	if !ok {
 		return "", nil
 	}
-	key, err := t.keys.Key(ctx, *seg)
+	if isResold(id) {
+		return s.soldResold(ctx, v, id)
+	}
+	key, err := t.key(ctx, *seg)
+	if errors.Is(err, htlcdash.ErrNotFound) {
+		return "", nil // it was not sold from here
+	}
 	if err != nil {
 		return "", err
 	}

@@ -19,9 +19,10 @@ var errBusy = errors.New("too many open offers")
 // can still be paid: to hand them out again without asking the node, and so
 // that there are never more than a number of them, of one guest and of all.
 type register struct {
-	node  exchange.Invoicer
-	limit int    // of open invoices
-	calls *lanes // to the node
+	node   exchange.Invoicer
+	holder lightning.Holder // nil: it holds nothing
+	limit  int              // of open invoices
+	calls  *lanes           // to the node
 
 	mu      sync.Mutex
 	open    map[lightning.Hash]openOffer

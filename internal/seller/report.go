@@ -23,9 +23,16 @@ type Report struct {
 	EarnedToday lightning.Msat `json:"earned_today_msat"` // since midnight, local time
 	Sales       int64          `json:"sales"`             // settled, ever
 	SalesToday  int64          `json:"sales_today"`
-	OpenOffers  int            `json:"open_offers"`  // can still be paid
-	BytesServed int64          `json:"bytes_served"` // bodies to viewers, since Started
-	Requests    int64          `json:"requests"`     // of viewers, since Started
+	OpenOffers  int            `json:"open_offers"` // can still be paid
+
+	// What keys cost upstream, routes included; and, of the last day, keys that
+	// nobody has bought here since.
+	Upstream      lightning.Msat `json:"upstream_msat"`
+	UpstreamToday lightning.Msat `json:"upstream_today_msat"`
+	AtRisk        lightning.Msat `json:"at_risk_msat"`
+
+	BytesServed int64 `json:"bytes_served"` // bodies to viewers, since Started
+	Requests    int64 `json:"requests"`     // of viewers, since Started
 
 	Titles []TitleReport `json:"titles"`
 	Recent []SaleReport  `json:"recent"` // newest first, at most 50
@@ -49,7 +56,10 @@ type TitleReport struct {
 	MPD             string                 `json:"mpd"` // path on the public listener
 	Duration        int64                  `json:"duration_ms"`
 	Prepaid         bool                   `json:"prepaid"` // sold to foreign clients too
-	Missing         int                    `json:"missing"` // segments without key or sealed bytes here
+	Missing         int                    `json:"missing"` // segments without key or sealed bytes here; of a resold title: without key
+	Resold          bool                   `json:"resold"`  // others publish it
+	Upstream        lightning.Msat         `json:"upstream_msat"`
+	UpstreamToday   lightning.Msat         `json:"upstream_today_msat"`
 	Earned          lightning.Msat         `json:"earned_msat"`
 	EarnedToday     lightning.Msat         `json:"earned_today_msat"`
 	Sales           int64                  `json:"sales"`
@@ -126,16 +136,27 @@ func (s *Seller) Report(ctx context.Context) (Report, error) {
 		Recent:      s.recent(shelf),
 		Peers:       peers,
 	}
+	if s.config.Keys != nil {
+		r.AtRisk = s.config.Keys.AtRisk()
+	}
+	for _, spent := range total.spent {
+		r.Upstream += spent
+	}
+	for _, spent := range today.spent {
+		r.UpstreamToday += spent
+	}
 	for _, name := range shelf.names() {
 		r.Titles = append(r.Titles, s.titleReport(shelf.byName[name], total, today))
 	}
 	return r, nil
 }
 
-// earnings is what was earned: in all, and by title and Representation.
+// earnings is what was earned: in all, and by title and Representation; and what
+// was spent for that upstream, by title.
 type earnings struct {
-	all ledger.Earning
-	by  map[soldKey]ledger.Earning
+	all   ledger.Earning
+	by    map[soldKey]ledger.Earning
+	spent map[htlcdash.TitleID]lightning.Msat
 }
 
 func (s *Seller) earned(ctx context.Context, since time.Time) (earnings, error) {
@@ -144,6 +165,9 @@ func (s *Seller) earned(ctx context.Context, since time.Time) (earnings, error) 
 		return earnings{}, err
 	}
 	e := earnings{by: map[soldKey]ledger.Earning{}}
+	if e.spent, err = s.config.Books.SpentByTitle(ctx, since); err != nil {
+		return earnings{}, err
+	}
 	for _, x := range list {
 		e.all.Amount += x.Amount
 		e.all.Count += x.Count
@@ -161,7 +185,10 @@ func (s *Seller) titleReport(t *sealedTitle, total, today earnings) TitleReport 
 		MPD:             mpdPath(t.name),
 		Duration:        t.Manifest.Duration().Milliseconds(),
 		Prepaid:         t.prepaid,
-		Missing:         t.missing,
+		Missing:         t.lacks(),
+		Resold:          t.resold,
+		Upstream:        total.spent[t.ID],
+		UpstreamToday:   today.spent[t.ID],
 		Representations: []RepresentationReport{},
 	}
 	for _, rep := range t.Manifest.Representations() {

@@ -10,6 +10,7 @@
 //	POST /v1/keys                       with one: what was paid for, again
 //	GET  /v1/files, /v1/files/{root}    files that are sold by the chunk
 //	POST /v1/chunks                     with a credential: chunks, sealed for its holder
+//	GET  /v1/announcements, /v1/relay   the directory: who sells what, here and elsewhere
 //	GET  /t/{name}/<media segment>      402, or the plain bytes for who has prepaid
 //
 // Our own viewers take offers in batches and fetch sealed bytes; the 402 is for
@@ -65,7 +66,7 @@ const (
 // A Config says what is sold, for whom the money is, and what a stranger may
 // ask for.
 type Config struct {
-	Titles []string        // folders of titles, or folders that hold such; required unless there are Files
+	Titles []string        // folders of titles, or folders that hold such; required unless there are Files or Resold
 	Payee  lightning.Payee // makes the invoices; required
 	// Receipts are the payees whose receipts are income, each with a numbering of
 	// its own. nil: Payee, which is a node.
@@ -73,6 +74,18 @@ type Config struct {
 	Secret   exchange.Secret // required; a new one makes open credentials worthless
 	Proofs   []proof.System  // in which offers are proved; empty: none are, and few viewers buy
 	Books    *ledger.Ledger  // required; the caller closes it
+
+	// Resold is a folder of titles that others publish and that are sold on: it
+	// may be empty, and change (see [Seller.Reload]). Empty: none. Their keys come
+	// from Keys and their sealed bytes from Sealed, which it needs. They are not
+	// sold to foreign clients.
+	Resold string
+	Keys   Keyring
+	Sealed Sealed
+	// Relay passes on resold keys that are not here, on a node that holds the
+	// buyer's payment meanwhile; nil: Keys orders them.
+	Relay  Relay
+	Holder lightning.Holder // required with Relay
 
 	// Files is a folder whose files are sold by the chunk, whoever published
 	// them; empty: none. FilePrice is that of a MiB.
@@ -107,7 +120,23 @@ type Config struct {
 	InvoiceBurst   int     // the same at once; 0: 30
 	MaxOpenOffers  int     // that can be paid, of all together; 0: 20000
 
+	// Directory serves /v1/announcements and /v1/relay, and websockets at /; nil:
+	// nobody does. The remote addresses that it sees are those of who asks,
+	// whatever proxies are between.
+	Directory http.Handler
+	// OnSale is told which titles are on sale, from the start on and after each
+	// Reload; nil: nobody is.
+	OnSale func([]OnSale)
+
 	Log *slog.Logger // nil: none
+}
+
+// An OnSale is a title that is sold here.
+type OnSale struct {
+	ID        htlcdash.TitleID
+	Publisher htlcdash.PublisherID
+	Name      string // in paths
+	Title     string // for people; may be empty
 }
 
 // A ChannelLister lists channels, as [lightning.Wallet] does.
@@ -142,6 +171,7 @@ type Seller struct {
 	strangers     *guest   // who shows no credential: all of them
 	strangerBytes *clients // of sealed bytes, in KiB
 	started       time.Time
+	carried       *semaphore.Weighted
 	closing       chan struct{} // closed when Serve ends
 	close         sync.Once
 
@@ -156,13 +186,19 @@ type Seller struct {
 // New loads the titles and counts the sales in the books. The error names all
 // titles that cannot be sold, and what would mend it.
 func New(ctx context.Context, c Config) (*Seller, error) {
-	if c.Payee == nil || c.Secret.IsZero() || c.Books == nil || len(c.Titles) == 0 && c.Files == "" {
+	if c.Payee == nil || c.Secret.IsZero() || c.Books == nil || len(c.Titles) == 0 && c.Files == "" && c.Resold == "" {
 		return nil, errors.New("seller: titles or files, payee, secret and books are required")
+	}
+	if c.Resold != "" && (c.Keys == nil || c.Sealed == nil) {
+		return nil, errors.New("seller: titles that are resold need keys and sealed bytes")
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	shelf, err := load(ctx, c.Titles, c.Prepaid, nil)
+	if c.Relay != nil && c.Holder == nil {
+		return nil, errors.New("seller: a relay needs a node that holds payments")
+	}
+	shelf, err := load(ctx, c, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -178,10 +214,12 @@ func New(ctx context.Context, c Config) (*Seller, error) {
 		log:     c.Log,
 		clients: newClients(rate.Limit(cmp.Or(c.OfferRate, defaultOfferRate)), cmp.Or(c.OfferBurst, defaultOfferBurst)),
 		started: time.Now(),
+		carried: semaphore.NewWeighted(carriedMemory),
 		closing: make(chan struct{}),
 	}
 	s.putFiles(files)
 	s.register = newRegister(c.Payee, cmp.Or(c.MaxOpenOffers, defaultOpenOffers), nodeCalls)
+	s.register.holder = c.Holder
 	s.strangers = &guest{rations: &Rations{OpenOffers: strangersOffers}}
 	s.till = exchange.NewTill(s.register.counter(s.strangers), c.Secret, c.OfferLife)
 	s.paywall = &paywall{
@@ -205,7 +243,7 @@ func New(ctx context.Context, c Config) (*Seller, error) {
 		s.strangerBytes = newClients(rate.Limit(float64(n)/3600), int(max(n, 1)))
 	}
 	s.books = newBooks(c.Books, s.register, c.Log)
-	s.books.worth, s.books.noted = s.worth, s.noted
+	s.books.worth, s.books.noted, s.books.told = s.worth, s.noted, s.sold
 	if err := s.books.load(ctx); err != nil {
 		return nil, fmt.Errorf("read the books: %w", err)
 	}
@@ -231,7 +269,7 @@ func realm(name string) string {
 // it was, or is left out if it is new, and the error says so. Requests that
 // run are not disturbed.
 func (s *Seller) Reload(ctx context.Context) error {
-	shelf, err := load(ctx, s.config.Titles, s.config.Prepaid, s.shelf.Load())
+	shelf, err := load(ctx, s.config, s.shelf.Load())
 	s.put(shelf)
 	files, fileErr := loadFiles(ctx, s.config.Files, s.config.FilePrice, s.files.Load())
 	if fileErr == nil {
@@ -242,11 +280,19 @@ func (s *Seller) Reload(ctx context.Context) error {
 
 func (s *Seller) put(shelf *shelf) {
 	for _, t := range shelf.byName {
-		if t.missing > 0 {
+		if !t.resold && t.missing > 0 {
 			s.log.Warn("segments are not on sale: their keys or sealed bytes are not here", "title", t.name, "segments", t.missing)
 		}
 	}
 	s.shelf.Store(shelf)
+	if s.config.OnSale != nil {
+		list := []OnSale{}
+		for _, name := range shelf.names() {
+			t := shelf.byName[name]
+			list = append(list, OnSale{t.ID, t.Publisher, name, t.Manifest.Title()})
+		}
+		s.config.OnSale(list)
+	}
 	s.log.Info("titles on sale", "titles", shelf.names())
 }
 

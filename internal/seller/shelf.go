@@ -7,11 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"htlcdash"
@@ -38,7 +40,9 @@ type sealedTitle struct {
 	dir     string
 	files   *dir.Dir
 	keys    *title.Keys
-	prepaid bool // sold to clients that know no seals
+	prepaid bool    // sold to clients that know no seals
+	ring    Keyring // has keys that are not in keys; nil: none
+	resold  bool    // others publish it: keys and sealed bytes come from elsewhere
 
 	free     map[string]freeFile                 // by path
 	ranged   map[string]rangedFile               // by path
@@ -60,10 +64,10 @@ type rangedFile struct {
 	etag, mime string
 }
 
-// load opens the titles in folders. A folder is a title, or holds titles. What
+// load opens the titles in the folders of c. A folder is a title, or holds titles. What
 // is broken is left out, or stays as it was in old, and the error tells all of
-// it.
-func load(ctx context.Context, folders []string, prepaid func(name string) bool, old *shelf) (*shelf, error) {
+// it. A resold title that is also one of the provider's own is only that.
+func load(ctx context.Context, c Config, old *shelf) (*shelf, error) {
 	s := &shelf{
 		byName: map[string]*sealedTitle{},
 		byID:   map[htlcdash.TitleID]*sealedTitle{},
@@ -71,19 +75,29 @@ func load(ctx context.Context, folders []string, prepaid func(name string) bool,
 	}
 	s.list = sync.OnceValue(func() json.RawMessage { return listed(s) })
 	var failures []error
-	for _, folder := range folders {
-		dirs, err := titleDirs(folder)
-		failures = append(failures, err)
+	take := func(dirs []string, resold bool) {
 		for _, d := range dirs {
-			t, err := loadTitle(ctx, d, prepaid)
+			t, err := loadTitle(ctx, d, c, resold)
 			if err != nil && old != nil {
 				t = old.byName[filepath.Base(d)]
 			}
-			if t != nil {
+			if t != nil && !(resold && s.byID[t.ID] != nil) {
 				failures = append(failures, s.add(t))
 			}
 			failures = append(failures, err)
 		}
+	}
+	for _, folder := range c.Titles {
+		dirs, err := titleDirs(folder)
+		failures = append(failures, err)
+		take(dirs, false)
+	}
+	if c.Resold != "" {
+		dirs, err := titlesIn(c.Resold)
+		if !errors.Is(err, fs.ErrNotExist) {
+			failures = append(failures, err)
+		}
+		take(dirs, true)
 	}
 	return s, errors.Join(failures...)
 }
@@ -94,18 +108,23 @@ func titleDirs(folder string) ([]string, error) {
 	if isTitle(folder) {
 		return []string{folder}, nil
 	}
+	dirs, err := titlesIn(folder)
+	if err == nil && len(dirs) == 0 {
+		err = fmt.Errorf("no title in %s: run \"htlcdash publish\" first: %w", folder, htlcdash.ErrNotFound)
+	}
+	return dirs, err
+}
+
+// titlesIn returns the titles in folder. What is being made begins with a dot.
+func titlesIn(folder string) (dirs []string, err error) {
 	entries, err := os.ReadDir(folder)
 	if err != nil {
 		return nil, fmt.Errorf("titles: %w", err)
 	}
-	var dirs []string
 	for _, e := range entries {
-		if d := filepath.Join(folder, e.Name()); isTitle(d) {
+		if d := filepath.Join(folder, e.Name()); !strings.HasPrefix(e.Name(), ".") && isTitle(d) {
 			dirs = append(dirs, d)
 		}
-	}
-	if len(dirs) == 0 {
-		return nil, fmt.Errorf("no title in %s: run \"htlcdash publish\" first: %w", folder, htlcdash.ErrNotFound)
 	}
 	return dirs, nil
 }
@@ -132,21 +151,26 @@ func (s *shelf) add(t *sealedTitle) error {
 // names returns the names of the titles in order.
 func (s *shelf) names() []string { return slices.Sorted(maps.Keys(s.byName)) }
 
-func loadTitle(ctx context.Context, folder string, prepaid func(string) bool) (*sealedTitle, error) {
+func loadTitle(ctx context.Context, folder string, c Config, resold bool) (*sealedTitle, error) {
 	t := &sealedTitle{
 		name:     filepath.Base(folder),
 		dir:      folder,
+		ring:     c.Keys,
+		resold:   resold,
 		free:     map[string]freeFile{},
 		ranged:   map[string]rangedFile{},
 		lists:    map[string][]htlcdash.Segment{},
 		segments: map[htlcdash.Root]*htlcdash.Segment{},
 	}
-	t.prepaid = prepaid != nil && prepaid(t.name)
+	t.prepaid = c.Prepaid != nil && !resold && c.Prepaid(t.name)
 	var err error
 	if t.Title, err = title.OpenDir(folder); err != nil {
 		return nil, err
 	}
-	if t.keys, err = title.LoadKeys(folder + keysSuffix); err != nil {
+	if t.keys, err = title.LoadKeys(folder + keysSuffix); resold && errors.Is(err, htlcdash.ErrNotFound) {
+		t.keys, err = new(title.Keys), nil
+	}
+	if err != nil {
 		return nil, err
 	}
 	if t.files, err = dir.New(folder); err != nil {
@@ -204,7 +228,7 @@ func (t *sealedTitle) loadRepresentation(ctx context.Context, r rung) error {
 	}
 	t.lists[r.id] = segs
 	for i := range segs {
-		if t.has(ctx, segs[i]) {
+		if t.resold || t.has(ctx, segs[i]) {
 			t.segments[segs[i].Sealed] = &segs[i]
 		} else {
 			t.missing++
@@ -231,7 +255,7 @@ func (t *sealedTitle) loadRepresentation(ctx context.Context, r rung) error {
 }
 
 func (t *sealedTitle) has(ctx context.Context, seg htlcdash.Segment) bool {
-	if _, err := t.keys.Key(ctx, seg); err != nil {
+	if _, err := t.key(ctx, seg); err != nil {
 		return false
 	}
 	info, err := os.Stat(filepath.Join(t.dir, filepath.FromSlash(htlcdash.SealedPath(seg.Sealed))))

@@ -45,6 +45,7 @@ const (
 	MaxMPD       = 8 << 20
 	MaxSignature = 256
 	MaxInit      = 16 << 20 // an init segment, or the head of an on-demand file
+	MaxInits     = 64 << 20 // all of them, since they are kept
 )
 
 // Fetch returns the bytes of a file of the title from offset on: limit of them,
@@ -68,6 +69,7 @@ type Title struct {
 
 	mu     sync.Mutex
 	places []Fetch // tried in order
+	heads  int     // bytes of init segments and heads that were taken
 
 	patience time.Duration
 }
@@ -258,6 +260,9 @@ func (t *Title) resolve(ctx context.Context, fetch Fetch) error {
 				return nil, err
 			}
 			heads[path] = head
+			if err := t.room(len(head)); err != nil {
+				return nil, err
+			}
 		}
 		if offset < 0 || length < 0 || offset > int64(len(head)) || length > int64(len(head))-offset {
 			return nil, fmt.Errorf("%s ends before byte %d: %w", path, offset+length, htlcdash.ErrCorrupt)
@@ -391,8 +396,22 @@ func (t *Title) loadInit(ctx context.Context, rep *dash.Representation) ([]byte,
 		if err != nil {
 			return nil, err
 		}
-		return b, checkDigest(rep.Init.Path, b, rep.Pay.InitDigest)
+		if err := checkDigest(rep.Init.Path, b, rep.Pay.InitDigest); err != nil {
+			return nil, err
+		}
+		return b, t.room(len(b))
 	})
+}
+
+// room takes some of what heads may have in all.
+func (t *Title) room(n int) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.heads+n > MaxInits {
+		return fmt.Errorf("init segments and heads of more than %d MiB: %w", MaxInits>>20, htlcdash.ErrFormat)
+	}
+	t.heads += n
+	return nil
 }
 
 func (t *Title) loadSegments(ctx context.Context, rep *dash.Representation) ([]htlcdash.Segment, error) {

@@ -46,14 +46,14 @@ func (a *Account) Print(w io.Writer) error {
 
 func table(w io.Writer, name string, rows []Row) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(t, "%s\tpolicy\tmedian\tp10\tover\tstall\tratio\tstart\tswitches\tquality\tspent\tunplayed\t\n", name)
+	fmt.Fprintf(t, "%s\tpolicy\tmedian\tp10\tover\tstall\tratio\tstart\tswitches\tquality\tQoE-lin\tspent\tunplayed\tif stopped\t\n", name)
 	for i, r := range rows {
 		of := r.Of
 		if i > 0 && of == rows[i-1].Of {
 			of = ""
 		}
-		fmt.Fprintf(t, "%s\t%s\t%.1f %%\t%.1f %%\t%d\t%s\t%.2f %%\t%.1f s\t%.1f/min\t%.1f dB\t%.3g sat/min\t%.1f %%\t\n",
-			of, r.Policy, 100*r.Median, 100*r.P10, r.Over, seconds(r.Stall), 100*r.Ratio, r.Start, r.Switches, r.Quality, r.Spent, 100*r.Unplayed)
+		fmt.Fprintf(t, "%s\t%s\t%.1f %%\t%.1f %%\t%d\t%s\t%.2f %%\t%.1f s\t%.1f/min\t%.1f dB\t%.2f\t%.3g sat/min\t%.1f %%\t%.1f sat\t\n",
+			of, r.Policy, 100*r.Median, 100*r.P10, r.Over, seconds(r.Stall), 100*r.Ratio, r.Start, r.Switches, r.Quality, r.QoE, r.Spent, 100*r.Unplayed, r.Stopped)
 	}
 	return t.Flush()
 }

@@ -27,6 +27,8 @@ type Row struct {
 	Quality  float64 `json:"quality_db"`      // mean
 	Spent    float64 `json:"spent_sat_a_min"` // mean
 	Unplayed float64 `json:"unplayed_share"`  // of what was spent
+	Stopped  float64 `json:"stopped_sat"`     // mean
+	QoE      float64 `json:"qoe_lin"`         // mean
 }
 
 // Rows sums up by policy, over all cases that were played and of which of gives
@@ -87,7 +89,7 @@ func ByTitle(c Case) string  { return c.Title }
 
 func sum(cases []Case, policy int) (r Row) {
 	var shares, starts []float64
-	var media, spent, unplayed, switches, quality float64
+	var media, spent, unplayed, stopped, switches, quality, qoe float64
 	for _, c := range cases {
 		p := c.Plays[policy]
 		if s, ok := c.Share(policy); ok {
@@ -104,6 +106,8 @@ func sum(cases []Case, policy int) (r Row) {
 		r.Stall += p.Stall
 		spent += float64(p.Spent)
 		unplayed += float64(p.Unplayed)
+		stopped += float64(p.Stopped)
+		qoe += p.QoE
 		switches += float64(p.Switches)
 		quality += p.Quality
 	}
@@ -113,6 +117,8 @@ func sum(cases []Case, policy int) (r Row) {
 	r.Switches = switches / media * 60
 	r.Quality = quality / float64(len(cases))
 	r.Spent = spent / 1000 / media * 60
+	r.Stopped = stopped / 1000 / float64(len(cases))
+	r.QoE = qoe / float64(len(cases))
 	if spent > 0 {
 		r.Unplayed = unplayed / spent
 	}

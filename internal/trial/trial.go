@@ -143,6 +143,8 @@ type Play struct {
 	Stalls   int            `json:"stalls"`
 	Spent    lightning.Msat `json:"spent_msat"`
 	Unplayed lightning.Msat `json:"unplayed_msat"` // of it, for what was not played
+	Stopped  lightning.Msat `json:"stopped_msat"`  // paid for and not played yet when a viewer stops: the mean over all moments
+	QoE      float64        `json:"qoe_lin"`       // of Pensieve, by segment of the first track; see [replay.Result]
 	Bytes    int64          `json:"bytes"`
 	Wasted   int64          `json:"wasted_bytes"` // of them, of downloads that were given up
 	Took     time.Duration  `json:"-"`            // to replay it: no two times the same
@@ -323,6 +325,6 @@ func (t trial) play(policy string, r replay.Result, took time.Duration) Play {
 	return Play{
 		Policy: policy, Utility: r.Utility, Quality: r.Quality, Changes: r.Changes, Switches: r.Switches,
 		Start: r.Start.Seconds(), Stall: r.Stall.Seconds(), Stalls: r.Stalls, Spent: r.Spent, Unplayed: unplayed(t.title, r.Rungs),
-		Bytes: r.Bytes, Wasted: r.Wasted, Took: took,
+		Stopped: r.Unplayed, QoE: r.QoE, Bytes: r.Bytes, Wasted: r.Wasted, Took: took,
 	}
 }

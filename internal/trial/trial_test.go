@@ -44,6 +44,15 @@ func rule(name string) trial.Policy {
 	return trial.Policy{Name: name, Make: func(t *agent.Title, w agent.Weights) (agent.Policy, error) { return agent.Rule(name, t, w) }}
 }
 
+func mustRule(t *testing.T, name string, of *agent.Title) agent.Policy {
+	t.Helper()
+	p, err := agent.Rule(name, of, agent.Standard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 func plan(t *testing.T) trial.Plan {
 	return trial.Plan{
 		Titles:   []*agent.Title{three("short", 10), three("long", 20)},
@@ -78,6 +87,13 @@ func TestRun(t *testing.T) {
 	}
 	if poor := a.Cases[1]; !poor.Poor || len(poor.Plays) != 0 { // 5 sat where the lowest rungs cost 10
 		t.Errorf("second case: %+v", poor)
+	}
+	replayed, err := replay.Run(p.Titles[0], mustRule(t, "highest", p.Titles[0]), replay.Setup{Link: p.Links[0].Link, Budget: c.Money, Weights: agent.Standard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Plays[2]; got.Stopped != replayed.Unplayed || got.QoE != replayed.QoE || got.Stopped == 0 || got.QoE == 0 {
+		t.Errorf("%v if stopped and QoE %v, the replay says %v and %v", got.Stopped, got.QoE, replayed.Unplayed, replayed.QoE)
 	}
 	for _, c := range a.Cases {
 		for i := range c.Plays {
@@ -234,7 +250,7 @@ func made() *trial.Account {
 		c := trial.Case{
 			Title: "t", Group: []string{"g", "h"}[i/2], Trace: fmt.Sprint(i), Budget: "0.5", Money: 1000, Length: 60, Segments: 10, Bound: 100, Best: 97 + float64(i),
 			Plays: []trial.Play{
-				{Policy: "agent", Utility: 100 * share, Quality: 10, Stall: 1, Start: 1, Spent: 800, Unplayed: 80, Switches: 3},
+				{Policy: "agent", Utility: 100 * share, Quality: 10, Stall: 1, Start: 1, Spent: 800, Unplayed: 80, Stopped: lightning.Msat(11_000 + 1000*i), QoE: 1.11 + float64(i)/10, Switches: 3},
 				{Policy: "bola", Utility: 80, Quality: 12, Stall: 2, Start: 3, Spent: 1000},
 			},
 		}
@@ -247,8 +263,8 @@ func made() *trial.Account {
 func TestRows(t *testing.T) {
 	a := made()
 	rows := a.Rows(trial.All)
-	want := trial.Row{Policy: "agent", Cases: 4, Shares: 4, Median: 0.97, P10: 0.918, Stall: 4, Ratio: 4.0 / 244, Start: 1, Switches: 3, Quality: 10, Spent: 0.8, Unplayed: 0.1}
-	if len(rows) != 2 || !near(rows[0].P10, want.P10) || !near(rows[0].Median, want.Median) || !near(rows[0].Spent, want.Spent) || !near(rows[0].Unplayed, want.Unplayed) {
+	want := trial.Row{Policy: "agent", Cases: 4, Shares: 4, Median: 0.97, P10: 0.918, Stall: 4, Ratio: 4.0 / 244, Start: 1, Switches: 3, Quality: 10, Spent: 0.8, Unplayed: 0.1, Stopped: 12.5, QoE: 1.26}
+	if len(rows) != 2 || !near(rows[0].P10, want.P10) || !near(rows[0].Median, want.Median) || !near(rows[0].Spent, want.Spent) || !near(rows[0].Unplayed, want.Unplayed) || !near(rows[0].Stopped, want.Stopped) || !near(rows[0].QoE, want.QoE) {
 		t.Errorf("got %+v, want %+v", rows, want)
 	}
 	if g := a.Rows(trial.ByGroup); len(g) != 4 || g[2].Of != "h" || !near(g[2].Median, 0.99) {
@@ -305,7 +321,7 @@ func TestPrintAndJSON(t *testing.T) {
 	if err := made().Print(&b); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"4 cases; 1 more", "reaches 97.0 % of the bound at least, 98.5 % in the median", "97.0 %", "91.8 %", "0.8 sat/min", "network", "10.0 %"} {
+	for _, want := range []string{"4 cases; 1 more", "reaches 97.0 % of the bound at least, 98.5 % in the median", "97.0 %", "91.8 %", "0.8 sat/min", "network", "10.0 %", "QoE-lin", "1.26", "if stopped", "12.5 sat"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, b.String())
 		}

@@ -20,6 +20,7 @@ type terms struct {
 	Expiry   int64  `json:"expiry,string"`
 	Memo     string `json:"memo"`
 	Private  bool   `json:"private"`
+	Delta    int64  `json:"cltv_expiry,string,omitempty"`
 }
 
 func (n *Node) terms(t lightning.Terms) (terms, error) {
@@ -29,7 +30,10 @@ func (n *Node) terms(t lightning.Terms) (terms, error) {
 	if t.Expiry == 0 {
 		t.Expiry = time.Hour
 	}
-	return terms{Amount: int64(t.Amount), Expiry: int64(max(t.Expiry/time.Second, 1)), Memo: t.Memo, Private: n.cfg.RouteHints}, nil
+	return terms{
+		Amount: int64(t.Amount), Expiry: int64(max(t.Expiry/time.Second, 1)), Memo: t.Memo, Private: n.cfg.RouteHints,
+		Delta: int64(t.FinalDelta),
+	}, nil
 }
 
 // Invoice makes an invoice that p settles, as [lightning.Payee] says.
@@ -101,6 +105,10 @@ type invoice struct {
 	State       string `json:"state"`
 	SettleIndex uint64 `json:"settle_index,string"`
 	SettleDate  int64  `json:"settle_date,string"`
+	HTLCs       []struct {
+		State   string `json:"state"`
+		Timeout int64  `json:"expiry_height"`
+	} `json:"htlcs"`
 }
 
 func (i invoice) receipt() (r lightning.Receipt, ok bool) {
@@ -224,13 +232,13 @@ func (n *Node) past(ctx context.Context) ([]lightning.Receipt, error) {
 
 // AwaitHeld waits for a payment, as [lightning.Holder] says. lnd lets one wait
 // for an invoice that does not exist, so that it is asked first.
-func (n *Node) AwaitHeld(ctx context.Context, h lightning.Hash) error {
+func (n *Node) AwaitHeld(ctx context.Context, h lightning.Hash) (lightning.Held, error) {
 	if err := n.rest.get(ctx, "/v1/invoice/"+h.String(), nil); err != nil {
-		return invoiceError(h, err)
+		return lightning.Held{}, invoiceError(h, err)
 	}
 	s, err := n.rest.stream(ctx, http.MethodGet, "/v2/invoices/subscribe/"+pathBytes(h), nil)
 	if err != nil {
-		return invoiceError(h, err)
+		return lightning.Held{}, invoiceError(h, err)
 	}
 	defer s.body.Close()
 	for {
@@ -239,15 +247,36 @@ func (n *Node) AwaitHeld(ctx context.Context, h lightning.Hash) error {
 			if ctx.Err() != nil { // lnd may say so before our own client does
 				err = context.Cause(ctx)
 			}
-			return invoiceError(h, err)
+			return lightning.Held{}, invoiceError(h, err)
 		}
 		switch i.State {
-		case "ACCEPTED", "SETTLED":
-			return nil
+		case "ACCEPTED":
+			held, err := n.held(ctx, i)
+			return held, invoiceError(h, err)
+		case "SETTLED":
+			return lightning.Held{}, nil
 		case "CANCELED":
-			return fmt.Errorf("invoice %v: %w", h, lightning.ErrCancelled)
+			return lightning.Held{}, fmt.Errorf("invoice %v: %w", h, lightning.ErrCancelled)
 		}
 	}
+}
+
+// held says when the payment of i times out. lnd gives heights.
+func (n *Node) held(ctx context.Context, i invoice) (lightning.Held, error) {
+	var first int64
+	for _, h := range i.HTLCs {
+		if h.State == "ACCEPTED" && (first == 0 || h.Timeout < first) {
+			first = h.Timeout
+		}
+	}
+	if first == 0 {
+		return lightning.Held{}, errors.New("lnd holds a payment and names no HTLC")
+	}
+	info, err := n.Info(ctx)
+	if err != nil {
+		return lightning.Held{}, err
+	}
+	return lightning.Held{Blocks: max(int(first-int64(info.BlockHeight)), 1)}, nil
 }
 
 // Settle takes a held payment, as [lightning.Holder] says.

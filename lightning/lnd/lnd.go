@@ -63,7 +63,7 @@ type Node struct {
 }
 
 var (
-	_ lightning.Payer  = (*Node)(nil)
+	_ lightning.Locker = (*Node)(nil)
 	_ lightning.Payee  = (*Node)(nil)
 	_ lightning.Holder = (*Node)(nil)
 	_ lightning.Wallet = (*Node)(nil)

@@ -28,13 +28,23 @@ type flight struct {
 // Pay pays inv, as [lightning.Payer] says. The payment goes on when ctx is
 // done, unless it is still waiting for its turn.
 func (n *Node) Pay(ctx context.Context, inv lightning.Invoice, maxFee lightning.Msat) (lightning.Payment, error) {
+	return n.PayWithin(ctx, inv, maxFee, n.cfg.MaxLock)
+}
+
+// PayWithin pays inv over a short route, as [lightning.Locker] says. lock counts
+// where it is less than Config.MaxLock.
+func (n *Node) PayWithin(ctx context.Context, inv lightning.Invoice, maxFee lightning.Msat, lock int) (lightning.Payment, error) {
 	if err := inv.Payable(maxFee); err != nil {
 		return refused(inv.Hash, err.Error())
+	}
+	lock = min(lock, n.cfg.MaxLock)
+	if least := inv.FinalDelta + lightning.Padding; lock < least { // lnd would count below zero
+		return refused(inv.Hash, fmt.Sprintf("it would be locked for %d blocks at least, the limit is %d", least, lock))
 	}
 	if ctx.Err() != nil {
 		return lightning.Payment{}, inFlight(inv.Hash, context.Cause(ctx))
 	}
-	f, err := n.board(ctx, inv, maxFee)
+	f, err := n.board(ctx, inv, maxFee, lock)
 	if err != nil {
 		return lightning.Payment{}, inFlight(inv.Hash, err)
 	}
@@ -48,7 +58,7 @@ func (n *Node) Pay(ctx context.Context, inv lightning.Invoice, maxFee lightning.
 }
 
 // board joins the flight with inv's hash or starts it.
-func (n *Node) board(ctx context.Context, inv lightning.Invoice, maxFee lightning.Msat) (*flight, error) {
+func (n *Node) board(ctx context.Context, inv lightning.Invoice, maxFee lightning.Msat, lock int) (*flight, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closed {
@@ -61,7 +71,7 @@ func (n *Node) board(ctx context.Context, inv lightning.Invoice, maxFee lightnin
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	f := &flight{cancel: cancel, done: make(chan struct{}), waiters: 1}
 	n.flights[inv.Hash] = f
-	n.ended.Go(func() { n.fly(ctx, f, inv, maxFee) })
+	n.ended.Go(func() { n.fly(ctx, f, inv, maxFee, lock) })
 	return f, nil
 }
 
@@ -74,16 +84,16 @@ func (n *Node) leave(f *flight) {
 	}
 }
 
-func (n *Node) fly(ctx context.Context, f *flight, inv lightning.Invoice, maxFee lightning.Msat) {
+func (n *Node) fly(ctx context.Context, f *flight, inv lightning.Invoice, maxFee lightning.Msat, lock int) {
 	defer f.cancel()
-	f.payment, f.err = n.queue(ctx, f, inv, maxFee)
+	f.payment, f.err = n.queue(ctx, f, inv, maxFee, lock)
 	n.mu.Lock()
 	delete(n.flights, inv.Hash)
 	n.mu.Unlock()
 	close(f.done)
 }
 
-func (n *Node) queue(ctx context.Context, f *flight, inv lightning.Invoice, maxFee lightning.Msat) (lightning.Payment, error) {
+func (n *Node) queue(ctx context.Context, f *flight, inv lightning.Invoice, maxFee lightning.Msat, lock int) (lightning.Payment, error) {
 	select {
 	case n.slots <- struct{}{}:
 		defer func() { <-n.slots }()
@@ -95,7 +105,7 @@ func (n *Node) queue(ctx context.Context, f *flight, inv lightning.Invoice, maxF
 	if !f.sent {
 		return lightning.Payment{}, inFlight(inv.Hash, ctx.Err())
 	}
-	return n.send(ctx, inv, maxFee)
+	return n.send(ctx, inv, maxFee, lock)
 }
 
 // sendRequest is routerrpc.SendPaymentRequest.
@@ -111,10 +121,10 @@ type sendRequest struct {
 // send asks lnd to pay and waits for the outcome. If lnd answers with an error
 // it may still have the payment, from this call or an earlier one, so that it
 // is asked what became of it: only "never heard of it" is a failure.
-func (n *Node) send(ctx context.Context, inv lightning.Invoice, maxFee lightning.Msat) (lightning.Payment, error) {
+func (n *Node) send(ctx context.Context, inv lightning.Invoice, maxFee lightning.Msat, lock int) (lightning.Payment, error) {
 	s, err := n.rest.stream(ctx, http.MethodPost, "/v2/router/send", sendRequest{
 		PaymentRequest: inv.Bolt11, FeeLimitMsat: int64(maxFee), MaxParts: n.cfg.MaxParts,
-		CLTVLimit: n.cfg.MaxLock, TimeoutSeconds: int(max(n.cfg.PayTimeout/time.Second, 1)), NoInflightUpdates: true,
+		CLTVLimit: lock, TimeoutSeconds: int(max(n.cfg.PayTimeout/time.Second, 1)), NoInflightUpdates: true,
 	})
 	var p lightning.Payment
 	if err == nil {

@@ -17,7 +17,7 @@ import (
 
 // Buyer is a node that pays.
 type Buyer interface {
-	lightning.Payer
+	lightning.Locker
 	lightning.Wallet
 }
 
@@ -73,6 +73,8 @@ func Run(t *testing.T, newPair func(t *testing.T) Pair) {
 		{"hold and settle", holdSettle},
 		{"hold and cancel", holdCancel},
 		{"hold unknown", holdUnknown},
+		{"hold for as long as was asked", holdDelta},
+		{"pay within a lock", locks},
 		{"receipts in order and resumed", receipts},
 		{"receipts stop", receiptsStop},
 		{"payer's program dies in flight", programDies},
@@ -125,6 +127,14 @@ func (r *run) hold(t lightning.Terms) (lightning.Preimage, lightning.Invoice) {
 	inv, err := r.Payee.HoldInvoice(r.ctx, p.Hash(), t)
 	r.must(err)
 	return p, inv
+}
+
+// held waits until a payment is held or settled.
+func (r *run) held(h lightning.Hash) lightning.Held {
+	r.Helper()
+	held, err := r.Payee.AwaitHeld(r.ctx, h)
+	r.must(err)
+	return held
 }
 
 func (r *run) lookup(h lightning.Hash) lightning.Payment {
@@ -189,7 +199,7 @@ func (r *run) inFlight(ctx context.Context) (lightning.Preimage, lightning.Invoi
 	r.Helper()
 	p, inv := r.hold(lightning.Terms{Amount: price})
 	done := r.payInBackground(ctx, inv)
-	r.must(r.Payee.AwaitHeld(r.ctx, inv.Hash))
+	r.held(inv.Hash)
 	return p, inv, done
 }
 
@@ -397,7 +407,9 @@ func holdSettle(r *run) {
 	got := <-done
 	r.paid(got.payment, got.err, inv, 0)
 	r.must(r.Payee.Settle(r.ctx, preimage))
-	r.must(r.Payee.AwaitHeld(r.ctx, inv.Hash))
+	if held := r.held(inv.Hash); held.Blocks != 0 {
+		r.Errorf("settled, it times out in %d blocks", held.Blocks)
+	}
 	r.is(r.Payee.Cancel(r.ctx, inv.Hash), lightning.ErrSettled)
 	r.has(before - price)
 }
@@ -410,23 +422,68 @@ func holdCancel(r *run) {
 	r.refused(got.payment, got.err, inv.Hash)
 	r.must(r.Payee.Cancel(r.ctx, inv.Hash))
 	r.is(r.Payee.Settle(r.ctx, preimage), lightning.ErrCancelled)
-	r.is(r.Payee.AwaitHeld(r.ctx, inv.Hash), lightning.ErrCancelled)
+	_, err := r.Payee.AwaitHeld(r.ctx, inv.Hash)
+	r.is(err, lightning.ErrCancelled)
 	r.has(before)
 }
 
 func holdUnknown(r *run) {
 	preimage := lightning.RandomPreimage()
-	r.is(r.Payee.AwaitHeld(r.ctx, preimage.Hash()), lightning.ErrNoInvoice)
+	_, err := r.Payee.AwaitHeld(r.ctx, preimage.Hash())
+	r.is(err, lightning.ErrNoInvoice)
 	r.is(r.Payee.Cancel(r.ctx, preimage.Hash()), lightning.ErrNoInvoice)
 	r.is(r.Payee.Settle(r.ctx, preimage), lightning.ErrNoInvoice)
 
 	preimage, inv := r.hold(lightning.Terms{Amount: price})
-	if err := r.Payee.Settle(r.ctx, preimage); err == nil {
+	if r.Payee.Settle(r.ctx, preimage) == nil {
 		r.Error("settled what nobody has paid")
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, 50*time.Millisecond)
 	defer cancel()
-	r.is(r.Payee.AwaitHeld(ctx, inv.Hash), context.DeadlineExceeded)
+	_, err = r.Payee.AwaitHeld(ctx, inv.Hash)
+	r.is(err, context.DeadlineExceeded)
+}
+
+// holdDelta asks for a hold of many blocks and wants to be told how many there
+// are. What a payer adds is 3 blocks with lnd, and never much.
+func holdDelta(r *run) {
+	const delta = 163
+	preimage, inv := r.hold(lightning.Terms{Amount: price, FinalDelta: delta})
+	if inv.FinalDelta != delta {
+		r.Fatalf("the invoice asks for %d blocks, want %d", inv.FinalDelta, delta)
+	}
+	done := r.payInBackground(r.ctx, inv)
+	if held := r.held(inv.Hash); held.Blocks < delta || held.Blocks > delta+24 {
+		r.Errorf("it times out in %d blocks, want %d or a few more", held.Blocks, delta)
+	}
+	r.must(r.Payee.Settle(r.ctx, preimage))
+	got := <-done
+	r.paid(got.payment, got.err, inv, 0)
+}
+
+// locks pays where the lock allows just that, and not where it does not.
+func locks(r *run) {
+	_, inv := r.hold(lightning.Terms{Amount: price, FinalDelta: 100})
+	p, err := r.Payer.PayWithin(r.ctx, inv, 0, 100+lightning.Padding-1)
+	r.refused(p, err, inv.Hash)
+
+	preimage, inv := r.hold(lightning.Terms{Amount: price, FinalDelta: 100})
+	done := make(chan outcome, 1)
+	go func() {
+		p, err := r.Payer.PayWithin(r.ctx, inv, 0, 100+lightning.Padding)
+		done <- outcome{p, err}
+	}()
+	r.held(inv.Hash)
+	r.must(r.Payee.Settle(r.ctx, preimage))
+	got := <-done
+	r.paid(got.payment, got.err, inv, 0)
+
+	far, err := r.Far.Invoice(r.ctx, lightning.RandomPreimage(), lightning.Terms{Amount: price, FinalDelta: 100})
+	r.must(err)
+	p, err = r.Payer.PayWithin(r.ctx, far, 100*lightning.Sat, 100+lightning.Padding)
+	r.refused(p, err, far.Hash)
+	p, err = r.Payer.PayWithin(r.ctx, far, 100*lightning.Sat, 400)
+	r.paid(p, err, far, 100*lightning.Sat)
 }
 
 var errEnough = errors.New("enough")

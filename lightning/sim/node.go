@@ -35,7 +35,7 @@ type Node struct {
 }
 
 var (
-	_ lightning.Payer  = (*Node)(nil)
+	_ lightning.Locker = (*Node)(nil)
 	_ lightning.Payee  = (*Node)(nil)
 	_ lightning.Holder = (*Node)(nil)
 	_ lightning.Wallet = (*Node)(nil)
@@ -109,6 +109,7 @@ func (n *Node) add(ctx context.Context, h lightning.Hash, p lightning.Preimage, 
 	rand.Read(fresh[:])
 	inv, err := lightning.EncodeInvoice(lightning.Invoice{
 		Network: n.net.cfg.Network, Hash: h, Amount: t.Amount, Created: time.Now(), Expiry: t.Expiry, Memo: t.Memo,
+		FinalDelta: t.FinalDelta,
 	}, fresh, n.key)
 	if err != nil {
 		return lightning.Invoice{}, fmt.Errorf("invoice %v: %w", h, err)
@@ -162,36 +163,39 @@ func (n *Node) receiptsAfter(after uint64) (fresh []lightning.Receipt, more, gon
 }
 
 // AwaitHeld waits for a payment, as [lightning.Holder] says.
-func (n *Node) AwaitHeld(ctx context.Context, h lightning.Hash) error {
+func (n *Node) AwaitHeld(ctx context.Context, h lightning.Hash) (lightning.Held, error) {
 	for {
-		s, expires, turned, gone, err := n.look(h)
+		s, expires, blocks, turned, gone, err := n.look(h)
 		switch {
 		case err != nil:
-			return fmt.Errorf("invoice %v: %w", h, err)
+			return lightning.Held{}, fmt.Errorf("invoice %v: %w", h, err)
 		case s == held || s == settled:
-			return nil
+			return lightning.Held{Blocks: blocks}, nil
 		case s == cancelled || expires <= 0:
-			return fmt.Errorf("invoice %v: %w", h, lightning.ErrCancelled)
+			return lightning.Held{}, fmt.Errorf("invoice %v: %w", h, lightning.ErrCancelled)
 		}
 		select {
 		case <-turned:
 		case <-time.After(expires):
 		case <-gone:
-			return fmt.Errorf("invoice %v: %w", h, lightning.ErrUnavailable)
+			return lightning.Held{}, fmt.Errorf("invoice %v: %w", h, lightning.ErrUnavailable)
 		case <-ctx.Done():
-			return fmt.Errorf("invoice %v: %w", h, context.Cause(ctx))
+			return lightning.Held{}, fmt.Errorf("invoice %v: %w", h, context.Cause(ctx))
 		}
 	}
 }
 
-func (n *Node) look(h lightning.Hash) (s state, expires time.Duration, turned, gone <-chan struct{}, err error) {
+func (n *Node) look(h lightning.Hash) (s state, expires time.Duration, blocks int, turned, gone <-chan struct{}, err error) {
 	n.net.mu.Lock()
 	defer n.net.mu.Unlock()
 	i, err := n.find(h)
 	if err != nil {
-		return 0, 0, nil, nil, err
+		return 0, 0, 0, nil, nil, err
 	}
-	return i.state, time.Until(i.Created.Add(i.Expiry)), i.turned, n.gone, nil
+	if i.state == held {
+		blocks = i.held.timeout - n.net.height
+	}
+	return i.state, time.Until(i.Created.Add(i.Expiry)), blocks, i.turned, n.gone, nil
 }
 
 // find returns n's invoice; the caller holds the lock.

@@ -14,6 +14,8 @@ type payment struct {
 	payer   *Node
 	invoice lightning.Invoice
 	maxFee  lightning.Msat
+	lock    int // blocks for which all of it may be locked; 0: any
+	timeout int // height at which its HTLC to the payee times out
 	fault   Fault
 	hops    []hop
 	outcome lightning.Payment
@@ -22,10 +24,19 @@ type payment struct {
 
 // Pay pays inv, as [lightning.Payer] says.
 func (n *Node) Pay(ctx context.Context, inv lightning.Invoice, maxFee lightning.Msat) (lightning.Payment, error) {
+	return n.pay(ctx, inv, maxFee, 0)
+}
+
+// PayWithin pays inv over a short route, as [lightning.Locker] says.
+func (n *Node) PayWithin(ctx context.Context, inv lightning.Invoice, maxFee lightning.Msat, lock int) (lightning.Payment, error) {
+	return n.pay(ctx, inv, maxFee, max(lock, 1))
+}
+
+func (n *Node) pay(ctx context.Context, inv lightning.Invoice, maxFee lightning.Msat, lock int) (lightning.Payment, error) {
 	if err := inv.Payable(maxFee); err != nil {
 		return lightning.Payment{State: lightning.Failed, Reason: err.Error()}, fmt.Errorf("payment %v: %w: %w", inv.Hash, lightning.ErrFailed, err)
 	}
-	p, gone, err := n.begin(ctx, inv, maxFee)
+	p, gone, err := n.begin(ctx, inv, maxFee, lock)
 	if err == nil {
 		select {
 		case <-p.done:
@@ -46,7 +57,7 @@ func (n *Node) Pay(ctx context.Context, inv lightning.Invoice, maxFee lightning.
 
 // begin finds the payment in n's books or writes it there. A failed one may be
 // tried again. An error means that nobody waits for what was begun.
-func (n *Node) begin(ctx context.Context, inv lightning.Invoice, maxFee lightning.Msat) (*payment, <-chan struct{}, error) {
+func (n *Node) begin(ctx context.Context, inv lightning.Invoice, maxFee lightning.Msat, lock int) (*payment, <-chan struct{}, error) {
 	if ctx.Err() != nil {
 		return nil, nil, context.Cause(ctx)
 	}
@@ -59,7 +70,7 @@ func (n *Node) begin(ctx context.Context, inv lightning.Invoice, maxFee lightnin
 	if p := n.payments[inv.Hash]; p != nil && p.outcome.State != lightning.Failed {
 		return p, n.gone, nil
 	}
-	p := &payment{payer: n, invoice: inv, maxFee: maxFee, fault: n.nextFault(), done: make(chan struct{})}
+	p := &payment{payer: n, invoice: inv, maxFee: maxFee, lock: lock, fault: n.nextFault(), done: make(chan struct{})}
 	n.payments[inv.Hash] = p
 	w.after(p.fault.delay, func() { w.start(p) })
 	if p.fault.loseAnswer {
@@ -117,7 +128,12 @@ func (w *Network) start(p *payment) {
 		w.finish(p, lightning.Payment{State: lightning.Failed, Reason: fmt.Sprintf("the cheapest route costs %v, the limit is %v", fee, p.maxFee)})
 		return
 	}
-	p.hops = hops
+	final := p.invoice.FinalDelta + lightning.Padding
+	if lock := final + (len(hops)-1)*hopDelta; p.lock > 0 && lock > p.lock {
+		w.finish(p, lightning.Payment{State: lightning.Failed, Reason: fmt.Sprintf("it could be locked for %d blocks, the limit is %d", lock, p.lock)})
+		return
+	}
+	p.hops, p.timeout = hops, w.height+final
 	for _, h := range hops {
 		h.add()
 	}
@@ -150,6 +166,32 @@ func (w *Network) arrive(p *payment) {
 		i.turn(held)
 	default:
 		payee.settle(i, p, i.preimage)
+	}
+}
+
+// hopDelta is the cltv_expiry_delta of all nodes (BOLT 7), blocks.
+const hopDelta = 40
+
+// Mine lets n blocks be found. Payments that are held are given back
+// [lightning.Release] blocks before they time out, and those that hang on their
+// way fail when they do.
+func (w *Network) Mine(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.height += n
+	for _, node := range w.nodes {
+		for _, i := range node.invoices {
+			if i.state == held && w.height >= i.held.timeout-lightning.Release {
+				w.fail(i.held, "the payee gave it back before it timed out")
+				i.turn(cancelled)
+			}
+		}
+	}
+	for h, p := range w.stalled {
+		if w.height >= p.timeout {
+			delete(w.stalled, h)
+			w.fail(p, "it timed out on its way")
+		}
 	}
 }
 

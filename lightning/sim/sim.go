@@ -5,7 +5,7 @@
 //
 // Amounts are exact to the msat and no money is ever lost: see [Network.Check].
 // What it leaves out: the chain (channels open and close at once, for free),
-// onions, gossip, on-chain settlement and timeouts of HTLCs. It never stands in
+// onions, gossip, on-chain settlement. HTLCs time out by [Network.Mine]. It never stands in
 // for a real node in a demo.
 package sim
 
@@ -38,6 +38,7 @@ type Network struct {
 	minted   lightning.Msat // all money there is
 	opened   int            // channels ever opened, to name them
 	stalled  map[lightning.Hash]*payment
+	height   int      // of the chain
 	parked   []func() // what waits for a node to come up
 	moving   motion
 }

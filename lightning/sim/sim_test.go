@@ -146,7 +146,7 @@ func TestSlots(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		if err := right.AwaitHeld(t.Context(), inv.Hash); err != nil {
+		if _, err := right.AwaitHeld(t.Context(), inv.Hash); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -236,7 +236,7 @@ func TestPreimageWaitsForANodeOnTheWay(t *testing.T) {
 		_, err := left.Pay(t.Context(), inv, 0)
 		done <- err
 	}()
-	if err := right.AwaitHeld(t.Context(), inv.Hash); err != nil {
+	if _, err := right.AwaitHeld(t.Context(), inv.Hash); err != nil {
 		t.Fatal(err)
 	}
 	middle.Down()
@@ -350,5 +350,62 @@ func TestMoneyIsKept(t *testing.T) {
 				t.Errorf("%v: %d HTLCs are left", n, c.InFlight)
 			}
 		}
+	}
+}
+
+// What is held is given back before it times out, and what hangs fails when it
+// does.
+func TestHoldsTimeOut(t *testing.T) {
+	net := sim.New(sim.Config{})
+	left, right := net.Node("left"), net.Node("right")
+	net.Connect(left, right, million, 0)
+	p := lightning.RandomPreimage()
+	inv, err := right.HoldInvoice(t.Context(), p.Hash(), lightning.Terms{Amount: 1000, FinalDelta: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	paid := make(chan error, 1)
+	go func() {
+		_, err := left.Pay(t.Context(), inv, 0)
+		paid <- err
+	}()
+	held, err := right.AwaitHeld(t.Context(), inv.Hash)
+	if err != nil || held.Blocks != 100+lightning.Padding {
+		t.Fatalf("held for %d blocks, %v", held.Blocks, err)
+	}
+	net.Mine(held.Blocks - lightning.Release - 1)
+	if held, err = right.AwaitHeld(t.Context(), inv.Hash); err != nil || held.Blocks != lightning.Release+1 {
+		t.Fatalf("held for %d blocks, %v", held.Blocks, err)
+	}
+	net.Mine(1)
+	if err := <-paid; !errors.Is(err, lightning.ErrFailed) {
+		t.Errorf("got %v", err)
+	}
+	if err := right.Settle(t.Context(), p); !errors.Is(err, lightning.ErrCancelled) {
+		t.Errorf("settled what was given back: %v", err)
+	}
+
+	left.Order(sim.Stall)
+	hang, err := right.Invoice(t.Context(), lightning.RandomPreimage(), lightning.Terms{Amount: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_, err := left.Pay(t.Context(), hang, 0)
+		paid <- err
+	}()
+	for { // until it hangs
+		if p, err := left.Lookup(t.Context(), hang.Hash); err == nil && p.State == lightning.Unknown {
+			net.Wait()
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	net.Mine(hang.FinalDelta + lightning.Padding)
+	if err := <-paid; !errors.Is(err, lightning.ErrFailed) {
+		t.Errorf("got %v", err)
+	}
+	if err := net.Check(); err != nil {
+		t.Error(err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"htlcdash/agent"
 	"htlcdash/internal/player"
+	"htlcdash/internal/words"
 	"htlcdash/lightning"
 )
 
@@ -53,7 +54,7 @@ const (
 
 func newBoard(c Config) *board {
 	c.Most = cmp.Or(c.Most, 20*time.Second)
-	c.Name = clean(c.Name)
+	c.Name = words.Line(c.Name)
 	b := &board{Config: c, floor: agent.NewFloor(c.Title)}
 	for i := range c.Title.Tracks {
 		t := &c.Title.Tracks[i]
@@ -135,7 +136,7 @@ func keep[T any](list []T, v T, most int) []T {
 }
 
 func (b *board) note(t tone, text string) {
-	b.notes = keep(b.notes, note{b.now.Position, t, clean(text)}, maxNotes)
+	b.notes = keep(b.notes, note{b.now.Position, t, words.Line(text)}, maxNotes)
 }
 
 // name gives the rungs of a segment their names: the lines of a picture, else

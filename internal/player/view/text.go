@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode"
 
 	"htlcdash/lightning"
 )
@@ -71,17 +70,6 @@ func (l line) text(tones bool) string {
 		return b.String()
 	}
 	return strings.TrimRight(b.String(), " ")
-}
-
-// clean makes fit for a line what others wrote: a terminal obeys some
-// characters.
-func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, s)
 }
 
 // bar is a bar of a width, of parts that are shares of the whole.

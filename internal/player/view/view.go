@@ -18,6 +18,7 @@ import (
 
 	"htlcdash/agent"
 	"htlcdash/internal/player"
+	"htlcdash/internal/words"
 )
 
 // Config says what is shown.
@@ -51,14 +52,14 @@ const redraw = 200 * time.Millisecond
 // may have written on the terminal.
 const anew = 5
 
-// Open takes the terminal w until Close. Without ok, w is none, or one that
-// cannot do what is needed.
+// Open takes the terminal w, or that behind a [words.Writer], until Close. Without
+// ok, w is none, or one that cannot do what is needed.
 func Open(w io.Writer, c Config) (v *View, ok bool) {
-	f, ok := w.(*os.File)
+	f, ok := words.Raw(w).(*os.File)
 	if !ok || os.Getenv("TERM") == "dumb" || !term.IsTerminal(int(f.Fd())) {
 		return nil, false
 	}
-	v = newView(w, c)
+	v = newView(f, c)
 	v.live(os.Getenv("NO_COLOR") == "", func() (int, int) {
 		width, height, err := term.GetSize(int(f.Fd()))
 		if err != nil || width <= 0 || height <= 0 {

@@ -1,0 +1,237 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"htlcdash/internal/ledger"
+	"htlcdash/lightning"
+)
+
+// serve follows a resale to its end, or until r is closed.
+func (r *Relay) serve(s *sale) {
+	held, err := r.await(s)
+	switch {
+	case r.alive.Err() != nil:
+		return
+	case err != nil: // nobody has paid, or it was given back
+		r.gone(s, err)
+		return
+	}
+	r.c.Step("held")
+	if s.resale == nil {
+		r.cancel(s, errors.New("its quote cannot be read any more"))
+		return
+	}
+	p, err := r.buy(s, held)
+	switch {
+	case err == nil:
+		r.c.Step("bought")
+		r.take(s, p)
+	case r.alive.Err() == nil:
+		r.cancel(s, err)
+	}
+}
+
+// gone is for an offer whose payment is not held, and will not be. It may have been
+// in an earlier run, which may have paid upstream.
+func (r *Relay) gone(s *sale, err error) {
+	bought, e := r.c.Books.Purchase(r.alive, s.Hash)
+	if e == nil && bought.State != lightning.Failed {
+		r.lose(s, err)
+		return
+	}
+	reason := err.Error()
+	if errors.Is(err, lightning.ErrCancelled) {
+		reason = "nobody has paid"
+	}
+	r.end(s, ledger.ResaleCancelled, reason)
+}
+
+func (r *Relay) lose(s *sale, err error) {
+	r.c.Log.Error("a payment was gone when its key had been bought; the key remains", "hash", s.Hash, "price", s.Amount, "err", err)
+	r.end(s, ledger.ResaleLost, err.Error())
+}
+
+// await returns once the payment of s is held, or was settled. An error is final: the
+// node says that there will be none, or has said nothing for long after the
+// offer's end. Unless r is closed.
+func (r *Relay) await(s *sale) (lightning.Held, error) {
+	ctx, cancel := context.WithDeadline(r.alive, s.Expires.Add(afterwards))
+	defer cancel()
+	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+		held, err := r.c.Holder.AwaitHeld(ctx, s.Hash)
+		switch {
+		case err == nil, errors.Is(err, lightning.ErrCancelled), errors.Is(err, lightning.ErrNoInvoice):
+			return held, err
+		case r.alive.Err() != nil:
+			return held, err
+		case ctx.Err() != nil:
+			return r.last(s)
+		}
+		r.c.Log.Debug("not known whether it is held", "hash", s.Hash, "err", err)
+		r.pause(wait)
+	}
+}
+
+// last makes sure that an offer which the node has not closed cannot be paid any
+// more: it may have been paid at the last moment, or while this program did not run.
+func (r *Relay) last(s *sale) (lightning.Held, error) {
+	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+		ctx, cancel := context.WithTimeout(r.alive, lastRetry)
+		held, err := r.c.Holder.AwaitHeld(ctx, s.Hash)
+		if err == nil || errors.Is(err, lightning.ErrCancelled) || errors.Is(err, lightning.ErrNoInvoice) {
+			cancel()
+			return held, err
+		}
+		if errors.Is(err, context.DeadlineExceeded) { // the node answers, and there is nothing
+			err = r.c.Holder.Cancel(ctx, s.Hash)
+			if err == nil {
+				err = lightning.ErrCancelled
+			}
+		}
+		cancel()
+		if errors.Is(err, lightning.ErrCancelled) || errors.Is(err, lightning.ErrNoInvoice) || r.alive.Err() != nil {
+			return held, err
+		}
+		r.pause(wait)
+	}
+}
+
+// pause waits, unless r is closed.
+func (r *Relay) pause(d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-r.alive.Done():
+	}
+}
+
+// Reasons for giving a held payment back at once, so that its payer can buy
+// elsewhere.
+var (
+	errShort = errors.New("it times out too soon")
+	errFull  = errors.New("too much is under way upstream")
+)
+
+// buy gets the preimage, for as long as that may be: an error is certain, and
+// nothing was paid or will be, unless r is closed. It is the only place where the relay
+// has money leave, and it does so only for a payment that is held.
+//
+// Money leaves for no longer than the hold lasts: the lock of the payment, in
+// blocks, ends before the node would give the held one back.
+func (r *Relay) buy(s *sale, held lightning.Held) (lightning.Preimage, error) {
+	lock := min(held.Blocks-Reserve, r.lock(s.resale))
+	if lock < s.resale.FinalDelta+lightning.Padding {
+		// A payment that went out before is bounded by the lock of then.
+		if p, err := r.bought(s, errShort); err == nil || r.alive.Err() != nil {
+			return p, err
+		}
+		return lightning.Preimage{}, fmt.Errorf("%d blocks: %w", held.Blocks, errShort)
+	}
+	if !r.board(s) {
+		return r.bought(s, errFull)
+	}
+	defer r.leave(s)
+	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+		p, err := s.resale.Pay(r.alive, s.Most, lock)
+		if err == nil || !errors.Is(err, lightning.ErrInFlight) || r.alive.Err() != nil {
+			return p, err
+		}
+		r.c.Log.Info("not known yet whether upstream was paid", "hash", s.Hash, "provider", s.resale.Provider, "err", err)
+		r.pause(wait)
+	}
+}
+
+// bought is buy where nothing may be paid anew, for the reason that it is given.
+// What was paid in an earlier run, or for another, still counts.
+func (r *Relay) bought(s *sale, why error) (lightning.Preimage, error) {
+	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+		p, err := s.resale.Pay(r.alive, 0, 0) // for nothing
+		switch {
+		case err == nil:
+			return p, nil
+		case r.alive.Err() != nil:
+			return p, err
+		case !errors.Is(err, lightning.ErrInFlight):
+			return p, why
+		}
+		r.pause(wait)
+	}
+}
+
+// board counts a payment that is about to go upstream, if that is not too much.
+func (r *Relay) board(s *sale) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	to := s.resale.Provider
+	if r.flying+s.Most > r.c.MaxFlight || r.under[to] >= r.c.PerUpstream {
+		return false
+	}
+	r.flying += s.Most
+	r.under[to]++
+	return true
+}
+
+func (r *Relay) leave(s *sale) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.flying -= s.Most
+	if r.under[s.resale.Provider]--; r.under[s.resale.Provider] == 0 {
+		delete(r.under, s.resale.Provider)
+	}
+}
+
+// take takes the held payment. One that is gone is a loss, unless the preimage came
+// for nothing; the key remains.
+func (r *Relay) take(s *sale, p lightning.Preimage) {
+	err := r.insist(func(ctx context.Context) error { return r.c.Holder.Settle(ctx, p) })
+	switch {
+	case err == nil:
+		r.c.Step("taken")
+		r.end(s, ledger.ResaleSettled, "")
+	case r.alive.Err() == nil:
+		r.lose(s, err)
+	}
+}
+
+// cancel gives the held payment back, because of why.
+func (r *Relay) cancel(s *sale, why error) {
+	r.c.Log.Warn("not bought upstream, the payment for it is given back", "hash", s.Hash, "err", why)
+	err := r.insist(func(ctx context.Context) error { return r.c.Holder.Cancel(ctx, s.Hash) })
+	switch {
+	case errors.Is(err, lightning.ErrSettled):
+		r.end(s, ledger.ResaleSettled, "")
+	case r.alive.Err() == nil:
+		r.end(s, ledger.ResaleCancelled, why.Error())
+	}
+}
+
+// insist calls do until the node answers, or r is closed.
+func (r *Relay) insist(do func(context.Context) error) error {
+	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+		ctx, cancel := context.WithTimeout(r.alive, lastRetry)
+		err := do(ctx)
+		cancel()
+		if err == nil || errors.Is(err, lightning.ErrCancelled) || errors.Is(err, lightning.ErrSettled) || errors.Is(err, lightning.ErrNoInvoice) || r.alive.Err() != nil {
+			return err
+		}
+		r.c.Log.Error("the node does not take or give back a held payment, asking again", "err", err, "after", wait)
+		r.pause(wait)
+	}
+}
+
+// end books the end of s, and forgets it. What is not booked is found open by the
+// next run, which asks the node again.
+func (r *Relay) end(s *sale, state ledger.ResaleState, reason string) {
+	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+		err := r.c.Books.EndResale(r.alive, s.Hash, state, reason)
+		if err == nil || r.alive.Err() != nil {
+			break
+		}
+		r.c.Log.Error("end of a resale not booked", "hash", s.Hash, "err", err)
+		r.pause(wait)
+	}
+	r.drop(s)
+}
