@@ -10,8 +10,10 @@ import (
 
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
+	"htlcdash"
 	"htlcdash/internal/bittorrent"
 	"htlcdash/internal/config"
+	"htlcdash/internal/dash"
 	"htlcdash/internal/spread"
 	"htlcdash/internal/title"
 	"htlcdash/source"
@@ -72,17 +74,39 @@ func printMagnets(t terminal, folder string) error {
 			continue
 		}
 		file := filepath.Join(folder, filepath.FromSlash(title.TorrentFile(rep.Pay)))
-		if _, err := os.Stat(file); err != nil {
-			return fmt.Errorf("%w: publish the film again", err)
+		info, err := torrentInfo(film, rep, file)
+		if err != nil {
+			return fmt.Errorf("%s: %w: publish the film again", file, err)
 		}
 		found++
-		fmt.Fprintf(t.out, "torrent\t%s\t%s\nmagnet\t%s\n", rep.ID, file, bittorrent.InfoHash(rep.Pay.InfoHash).Magnet())
+		fmt.Fprintf(t.out, "torrent\t%s\t%s\nmagnet\t%s\n", rep.ID, file, bittorrent.Magnet(info))
 	}
 	if found == 0 {
 		return errors.New("--to torrent: the title names no torrents: publish the film again")
 	}
 	_, err = fmt.Fprintln(t.out, "to seed them: htlcdash serve --seed :6881")
 	return err
+}
+
+// torrentInfo reads a torrent and holds it against what the publisher signed.
+func torrentInfo(film *title.Title, rep *dash.Representation, file string) ([]byte, error) {
+	segs, err := film.Segments(context.Background(), rep.ID)
+	if err != nil {
+		return nil, err
+	}
+	blobs := make([]htlcdash.Blob, len(segs))
+	for i, seg := range segs {
+		blobs[i] = seg.SealedBlob()
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	info, _, err := bittorrent.Parse(b, blobs)
+	if err == nil && bittorrent.InfoHashOf(info) != rep.Pay.InfoHash {
+		err = htlcdash.ErrCorrupt
+	}
+	return info, err
 }
 
 // A destination is where a title goes, besides the titles' folder.

@@ -203,7 +203,7 @@ func TestPublishToTorrent(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, rep := range film.Manifest.Representations() {
-		if want := fmt.Sprintf("magnet:?xt=urn:btmh:1220%x", rep.Pay.InfoHash); !strings.Contains(out, want) {
+		if want := fmt.Sprintf("&xt=urn:btmh:1220%x", rep.Pay.InfoHash); !strings.Contains(out, want) {
 			t.Errorf("no %q in %q", want, out)
 		}
 	}
