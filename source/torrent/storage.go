@@ -42,6 +42,9 @@ type store struct {
 	owner []int32         // which of them has a piece
 	first []int32         // piece of each
 	size  int64           // of a piece
+	// padded: pieces are filled up with zeros, of which the library knows only
+	// that they are bytes of the torrent, as those of BitTorrent v1 do.
+	padded bool
 	files Files           // nil: none
 	check func(*metainfo.Info) error
 
@@ -79,11 +82,31 @@ func (s *store) OpenTorrent(_ context.Context, info *metainfo.Info, _ metainfo.H
 	if err := s.check(info); err != nil {
 		return storage.TorrentImpl{}, err
 	}
+	if s.padded {
+		// The library walks through the file tree of BitTorrent v2 for each block of
+		// 16 KiB, which takes the time of all segments for each of them. It looks at
+		// the hybrid as BitTorrent v1 does, where a piece is found by its number.
+		info.MetaVersion, info.FileTree = 1, metainfo.FileTree{}
+	}
 	return storage.TorrentImpl{
 		Piece:     func(p metainfo.Piece) storage.PieceImpl { return piece{s, p.Index()} },
 		Close:     func() error { return nil },
 		NewReader: func() storage.TorrentReader { return reader{s} },
 	}, nil
+}
+
+// file is the index of a blob among the library's files.
+func (s *store) file(blob int) int {
+	if !s.padded {
+		return blob
+	}
+	pads := 0
+	for _, b := range s.blobs[:blob] {
+		if b.Length%s.size != 0 {
+			pads++
+		}
+	}
+	return blob + pads
 }
 
 func (s *store) parcel(blob int) *parcel {
@@ -120,6 +143,22 @@ func (s *store) drop(blob int) {
 // readAt reads within a blob. Bytes that did not come are an error: the library
 // then blames nobody, and asks for the piece again.
 func (s *store) readAt(blob int, b []byte, off int64) (int, error) {
+	if rest := s.blobs[blob].Length - off; s.padded && rest < int64(len(b)) {
+		rest = max(rest, 0)
+		clear(b[rest:])
+		if rest == 0 {
+			return len(b), nil
+		}
+		n, err := s.readBlob(blob, b[:rest], off)
+		if int64(n) == rest {
+			return len(b), nil
+		}
+		return n, err
+	}
+	return s.readBlob(blob, b, off)
+}
+
+func (s *store) readBlob(blob int, b []byte, off int64) (int, error) {
 	if p := s.parcel(blob); p != nil {
 		return p.readAt(b, off)
 	}
@@ -157,7 +196,7 @@ func (p *parcel) readAt(b []byte, off int64) (int, error) {
 func (p *parcel) writeAt(b []byte, off int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if off < 0 || off > int64(len(p.data)) {
+	if off < 0 || off >= int64(len(p.data)) {
 		return
 	}
 	n := int64(copy(p.data[off:], b))

@@ -35,7 +35,6 @@ type swarm struct {
 	c       *Client
 	torrent Torrent
 	info    []byte // known in advance; nil: peers tell it
-	layers  map[string]string
 	files   Files // what is seeded; nil: nothing
 	single  bool
 
@@ -142,8 +141,9 @@ func (s *swarm) join() (*run, error) {
 		files = s.c.o.Held
 	}
 	r.store = newStore(s.blobs, s.pieceLength(), files, func(info *metainfo.Info) error { return s.check(r, info) })
+	r.store.padded = !s.single
 	r.t, _ = s.c.bt.AddTorrentOpt(bt.AddTorrentOpts{
-		InfoHashV2: g.Some(infohash_v2.T(s.torrent.InfoHash)), InfoBytes: s.info, PieceLayers: s.layers, Storage: r.store,
+		InfoHashV2: g.Some(infohash_v2.T(s.torrent.InfoHash)), InfoBytes: s.info, Storage: r.store,
 		DisableInitialPieceCheck: true,
 	})
 	for _, tracker := range s.c.o.Trackers {
@@ -278,7 +278,7 @@ func (f *fetch) begin() error {
 	if err := f.wait(f.run.t.GotInfo(), f.anybody); err != nil {
 		return err
 	}
-	f.file = f.run.t.Files()[f.blob]
+	f.file = f.run.t.Files()[f.run.store.file(f.blob)]
 	f.update()
 	f.s.c.mu.Lock() // else a reader that goes now could take it back
 	f.file.SetPriority(bt.PiecePriorityNow)
