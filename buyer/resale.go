@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"htlcdash"
+	"htlcdash/internal/credential"
 	"htlcdash/internal/exchange"
 	"htlcdash/lightning"
 )
@@ -109,19 +110,24 @@ type record struct {
 	KeyHash        lightning.Hash      `json:"key_hash"`
 	Ceiling        lightning.Msat      `json:"ceiling_msat"`
 	Offer          exchange.Offer      `json:"offer"`
+	Pass           []byte              `json:"pass,omitempty"` // the credential that it was made to
 }
 
-// Record is r for [Buyer.ResaleOf] of a later run. It holds a salt: keep it as
-// the books are kept.
+// Record is r for [Buyer.ResaleOf] of a later run. It holds a salt and a credential:
+// keep it as the books are kept.
 func (r *Resale) Record() ([]byte, error) {
-	return json.Marshal(record{
-		r.Provider, r.q.signer, r.seg.Title, r.seg.Representation, r.seg.Index, r.seg.KeyHash, r.seg.Price, r.q.Offer,
-	})
+	c := record{
+		Provider: r.Provider, Signer: r.q.signer, Title: r.seg.Title, Representation: r.seg.Representation, Index: r.seg.Index,
+		KeyHash: r.seg.KeyHash, Ceiling: r.seg.Price, Offer: r.q.Offer,
+	}
+	if r.q.pass != nil {
+		c.Pass = r.q.pass.credential.Reveal()
+	}
+	return json.Marshal(c)
 }
 
-// ResaleOf returns the resale of which [Resale.Record] made b. It can be paid as
-// before; a proof of it can not be had any more. The error matches
-// [htlcdash.ErrFormat] if b is no record.
+// ResaleOf returns the resale of which [Resale.Record] made b. It can be proved and
+// paid as before. The error matches [htlcdash.ErrFormat] if b is no record.
 func (b *Buyer) ResaleOf(ctx context.Context, blob []byte) (*Resale, error) {
 	var c record
 	if err := json.Unmarshal(blob, &c); err != nil {
@@ -144,17 +150,26 @@ func (b *Buyer) ResaleOf(ctx context.Context, blob []byte) (*Resale, error) {
 	b.mu.Lock()
 	p := b.peer(provider)
 	b.mu.Unlock()
-	return b.resale(seg, &quote{peer: p, Offer: c.Offer, inv: inv, signer: c.Signer, ceiling: c.Ceiling}), nil
+	q := &quote{peer: p, Offer: c.Offer, inv: inv, signer: c.Signer, ceiling: c.Ceiling}
+	if len(c.Pass) > 0 {
+		shown, err := credential.ParseCredential(c.Pass)
+		if err != nil {
+			return nil, fmt.Errorf("resale of %s: %w: %w", c.Offer.Hash, err, htlcdash.ErrFormat)
+		}
+		q.pass = &pass{credential: shown}
+	}
+	return b.resale(seg, q), nil
 }
 
 // Proof passes on a request for the proof of r, and returns what the provider
 // answers, not verified: it is for who named the nonce. The error matches
-// htlcdash.ErrNotFound where none can be had any more.
+// htlcdash.ErrNotFound where none can be had.
 func (r *Resale) Proof(ctx context.Context, system string, nonce [32]byte) ([]byte, error) {
+	said := r.q.peer.purse.known()
 	switch {
 	case r.q.pass == nil:
 		return nil, fmt.Errorf("proof of %s: %w", r.Hash, htlcdash.ErrNotFound)
-	case !slices.Contains(r.q.peer.purse.known().Proofs, system):
+	case said.Key != (htlcdash.ProviderID{}) && !slices.Contains(said.Proofs, system): // else it has not been asked yet
 		return nil, fmt.Errorf("%s makes no proofs of the kind %.32q: %w", r.Provider, system, htlcdash.ErrNotFound)
 	}
 	return r.q.peer.proof(ctx, r.q.pass.credential, exchange.ProofRequest{

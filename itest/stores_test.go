@@ -29,6 +29,7 @@ import (
 	"htlcdash/source/gaia/gaiatest"
 	"htlcdash/source/s3"
 	"htlcdash/source/sourcetest"
+	"htlcdash/source/web"
 )
 
 const (
@@ -116,6 +117,31 @@ func TestBucketOfAnotherMaker(t *testing.T) {
 	})
 	t.Run("store", func(t *testing.T) {
 		sourcetest.RunStore(t, func(t *testing.T) source.Store { return g.place(t, newPrefix()) })
+	})
+	t.Run("anybody", func(t *testing.T) {
+		g.public(t)
+		blob, data := sourcetest.Blob(9, htlcdash.LeafSize)
+		prefix := newPrefix()
+		if err := g.place(t, prefix).Put(t.Context(), htlcdash.SealedPath(blob.Root), data, false); err != nil {
+			t.Fatal(err)
+		}
+		anonymous, err := s3.New("films", prefix, s3.Config{Endpoint: g.url})
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain, err := web.New(g.url+"/films/"+prefix, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, s := range map[string]source.Source{"s3": anonymous, "plain HTTP": plain} {
+			l, err := source.NewLibrary(source.Options{}, s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := l.Get(t.Context(), blob); err != nil || !slices.Equal(got, data) {
+				t.Errorf("%s: %d bytes, %v", name, len(got), err)
+			}
+		}
 	})
 	t.Run("who is wrong is told so", func(t *testing.T) {
 		b, err := s3.New("films", "", s3.Config{Endpoint: g.url, Region: "us-east-1", Credentials: credentials.NewStaticV4(bucketKey, "wrong", "")})
@@ -270,7 +296,8 @@ func gaiaClient(t *testing.T, what, hub, secret, folder, prefix string) (address
 		Address string
 		Files   int
 	}
-	if err := json.Unmarshal(out, &said); err != nil || said.Files != len(files) {
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n") // the library talks, too
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &said); err != nil || said.Files != len(files) {
 		t.Fatalf("client said %q: %v", out, err)
 	}
 	return said.Address

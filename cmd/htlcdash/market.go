@@ -41,14 +41,11 @@ type market struct {
 	providers  []*buyer.Provider
 	publishers []htlcdash.PublisherID // whose titles are taken; none: all
 	sources    []source.Source
-	named      open.Named      // what titles name themselves
 	swarms     *torrent.Client // nil: none
+	named      open.Named      // what titles name themselves
 	buyer      *buyer.Buyer
 	sealed     *source.Library
 	show       func(name string, t *title.Title) error // tells of a title on sale
-	// known says that no other providers are asked than those that were named: who
-	// resells would find itself.
-	known bool
 	// wants says which titles are opened at all; nil: all. It is asked for what
 	// the provider claims, too.
 	wants func(htlcdash.TitleID, htlcdash.PublisherID) bool
@@ -193,9 +190,7 @@ type found struct {
 // refresh looks for providers, and asks all that are known at once what they
 // sell: none can hold up another.
 func (m *market) refresh(ctx context.Context) {
-	if !m.known {
-		m.discover(ctx)
-	}
+	m.discover(ctx)
 	visits := make([]visit, len(m.providers))
 	var work sync.WaitGroup
 	for i, p := range m.providers {
@@ -269,7 +264,10 @@ func (m *market) visit(ctx context.Context, p *buyer.Provider) (v visit) {
 	}
 	room := maxKept - m.kept[p]
 	for _, info := range list {
-		if !m.takes(p, info.ID) || m.wants != nil && !m.wants(info.ID, info.Publisher) {
+		if !m.takes(p, info.ID) {
+			continue
+		}
+		if m.wants != nil && !m.wants(info.ID, info.Publisher) {
 			continue
 		}
 		v.listed = append(v.listed, info.ID)
@@ -330,15 +328,15 @@ func (m *market) meet(ctx context.Context, f found) error {
 	if err := m.show(f.info.Name, t); err != nil {
 		return err
 	}
-	if err := m.named.Title(t.ID, t.Manifest.Sources(), t.Holds); err != nil {
-		m.log.Warn("not all sources that a title names are used", "title", t.ID, "err", err)
-	}
 	if m.swarms != nil {
 		for _, tor := range torrentsOf(t) {
 			if err := m.swarms.Add(tor); err != nil {
 				return err
 			}
 		}
+	}
+	if err := m.named.Title(t.ID, t.Manifest.Sources(), t.Holds); err != nil {
+		m.log.Warn("not all sources that a title names are used", "title", t.ID, "err", err)
 	}
 	m.opened.Store(t.ID, t)
 	m.titles[t.ID] = &listing{title: t, sellers: map[*buyer.Provider]bool{p: true}}

@@ -60,6 +60,7 @@ func (c serveCommand) openReseller(ctx context.Context, node till, books *ledger
 	if r.market, err = newMarket(config.ProxyProviders{Providers: c.Upstream}, nil, log); err != nil {
 		return nil, usageError{err}
 	}
+	r.market.noStrangers()
 	if r.mirror, err = mirror.Open(ctx, string(c.UpstreamMirror), 0); err != nil {
 		return nil, err
 	}
@@ -75,7 +76,7 @@ func (c serveCommand) openReseller(ctx context.Context, node till, books *ledger
 	if err != nil {
 		return nil, err
 	}
-	r.market.buyer, r.market.wants, r.market.known = r.buyer, carry.Wants, true
+	r.market.buyer, r.market.wants = r.buyer, carry.Wants
 	r.stock, err = stock.New(ctx, stock.Config{
 		Books: books, Buyer: r.buyer, Margin: policy, Risk: c.UpstreamRisk, InFlight: c.UpstreamInFlight, Log: log,
 	})
@@ -120,7 +121,6 @@ func (r *reseller) close() {
 	}
 	r.stock.Close()
 	r.buyer.Close()
-	r.market.found.directory.Close()
 }
 
 // sells has a seller sell what is bought.

@@ -104,6 +104,12 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 	if till != nil { // invoices that the node made before may still be paid
 		config.Payee, config.Receipts = till, map[ledger.Source]lightning.Payee{ledger.FromTill: till, ledger.FromNode: node}
 	}
+	host, err := c.openDirectory(config.Secret.ProviderKey(), public.Addr(), log)
+	if err != nil {
+		return err
+	}
+	config.Directory = host
+	config.OnSale = func(list []seller.OnSale) { c.announce(host, list, log) }
 	upstream, err := c.openReseller(ctx, node, books, sealed, log)
 	if err != nil {
 		return err
@@ -112,12 +118,6 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 		defer upstream.close()
 		upstream.sells(&config, string(c.UpstreamMirror))
 	}
-	host, err := c.openDirectory(config.Secret.ProviderKey(), public.Addr(), log)
-	if err != nil {
-		return err
-	}
-	config.Directory = host
-	config.OnSale = func(list []seller.OnSale) { c.announce(host, list, log) }
 	s, err := seller.New(ctx, config)
 	if err != nil {
 		return err
@@ -148,15 +148,30 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 	if till != nil {
 		group.Go(func() error { return till.Run(ctx, s.Preimage) })
 	}
-	if upstream != nil {
-		group.Go(func() error { upstream.run(ctx, s); return nil })
-	}
 	group.Go(func() error {
 		host.Run(ctx)
 		return nil
 	})
+	if upstream != nil {
+		group.Go(func() error { upstream.run(ctx, s); return nil })
+	}
 	group.Go(func() error { return s.Serve(ctx, public, operator) })
 	return group.Wait()
+}
+
+// openSeeds seeds what is sold, or returns nil if it is not to be.
+func (c serveCommand) openSeeds(ctx context.Context, log *slog.Logger) (*torrent.Client, error) {
+	if c.Seed == "" {
+		return nil, nil
+	}
+	swarms, err := torrent.New(torrent.Options{Listen: c.Seed, Trackers: c.TorrentTrackers, Log: log})
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--seed: %w", err)}
+	}
+	if err := seed(ctx, swarms, c.titles(), log); err != nil {
+		log.Error("some titles are not seeded", "err", err)
+	}
+	return swarms, nil
 }
 
 // carriedMemory is what a provider keeps in memory of sealed bytes that lie
@@ -185,21 +200,6 @@ func (c serveCommand) fetchElsewhere(s *seller.Config) (*source.Library, error) 
 		return len(c.Sources)+len(t.Manifest.Sources()) > 0
 	}
 	return library, nil
-}
-
-// openSeeds seeds what is sold, or returns nil if it is not to be.
-func (c serveCommand) openSeeds(ctx context.Context, log *slog.Logger) (*torrent.Client, error) {
-	if c.Seed == "" {
-		return nil, nil
-	}
-	swarms, err := torrent.New(torrent.Options{Listen: c.Seed, Trackers: c.TorrentTrackers, Log: log})
-	if err != nil {
-		return nil, usageError{fmt.Errorf("--seed: %w", err)}
-	}
-	if err := seed(ctx, swarms, c.titles(), log); err != nil {
-		log.Error("some titles are not seeded", "err", err)
-	}
-	return swarms, nil
 }
 
 // tillInterceptor is serve.till for a till beside the node.

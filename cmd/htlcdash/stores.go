@@ -10,6 +10,7 @@ import (
 
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
+	"htlcdash/internal/bittorrent"
 	"htlcdash/internal/config"
 	"htlcdash/internal/spread"
 	"htlcdash/internal/title"
@@ -54,6 +55,36 @@ func (c publishCommand) published() (folder string, ok bool) {
 	return "", false
 }
 
+// swarms is for --to what needs no store: who seeds needs only the torrents that
+// lie in the title's folder.
+const swarms = "torrent"
+
+// printMagnets checks the torrents of the title in folder, and prints a link to
+// each.
+func printMagnets(t terminal, folder string) error {
+	film, err := title.OpenDir(folder)
+	if err != nil {
+		return err
+	}
+	found := 0
+	for _, rep := range film.Manifest.Representations() {
+		if rep.Pay.InfoHash == [32]byte{} {
+			continue
+		}
+		file := filepath.Join(folder, filepath.FromSlash(title.TorrentFile(rep.Pay)))
+		if _, err := os.Stat(file); err != nil {
+			return fmt.Errorf("%w: publish the film again", err)
+		}
+		found++
+		fmt.Fprintf(t.out, "torrent\t%s\t%s\nmagnet\t%s\n", rep.ID, file, bittorrent.InfoHash(rep.Pay.InfoHash).Magnet())
+	}
+	if found == 0 {
+		return errors.New("--to torrent: the title names no torrents: publish the film again")
+	}
+	_, err = fmt.Fprintln(t.out, "to seed them: htlcdash serve --seed :6881")
+	return err
+}
+
 // A destination is where a title goes, besides the titles' folder.
 type destination struct {
 	address string
@@ -64,6 +95,10 @@ type destination struct {
 func (c publishCommand) destinations() ([]destination, error) {
 	var out []destination
 	for _, address := range c.To {
+		if address == swarms {
+			out = append(out, destination{address: swarms})
+			continue
+		}
 		s, err := open.Store(address, openConfig(c.Stores))
 		if err != nil {
 			return nil, usageError{fmt.Errorf("--to: %w", err)}
@@ -76,6 +111,12 @@ func (c publishCommand) destinations() ([]destination, error) {
 // spread copies the title in folder to each destination in turn.
 func (c publishCommand) spread(ctx context.Context, t terminal, folder string, to []destination) error {
 	for _, d := range to {
+		if d.address == swarms {
+			if err := printMagnets(t, folder); err != nil {
+				return err
+			}
+			continue
+		}
 		p := newProgress(t.err)
 		p.begin(fmt.Sprintf("copying to %v", d.store))
 		result, err := spread.Run(ctx, folder, d.store, spread.Options{Replace: c.Force, Progress: func(now spread.Progress) {

@@ -61,7 +61,7 @@ type Publish struct {
 	SegmentSeconds int            `default:"4"      help:"Length of a segment in seconds, for films that are encoded here."`
 	Providers      []string       `help:"Addresses of the providers that viewers ask first."`
 	Sources        []string       `help:"Web addresses below which the sealed bytes will lie, for anybody: they are written into the title."`
-	To             []string       `help:"Where the title is copied to: s3://BUCKET/PREFIX, gaia://HUB/PATH, or a folder. Never its keys."`
+	To             []string       `help:"Where the title is copied to: s3://BUCKET/PREFIX, gaia://HUB/PATH, a folder, or torrent, which prints the links of its torrents. Never its keys."`
 }
 
 // Stores is the table [stores].
@@ -90,12 +90,12 @@ type Serve struct {
 	FilePrice       lightning.Msat `default:"2 sat" help:"Price of a MiB of these files. A chunk costs 1 sat at least."`
 	PriceFactor     float64        `default:"1"   help:"What a segment costs here, times what the publisher asks. Viewers refuse more than 1."`
 	Prepaid         []string       `default:"*"   help:"Titles whose segments answer a stranger's request with an invoice (L402 and Payment): names, or * for all. Our own viewers need none."`
+	Seed            string         `placeholder:":6881" help:"Address for BitTorrent clients, such as :6881: the titles' sealed bytes are given to all who ask for their torrents. Empty: they are not seeded."`
+	TorrentTrackers []string       `help:"BitTorrent trackers that are told what is seeded, http, https or udp URLs."`
 	OfferLife       time.Duration  `default:"10m" help:"How long an offer can be paid."`
 	OfferRate       float64        `default:"500" help:"Offers a second for one address."`
 	InvoiceRate     float64        `default:"1"   help:"Invoices a second for one address of strangers."`
 	MaxOpenOffers   int            `default:"20000" help:"Offers that can be paid at one time, of all together."`
-	Seed            string         `placeholder:":6881" help:"Address for BitTorrent clients, such as :6881: the titles' sealed bytes are given to all who ask for their torrents. Empty: they are not seeded."`
-	TorrentTrackers []string       `help:"BitTorrent trackers that are told what is seeded, http, https or udp URLs."`
 	PublicURL       []string       `name:"public-url" help:"Addresses by which viewers reach this provider, such as https://films.example, the preferred first. They are announced with each title; empty: nothing is announced."`
 	Relays          []string       `help:"Whom announcements of titles are exchanged with: addresses of other providers, and of public Nostr relays (wss://relay.example), which get only ours. More providers are learnt from these."`
 
@@ -153,6 +153,9 @@ type ProxyBuying struct {
 	PrivateSources  bool           `help:"Let titles name sources in private networks: only if you trust all their publishers."`
 	Cache           Path           `default:"~/.htlcdash/cache" help:"Folder for sealed bytes that were fetched."`
 	CacheSize       Bytes          `default:"2 GiB"     help:"Most that the cache may hold."`
+	TorrentPeers    []string       `help:"BitTorrent peers, host:port, that are asked for sealed bytes after the providers. All in a swarm see your address and what you watch, so without peers, trackers or an address below no swarm is joined."`
+	TorrentTrackers []string       `help:"BitTorrent trackers that are asked for peers, http, https or udp URLs. They learn your address and what you watch."`
+	TorrentListen   string         `placeholder:":6881" help:"Address at which other BitTorrent clients may ask for what the cache holds of the titles that are being watched. Empty: none, and nothing is uploaded."`
 	BudgetSegment   lightning.Msat `default:"50 sat"    help:"Most that one key may cost, of a segment or of a group, fees included. 0: nothing is bought."`
 	BudgetTitle     lightning.Msat `default:"2000 sat"  help:"Most that one title may cost, until another budget is chosen on its page. 0: nothing is bought."`
 	BudgetDay       lightning.Msat `default:"10000 sat" help:"Most that is spent in 24 hours. 0: nothing is bought."`
@@ -167,9 +170,6 @@ type ProxyBuying struct {
 	Unproved        bool           `help:"Buy from providers that prove nothing, too: each can take exposure from you, once."`
 	Exposure        lightning.Msat `default:"0"         help:"Most that is under way, unproved, to one provider, which it could keep. 0: the price of the title's dearest key."`
 	TokenPrice      lightning.Msat `default:"0"         help:"Most that a batch of anonymous credentials may cost, at providers that sell them. 0: such providers are not bought from."`
-	TorrentPeers    []string       `help:"BitTorrent peers, host:port, that are asked for sealed bytes after the providers. All in a swarm see your address and what you watch, so without peers, trackers or an address below no swarm is joined."`
-	TorrentTrackers []string       `help:"BitTorrent trackers that are asked for peers, http, https or udp URLs. They learn your address and what you watch."`
-	TorrentListen   string         `placeholder:":6881" help:"Address at which other BitTorrent clients may ask for what the cache holds of the titles that are being watched. Empty: none, and nothing is uploaded."`
 	ProxyComplaints
 	MaxFee        lightning.Msat `default:"2 sat"     help:"Most that one payment's route may cost; or max_fee_percent, whichever is more."`
 	MaxFeePercent float64        `default:"5"         help:"Most that one payment's route may cost, in percent of the price; or max_fee, whichever is more."`

@@ -200,3 +200,25 @@ func openOf(t *testing.T, h *house) []ledger.Resale {
 	must(t, err)
 	return open
 }
+
+// Offers outlive a restart of the relay: they are proved and paid as before.
+func TestOffersOutliveARestart(t *testing.T) {
+	w := newTown(t)
+	r := w.house(t, "relay", w.origin)
+	r.open(t)
+	v := w.viewer(t, "viewer", r)
+	segs := w.film.Segments(t, "v0")
+	must(t, v.Ready(t.Context(), segs[0])) // offer and proof
+	v.Prepare(t.Context(), segs[1:2])      // an offer
+	r.closed()
+	r.open(t)
+	if n := len(r.openResales(t)); n != 2 {
+		t.Fatalf("%d resales are open, want 2", n)
+	}
+	v.play(t, "v0", 0)
+	v.play(t, "v0", 1)
+	r.wantAccount(t, account{earned: 2 * (price + margin), spent: 2 * price})
+	if n := len(r.openResales(t)); n != 0 {
+		t.Errorf("%d resales are open; the viewer took others", n)
+	}
+}

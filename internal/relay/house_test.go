@@ -226,7 +226,6 @@ type viewer struct {
 	node  *sim.Node
 	books *ledger.Ledger
 	from  []*house
-	calls int // of play
 }
 
 // viewer has a channel to each of the houses, and pays for what they prove.

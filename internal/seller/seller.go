@@ -299,10 +299,6 @@ func (s *Seller) put(shelf *shelf) {
 		}
 	}
 	s.shelf.Store(shelf)
-	select {
-	case s.loaded <- struct{}{}:
-	default:
-	}
 	if s.config.OnSale != nil {
 		list := []OnSale{}
 		for _, name := range shelf.names() {
@@ -310,6 +306,10 @@ func (s *Seller) put(shelf *shelf) {
 			list = append(list, OnSale{t.ID, t.Publisher, name, t.Manifest.Title()})
 		}
 		s.config.OnSale(list)
+	}
+	select {
+	case s.loaded <- struct{}{}:
+	default:
 	}
 	s.log.Info("titles on sale", "titles", shelf.names())
 }

@@ -334,6 +334,10 @@ func (t *Title) Segments(ctx context.Context, rep string) ([]htlcdash.Segment, e
 	return t.lists.get(ctx, r, t.loadSegments)
 }
 
+// Loaded returns what [Title.Segments] does if the seal list is here, and does
+// not wait.
+func (t *Title) Loaded(rep string) ([]htlcdash.Segment, bool) { return t.lists.have(rep) }
+
 // Holds reports whether b is the sealed bytes of a segment of which the seal
 // list is here already. It fetches nothing.
 func (t *Title) Holds(b htlcdash.Blob) bool {
@@ -346,10 +350,6 @@ func (t *Title) Holds(b htlcdash.Blob) bool {
 	}
 	return false
 }
-
-// Loaded returns what [Title.Segments] does if the seal list is here, and does
-// not wait.
-func (t *Title) Loaded(rep string) ([]htlcdash.Segment, bool) { return t.lists.have(rep) }
 
 // Init returns the init segment of a Representation, or the head of its
 // on-demand file, with the digest checked. It is kept as in [Title.Segments],
