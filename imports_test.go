@@ -83,7 +83,6 @@ var mayEnter = map[string][]string{
 	"cmd/htlcdash":             {"*"},
 	"itest/swarm":              {},
 	"itest":                    {"*"},
-	"itest/swarm":              {},
 }
 
 // pure lists the rooms that take bytes and give bytes: no network, no files,
