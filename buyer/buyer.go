@@ -176,15 +176,14 @@ type title struct {
 	peers   []*peer
 	favour  *favour
 	number  uint8 // of the berth
-	passed  int   // relays, with this one, that a request for offers has come through
 }
 
 func (t *title) berth() berth { return berth{t.id, t.number} }
 
-// at is t with another berth, for requests that came through relays.
-func (t *title) at(number uint8, passed int) *title {
+// at is t with another berth.
+func (t *title) at(number uint8) *title {
 	other := *t
-	other.number, other.passed = number, passed
+	other.number = number
 	return &other
 }
 

@@ -48,10 +48,9 @@ const Berths = 16
 // order: nil where nobody gives one. They are fresh, and nobody else gets them.
 // Providers are asked as the market ranks them, each for what the ones before did
 // not quote. Whom keys are sold on to is told apart by a berth below [Berths]: each
-// has rations of its own with each provider. passed is how many relays the request
-// has come through before this one. The error says why some are nil, if
+// has rations of its own with each provider. The error says why some are nil, if
 // any is. Nothing is spent.
-func (b *Buyer) Resales(ctx context.Context, segs []htlcdash.Segment, number uint8, passed int) ([]*Resale, error) {
+func (b *Buyer) Resales(ctx context.Context, segs []htlcdash.Segment, number uint8) ([]*Resale, error) {
 	if len(segs) == 0 {
 		return nil, nil
 	}
@@ -76,7 +75,7 @@ func (b *Buyer) Resales(ctx context.Context, segs []htlcdash.Segment, number uin
 			errs = append(errs, fmt.Errorf("%s: %w", p.peer, ErrExposure))
 			continue
 		}
-		quotes, err := b.inquire(ctx, p.peer, t.at(1+number%Berths, passed+1), lacking, false)
+		quotes, err := b.inquire(ctx, p.peer, t.at(1+number%Berths), lacking, false)
 		errs = append(errs, err)
 		for i, q := range quotes {
 			if q != nil {

@@ -109,15 +109,7 @@ type OfferRequest struct {
 	Scheme string
 	Try    Try
 	Sealed []htlcdash.Root
-	// Passed is how many relays the request has come through: at most
-	// [MaxPassed], so that it ends where relays buy of each other. 0: the buyer's
-	// own.
-	Passed int
 }
-
-// MaxPassed is how many relays may be in a row: for one more, no buyer would hold
-// money for long enough (spec/14).
-const MaxPassed = 2
 
 // A Try tells apart the offers for one segment to one buyer. It is below
 // [Tries].

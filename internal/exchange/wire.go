@@ -31,7 +31,6 @@ type wireRequest struct {
 	Scheme string           `json:"scheme"`
 	Try    Try              `json:"try"`
 	Sealed []htlcdash.Root  `json:"sealed"`
-	Passed int              `json:"passed,omitempty"`
 }
 
 // MarshalJSON gives the wire form.
@@ -53,9 +52,6 @@ func ParseOfferRequest(b []byte) (OfferRequest, error) {
 	}
 	if w.Try >= Tries {
 		return OfferRequest{}, malformed("offer request with try %d, at most %d", w.Try, Tries-1)
-	}
-	if w.Passed < 0 || w.Passed > MaxPassed {
-		return OfferRequest{}, malformed("offer request that came through %d relays, at most %d", w.Passed, MaxPassed)
 	}
 	return OfferRequest(w), nil
 }

@@ -100,9 +100,9 @@ func TestOffersAreTheSameAgain(t *testing.T) {
 		return r.node.HoldInvoice(ctx, h, terms)
 	}
 	guest := [32]byte{1}
-	first := r.relay.Offers(t.Context(), guest, hold, segs[:3], 7, 0)
-	again := r.relay.Offers(t.Context(), guest, hold, segs[:2], 7, 0)
-	other := r.relay.Offers(t.Context(), [32]byte{2}, hold, segs[:1], 7, 0)
+	first := r.relay.Offers(t.Context(), guest, hold, segs[:3], 7)
+	again := r.relay.Offers(t.Context(), guest, hold, segs[:2], 7)
+	other := r.relay.Offers(t.Context(), [32]byte{2}, hold, segs[:1], 7)
 	for i := range 2 {
 		if first[i].Error != "" || again[i] != first[i] {
 			t.Errorf("offers %+v and %+v", first[i], again[i])
@@ -125,7 +125,7 @@ func TestOffersAreTheSameAgain(t *testing.T) {
 		must(t, r.node.Cancel(t.Context(), o.Hash))
 	}
 	eventually(t, "room for others", func() bool { return len(r.openResales(t)) == 1 })
-	eventually(t, "an offer", func() bool { return r.relay.Offers(t.Context(), guest, hold, segs[2:3], 8, 0)[0].Error == "" })
+	eventually(t, "an offer", func() bool { return r.relay.Offers(t.Context(), guest, hold, segs[2:3], 8)[0].Error == "" })
 	r.wantAccount(t, account{})
 }
 

@@ -49,7 +49,7 @@ import (
 
 // A Buyer is where keys are bought, as [buyer.Buyer] says.
 type Buyer interface {
-	Resales(ctx context.Context, segs []htlcdash.Segment, number uint8, passed int) ([]*buyer.Resale, error)
+	Resales(ctx context.Context, segs []htlcdash.Segment, number uint8) ([]*buyer.Resale, error)
 	ResaleOf(ctx context.Context, record []byte) (*buyer.Resale, error)
 }
 
@@ -227,7 +227,7 @@ func (r *Relay) count(guest [32]byte, n int) {
 type hold = func(ctx context.Context, h lightning.Hash, t lightning.Terms) (lightning.Invoice, error)
 
 // Offers answers a guest, as seller.Relay says.
-func (r *Relay) Offers(ctx context.Context, guest [32]byte, hold hold, segs []htlcdash.Segment, try exchange.Try, passed int) []exchange.Offer {
+func (r *Relay) Offers(ctx context.Context, guest [32]byte, hold hold, segs []htlcdash.Segment, try exchange.Try) []exchange.Offer {
 	offers := make([]exchange.Offer, len(segs))
 	var at []int
 	var want []htlcdash.Segment
@@ -235,8 +235,6 @@ func (r *Relay) Offers(ctx context.Context, guest [32]byte, hold hold, segs []ht
 		switch o, ok := r.before(request{guest, seg.Sealed, try}); {
 		case ok:
 			offers[i] = o
-		case passed >= exchange.MaxPassed:
-			offers[i] = refused(seg, exchange.RefusedUnknown)
 		case !r.reserve(guest):
 			offers[i] = refused(seg, exchange.RefusedBusy)
 		default:
@@ -247,7 +245,7 @@ func (r *Relay) Offers(ctx context.Context, guest [32]byte, hold hold, segs []ht
 		return offers
 	}
 	made := make([]*sale, len(want))
-	quotes, err := r.c.Buyer.Resales(ctx, want, guest[0]%buyer.Berths, passed)
+	quotes, err := r.c.Buyer.Resales(ctx, want, guest[0]%buyer.Berths)
 	if err != nil {
 		r.c.Log.Debug("not offered upstream", "title", want[0].Title, "err", err)
 	}

@@ -31,10 +31,9 @@ type Relay interface {
 	// a credential; hold makes a hold invoice on the provider's node, which counts
 	// against the guest's rations until it has expired or was paid. The same
 	// guest and try get the same offers while they live. They are in the relay's
-	// books, but not signed; their counters are below 0. passed is
-	// [exchange.OfferRequest].Passed.
+	// books, but not signed; their counters are below 0.
 	Offers(ctx context.Context, guest [32]byte, hold func(context.Context, lightning.Hash, lightning.Terms) (lightning.Invoice, error),
-		segs []htlcdash.Segment, try exchange.Try, passed int) []exchange.Offer
+		segs []htlcdash.Segment, try exchange.Try) []exchange.Offer
 	// Proof passes the request for the proof of an offer that was made to a guest
 	// to who sells to us, and its answer back, not verified. The error matches
 	// [htlcdash.ErrNotFound] if there is no such offer.
@@ -84,7 +83,7 @@ func (s *Seller) resell(ctx context.Context, v *guest, t *sealedTitle, req excha
 		}
 		return inv, err
 	}
-	for i, o := range s.config.Relay.Offers(ctx, v.id(), hold, segs, req.Try, req.Passed) {
+	for i, o := range s.config.Relay.Offers(ctx, v.id(), hold, segs, req.Try) {
 		var err error
 		if o.Error == "" {
 			o.Signature, err = exchange.SignOffer(s.till.Key, t.ID, segs[i].Seal, o)
