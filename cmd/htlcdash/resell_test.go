@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -51,7 +52,16 @@ func (q *quarter) house(t *testing.T, name string, pays ...*street) *street {
 // sells so many.
 func (s *street) resell(t *testing.T, titles int, upstream *street, args ...string) (stop func() error) {
 	t.Helper()
-	public, operator := door(t), door(t)
+	return s.resellAt(t, "127.0.0.1:0", titles, upstream, args...)
+}
+
+func (s *street) resellAt(t *testing.T, address string, titles int, upstream *street, args ...string) (stop func() error) {
+	t.Helper()
+	public, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	operator := door(t)
 	s.shop = "http://" + public.Addr().String()
 	s.page = "http://" + operator.Addr().String()
 	c := s.parse(t, append([]string{"serve", "--titles-folder", filepath.Join(s.folder, "none"), "--upstream", upstream.shop}, args...)...)
@@ -370,5 +380,46 @@ func TestWithdrawn(t *testing.T) {
 	relay.resell(t, 0, origin, "--upstream-carry", q.film.Publisher.String())
 	if !strings.Contains(relay.logged.String(), "title withdrawn") {
 		t.Error("the log does not say so")
+	}
+}
+
+// Two who buy from each other what neither has ask in a circle: it ends, and
+// nothing is paid.
+func TestCircle(t *testing.T) {
+	for _, mode := range []string{"pass", "shelf"} {
+		t.Run(mode, func(t *testing.T) {
+			q := newQuarter(t)
+			origin := q.house(t, "origin")
+			closeOrigin := origin.sell(t, "--price-factor", "0.5")
+			free := door(t)
+			other := q.house(t, "other")
+			other.shop = "http://" + free.Addr().String()
+			free.Close()
+			one := q.house(t, "one", origin, other)
+			one.resell(t, 1, origin, "--upstream", other.shop, "--upstream-mode", mode)
+			q.network.Connect(other.provider, one.provider, channel, 0)
+			other.resellAt(t, strings.TrimPrefix(other.shop, "http://"), 1, one, "--upstream-mode", mode)
+			seen := other.asked("/v1/titles")
+			one.await(t, func() bool { // it looks again soon, since nobody was there
+				return other.asked("/v1/titles") > seen
+			})
+			if err := closeOrigin(); err != nil {
+				t.Error(err)
+			}
+			viewer := q.house(t, "viewer", other)
+			viewer.shop = other.shop
+			viewer.play(t)
+			begun := time.Now()
+			code, _ := viewer.get(t, "/t/"+q.film.ID.String()+"/"+q.film.Manifest.Representations()[1].Segments[0].Path)
+			t.Logf("%d after %v; %d and %d requests for offers", code, time.Since(begun), one.asked("/v1/offers"), other.asked("/v1/offers"))
+			if n := one.asked("/v1/offers") + other.asked("/v1/offers"); n > 60 { // a few for each try of the viewer
+				t.Errorf("they asked each other %d times", n)
+			}
+			for _, h := range []*street{one, other} {
+				if bought, sold, _, _ := h.books(t, "provider.db"); bought+sold > 0 {
+					t.Errorf("%d bought, %d sold", bought, sold)
+				}
+			}
+		})
 	}
 }

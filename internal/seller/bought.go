@@ -41,7 +41,7 @@ func (t *sealedTitle) lacks(bought Shelf) (n int) {
 
 // order gets the key of a resold title's segment because v asks for an offer.
 func (s *Seller) order(ctx context.Context, v *guest, seg htlcdash.Segment) (htlcdash.Key, error) {
-	if s.config.Shelf == nil {
+	if s.config.Shelf == nil || exchange.Hops(ctx) > exchange.MaxHops {
 		return htlcdash.Key{}, htlcdash.ErrNotFound
 	}
 	if err := v.ordered(1); err != nil {

@@ -68,7 +68,7 @@ func (s *Seller) offer(ctx context.Context, v *guest, req exchange.OfferRequest)
 // offers asks the node for all invoices at once. Where it does not answer in
 // time the offer says so.
 func (s *Seller) offers(ctx context.Context, v *guest, t *sealedTitle, req exchange.OfferRequest) []exchange.Offer {
-	ctx, cancel := context.WithTimeout(ctx, nodeTimeout)
+	ctx, cancel := context.WithTimeout(exchange.WithHops(ctx, req.Hops+1), nodeTimeout)
 	defer cancel()
 	offers := make([]exchange.Offer, len(req.Sealed))
 	var wg sync.WaitGroup // the register bounds how many calls reach the node
@@ -76,7 +76,9 @@ func (s *Seller) offers(ctx context.Context, v *guest, t *sealedTitle, req excha
 		wg.Go(func() { offers[i] = s.offerOne(ctx, v, t, req.Try, q) })
 	}
 	wg.Wait()
-	s.resell(ctx, v, t, req, offers)
+	if req.Hops < exchange.MaxHops {
+		s.resell(ctx, v, t, req, offers)
+	}
 	return offers
 }
 

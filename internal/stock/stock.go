@@ -266,7 +266,7 @@ func (s *Stock) Order(ctx context.Context, seg htlcdash.Segment) (htlcdash.Key, 
 	if key, err := s.Key(ctx, seg); !errors.Is(err, htlcdash.ErrNotFound) {
 		return key, err
 	}
-	o, err := s.order(seg, s.c.Risk)
+	o, err := s.order(seg, s.c.Risk, exchange.Hops(ctx))
 	if err != nil {
 		return htlcdash.Key{}, err
 	}
@@ -289,7 +289,7 @@ func (s *Stock) Ahead(ctx context.Context, segs []htlcdash.Segment) {
 		if _, err := s.Key(ctx, seg); !errors.Is(err, htlcdash.ErrNotFound) {
 			continue
 		}
-		if _, err := s.order(seg, s.c.Risk/2); err != nil {
+		if _, err := s.order(seg, s.c.Risk/2, 1); err != nil {
 			return
 		}
 	}
@@ -297,7 +297,7 @@ func (s *Stock) Ahead(ctx context.Context, segs []htlcdash.Segment) {
 
 // order joins the purchase of the key of seg, or begins it if no more than risk
 // is at risk then.
-func (s *Stock) order(seg htlcdash.Segment, risk lightning.Msat) (*order, error) {
+func (s *Stock) order(seg htlcdash.Segment, risk lightning.Msat, hops uint8) (*order, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if o := s.orders[seg.KeyHash]; o != nil {
@@ -322,12 +322,12 @@ func (s *Stock) order(seg htlcdash.Segment, risk lightning.Msat) (*order, error)
 	}
 	o := &order{aside: aside, done: make(chan struct{})}
 	s.orders[seg.KeyHash], s.flying = o, s.flying+aside
-	s.work.Go(func() { s.run(o, seg) })
+	s.work.Go(func() { s.run(exchange.WithHops(s.alive, hops), o, seg) })
 	return o, nil
 }
 
-func (s *Stock) run(o *order, seg htlcdash.Segment) {
-	ctx, cancel := context.WithTimeout(s.alive, orderTime)
+func (s *Stock) run(ctx context.Context, o *order, seg htlcdash.Segment) {
+	ctx, cancel := context.WithTimeout(ctx, orderTime)
 	defer cancel()
 	key, err := s.c.Buyer.Key(ctx, seg)
 	if err == nil {
