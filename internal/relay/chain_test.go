@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"htlcdash"
@@ -94,9 +95,9 @@ func TestOffersAreTheSameAgain(t *testing.T) {
 	r.config = func(c *relay.Config) { c.PerGuest = 2 }
 	r.open(t)
 	segs := w.film.Segments(t, "v0")
-	made := 0
+	var made atomic.Int32
 	hold := func(ctx context.Context, h lightning.Hash, terms lightning.Terms) (lightning.Invoice, error) {
-		made++
+		made.Add(1)
 		return r.node.HoldInvoice(ctx, h, terms)
 	}
 	guest := [32]byte{1}
@@ -109,8 +110,8 @@ func TestOffersAreTheSameAgain(t *testing.T) {
 		}
 	}
 	// A guest has no more than its share, and each has offers of its own.
-	if first[2].Error != exchange.RefusedBusy || other[0].Error != "" || other[0].Hash == first[0].Hash || made != 3 {
-		t.Errorf("offers %+v and %+v, %d invoices", first[2], other[0], made)
+	if first[2].Error != exchange.RefusedBusy || other[0].Error != "" || other[0].Hash == first[0].Hash || made.Load() != 3 {
+		t.Errorf("offers %+v and %+v, %d invoices", first[2], other[0], made.Load())
 	}
 	// Another's offer proves nothing to a guest.
 	_, err := r.relay.Proof(t.Context(), [32]byte{2}, first[0].ID(), "vole-80", exchange.NewNonce())
