@@ -18,7 +18,7 @@ NPM := $(patsubst %,itest/%/node_modules/.package-lock.json,browser foreign gaia
 # what the tests run, as "command=package" or "package" of Debian
 TEST_NEEDS := ffmpeg=ffmpeg chromium=chromium mpv=mpv gst-launch-1.0=gstreamer1.0-tools \
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav \
-	xmllint=libxml2-utils nginx=nginx-light
+	xmllint=libxml2-utils nginx=nginx-light python3-libtorrent
 
 .PHONY: build web node versitygw demo film test unit itest check fuzz bench agent cache parts release clean
 

@@ -36,8 +36,9 @@ var mayEnter = map[string][]string{
 	"source/gaia/gaiatest":     {"source/gaia"},
 	"source/open":              {".", "source", "source/dir", "source/gaia", "source/s3", "source/web"},
 	"internal/spread":          {".", "internal/title", "source"},
+	"source/torrent":           {".", "source", "internal/bittorrent"},
 	"source/sourcetest":        {".", "source"},
-	"buyer":                    {".", "lightning", "agent/market", "internal/due", "internal/fraud", "internal/credential", "internal/exchange", "internal/join", "internal/ledger", "internal/proof", "internal/proof/systems"},
+	"buyer":                    {".", "lightning", "agent/market", "internal/due", "internal/fraud", "internal/credential", "internal/exchange", "internal/join", "internal/ledger", "internal/proof", "internal/proof/systems", "internal/reach"},
 	"internal/cachetrial":      {".", "lightning", "source/cache"},
 	"internal/config":          {"lightning"},
 	"internal/margin":          {"lightning"},
@@ -47,12 +48,16 @@ var mayEnter = map[string][]string{
 	"internal/dash":            {".", "lightning"},
 	"internal/title":           {".", "lightning", "agent", "internal/dash", "internal/join"},
 	"internal/title/titletest": {".", "lightning", "internal/publish", "internal/title"},
-	"internal/publish":         {".", "lightning", "internal/dash", "internal/title"},
+	"internal/bittorrent":      {"."},
+	"internal/publish":         {".", "lightning", "internal/dash", "internal/title", "internal/bittorrent"},
 	"internal/exchange":        {".", "lightning", "internal/proof"},
 	"internal/credential":      {".", "lightning"},
 	"internal/fraud":           {".", "lightning", "internal/dash", "internal/exchange"},
 	"internal/relay":           {".", "lightning", "buyer", "internal/exchange", "internal/ledger"},
 	"internal/join":            {},
+	"internal/nostr":           {"."},
+	"internal/directory":       {".", "lightning", "internal/join", "internal/nostr", "internal/reach"},
+	"internal/reach":           {},
 	"internal/due":             {},
 	"internal/dht":             {"."},
 	"internal/proof":           {},
@@ -62,7 +67,7 @@ var mayEnter = map[string][]string{
 	"internal/ledger":          {".", "lightning", "internal/lock"},
 	"internal/lock":            {},
 	"internal/onion":           {"lightning"},
-	"internal/seller":          {".", "lightning", "source", "source/dir", "internal/porter", "internal/credential", "internal/exchange", "internal/ledger", "internal/proof", "internal/title", "internal/web"},
+	"internal/seller":          {".", "lightning", "source", "source/dir", "internal/porter", "internal/credential", "internal/exchange", "internal/ledger", "internal/proof", "internal/title", "internal/web", "internal/bittorrent"},
 	"internal/proxy":           {".", "lightning", "agent", "source", "buyer", "internal/dash", "internal/plain", "internal/title", "internal/web"},
 	"internal/plain":           {".", "internal/dash"},
 	"internal/player":          {".", "lightning", "agent", "agent/replay", "buyer", "internal/dash", "internal/plain", "internal/title", "internal/remux"},
@@ -77,11 +82,12 @@ var mayEnter = map[string][]string{
 	"internal/bench":           {".", "lightning", "lightning/lnd", "source", "source/web", "buyer", "internal/credential", "internal/dash", "internal/devnet", "internal/exchange", "internal/ledger", "internal/proof", "internal/proof/vole", "internal/proof/systems", "internal/publish", "internal/title"},
 	"cmd/htlcdash":             {"*"},
 	"itest":                    {"*"},
+	"itest/swarm":              {},
 }
 
 // pure lists the rooms that take bytes and give bytes: no network, no files,
 // no logs. That they read no clock is TestPureRoomsReadNoClock.
-var pure = []string{".", "agent", "agent/market", "agent/market/bazaar", "agent/replay", "agent/replay/titles", "internal/credential", "internal/fraud", "internal/margin", "internal/onion", "internal/proof", "internal/proof/systems", "internal/proof/vole", "internal/proof/zkb", "lightning", "source/cache"}
+var pure = []string{".", "agent", "agent/market", "agent/market/bazaar", "agent/replay", "agent/replay/titles", "internal/bittorrent", "internal/credential", "internal/fraud", "internal/margin", "internal/onion", "internal/proof", "internal/proof/systems", "internal/proof/vole", "internal/proof/zkb", "lightning", "source/cache"}
 
 // keptOut lists the packages of others that a room must do without.
 var keptOut = map[string][]string{

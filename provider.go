@@ -1,6 +1,8 @@
 package htlcdash
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"log/slog"
@@ -78,4 +80,21 @@ func (p ProviderKey) Sign(tag string, message []byte) (out [64]byte, err error) 
 	}
 	copy(out[:], sig.Serialize())
 	return out, nil
+}
+
+// SignEvent signs a Nostr event (NIP-01), given in its canonical serialisation,
+// by which an event's id is its SHA-256: BIP 340 over the id, without a tag. An
+// id is never a tagged hash, since what is hashed begins otherwise; so that this
+// holds, the error matches [ErrFormat] if event does not begin as one by p does.
+func (p ProviderKey) SignEvent(event []byte) (id [32]byte, sig [64]byte, err error) {
+	if !bytes.HasPrefix(event, fmt.Appendf(nil, `[0,"%s",`, p.ID())) {
+		return id, sig, fmt.Errorf("sign an event: it is none by this key: %w", ErrFormat)
+	}
+	id = sha256.Sum256(event)
+	s, err := schnorr.Sign(p.k, id[:], schnorr.FastSign())
+	if err != nil {
+		return id, sig, fmt.Errorf("sign an event: %w", err)
+	}
+	copy(sig[:], s.Serialize())
+	return id, sig, nil
 }

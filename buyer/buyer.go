@@ -336,9 +336,7 @@ func (b *Buyer) peer(p *Provider) *peer {
 		known.ban = b.bans[p.URL()]
 		for _, f := range b.past {
 			if f.Provider == p.URL() && !f.over {
-				f.peer = known
-				known.underway++
-				known.exposed += f.risk
+				known.adopt(f)
 			}
 		}
 		b.peers[p.URL()] = known

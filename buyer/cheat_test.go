@@ -84,7 +84,6 @@ func TestWhoWaitsDoesNotPayACheat(t *testing.T) {
 // A provider that shows another one's key, and passes on what that one signs,
 // spoils its own name only.
 func TestABorrowedKeyHarmsNobody(t *testing.T) {
-
 	for _, c := range []struct {
 		name  string
 		bad   func(s *shop, w *world)

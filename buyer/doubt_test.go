@@ -105,7 +105,7 @@ func TestLateOrder(t *testing.T) {
 
 // While it is on its way after all, its segment is not bought anew.
 func TestLateOrderInFlight(t *testing.T) {
-	w := newWorld(t, 1)
+	w := newWorld(t, 2)
 	s, conf := w.shop(t, "shop"), w.config(t)
 	p := &latePayer{Payer: w.viewer}
 	conf.Payer, conf.Patience = p, 2*time.Second
@@ -121,6 +121,9 @@ func TestLateOrderInFlight(t *testing.T) {
 	if a := b.Account(w.title); a.InFlight != 1 || a.Reserved < price {
 		t.Errorf("account %+v", a)
 	}
+	p.prompt = true
+	_, err = b.Segment(t.Context(), w.segs[1]) // and it counts as under way to who holds it
+	wantErr(t, err, buyer.ErrExposure)
 	w.net.Release(p.orders[0].Hash, true)
 	quiet(t, b, w.title)
 	w.buy(t, b, 0)

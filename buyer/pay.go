@@ -158,6 +158,9 @@ func (b *Buyer) tryBegin(seg htlcdash.Segment, q *quote, d *download, risk light
 func (b *Buyer) takeUp(p ledger.Purchase) {
 	f := &flight{Purchase: p, began: p.Created, risk: p.Amount, hold: b.till.restore(p.Title, p.Amount, p.MaxFee)}
 	b.past = append(b.past, f)
+	if known := b.peers[p.Provider]; known != nil {
+		known.adopt(f)
+	}
 	b.launch(f, func() { b.watch(f, time.Now()) })
 }
 

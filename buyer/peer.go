@@ -4,14 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"net/netip"
-	"strings"
 	"sync"
 	"time"
 
 	"htlcdash"
 	"htlcdash/agent/market"
 	"htlcdash/internal/ledger"
+	"htlcdash/internal/reach"
 	"htlcdash/lightning"
 )
 
@@ -38,24 +37,7 @@ type peer struct {
 }
 
 func newPeer(p *Provider, stall time.Duration) *peer {
-	return &peer{Provider: p, purse: newPurse(), group: groupOf(p.base.Hostname(), p.URL()), stall: stall, freed: make(chan struct{})}
-}
-
-// groupOf names what one operator cannot have many of for nothing: the network
-// of an address, or the last two parts of a name. On this machine and in its
-// network there is nobody to fear: each address is alone.
-func groupOf(host, url string) string {
-	a, err := netip.ParseAddr(host)
-	switch {
-	case host == "localhost" || err == nil && (a.IsLoopback() || a.IsPrivate() || a.IsLinkLocalUnicast()):
-		return url
-	case err == nil && a.Unmap().Is4():
-		return netip.PrefixFrom(a.Unmap(), 24).Masked().String()
-	case err == nil:
-		return netip.PrefixFrom(a, 48).Masked().String()
-	}
-	parts := strings.Split(strings.ToLower(strings.TrimSuffix(host, ".")), ".")
-	return strings.Join(parts[max(0, len(parts)-2):], ".")
+	return &peer{Provider: p, purse: newPurse(), group: reach.Group(p.base), stall: stall, freed: make(chan struct{})}
 }
 
 // id names p in the market.
@@ -121,6 +103,16 @@ func (p *peer) tryExpose(risk, limit lightning.Msat) (freed chan struct{}, ok bo
 // hangs reports whether payments to p are under way and none has ended for
 // long. It needs p.mu.
 func (p *peer) hangs(now time.Time) bool { return p.underway > 0 && now.Sub(p.moved) > p.stall }
+
+// adopt counts a payment to p that was ordered before p was known, or that seemed
+// to have failed. It needs Buyer.mu.
+func (p *peer) adopt(f *flight) {
+	f.peer = p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.underway++
+	p.exposed += f.risk
+}
 
 // proved ends the exposure to a payment.
 func (p *peer) proved(risk lightning.Msat) {

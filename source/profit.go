@@ -17,7 +17,7 @@ type Coster interface {
 }
 
 // A Guide knows titles: where in one a blob belongs, and which blob is in a
-// place. It answers at once, from what is known, and may be called at once from
+// place. [Outline] is one. It answers at once, from what is known, and may be called at once from
 // many goroutines.
 type Guide interface {
 	Place(b htlcdash.Blob) (cache.Place, bool)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -18,7 +19,7 @@ import (
 	"htlcdash/lightning"
 	"htlcdash/source"
 	"htlcdash/source/open"
-	"htlcdash/source/web"
+	"htlcdash/source/torrent"
 )
 
 // How often providers are asked what they sell: soon while one does not
@@ -40,10 +41,14 @@ type market struct {
 	providers  []*buyer.Provider
 	publishers []htlcdash.PublisherID // whose titles are taken; none: all
 	sources    []source.Source
-	named      open.Named // what titles name themselves
+	named      open.Named      // what titles name themselves
+	swarms     *torrent.Client // nil: none
 	buyer      *buyer.Buyer
-	sealed     *source.Library                         // that the buyer has its bytes from
+	sealed     *source.Library
 	show       func(name string, t *title.Title) error // tells of a title on sale
+	// known says that no other providers are asked than those that were named: who
+	// resells would find itself.
+	known bool
 	// wants says which titles are opened at all; nil: all. It is asked for what
 	// the provider claims, too.
 	wants func(htlcdash.TitleID, htlcdash.PublisherID) bool
@@ -55,7 +60,8 @@ type market struct {
 
 	opened sync.Map // of *title.Title, by id
 
-	// Only refresh uses these, one call at a time.
+	// Only refresh uses these, one call at a time, and providers and sources.
+	found  discovery
 	titles map[htlcdash.TitleID]*listing
 	quiet  map[string]bool            // providers whose silence was logged
 	kept   map[*buyer.Provider]int64  // bytes of MPDs
@@ -68,7 +74,7 @@ type listing struct {
 	sellers map[*buyer.Provider]bool
 }
 
-func newMarket(addresses, publishers []string, log *slog.Logger) (*market, error) {
+func newMarket(from config.ProxyProviders, publishers []string, log *slog.Logger) (*market, error) {
 	m := &market{
 		log: log, titles: map[htlcdash.TitleID]*listing{}, quiet: map[string]bool{},
 		kept: map[*buyer.Provider]int64{}, blamed: map[*buyer.Provider]string{},
@@ -80,21 +86,14 @@ func newMarket(addresses, publishers []string, log *slog.Logger) (*market, error
 		}
 		m.publishers = append(m.publishers, id)
 	}
-	for _, a := range addresses {
-		p, err := buyer.NewProvider(a, nil)
-		if err != nil {
+	for _, a := range from.Providers {
+		if _, err := m.add(a, nil); err != nil {
 			return nil, err
 		}
-		s, err := web.New(a, nil)
-		if err != nil {
-			return nil, err
-		}
-		s.Authorization = func(ctx context.Context, path string) string {
-			return m.buyer.Authorization(ctx, p.URL(), path)
-		}
-		m.providers, m.sources = append(m.providers, p), append(m.sources, s)
 	}
-	return m, nil
+	var err error
+	m.found, err = newDiscovery(from.Providers, from.Relays, m)
+	return m, err
 }
 
 // buyFor opens the buyer of a viewer, whose sealed bytes come from the sources
@@ -112,13 +111,19 @@ func (m *market) buyFor(c config.ProxyBuying, stores config.Stores, books *ledge
 	for i, s := range sources {
 		sources[i] = over(s)
 	}
+	if m.swarms, err = openSwarms(c, m.log); err != nil {
+		return err
+	}
+	if m.swarms != nil {
+		sources = append(sources, over(m.swarms))
+	}
 	sealed, err := source.NewLibrary(source.Options{
 		Memory: sealedMemory, Folder: string(c.Cache), Disk: int64(c.CacheSize), Log: m.log,
 	}, sources...)
 	if err != nil {
 		return err
 	}
-	m.sealed = sealed
+	m.sealed, m.found.over = sealed, over
 	m.named.Private, m.named.Add = c.PrivateSources, func(s source.Source) { sealed.Add(over(s)) }
 	m.buyer, err = buyer.New(buyer.Config{
 		Ledger: books, Payer: node, Sealed: sealed,
@@ -131,26 +136,33 @@ func (m *market) buyFor(c config.ProxyBuying, stores config.Stores, books *ledge
 	return err
 }
 
-// close ends what buyFor opened.
-func (m *market) close() {
+// close ends purchases, leaves the swarms, and keeps what the cache has learnt.
+func (m *market) close() error {
+	m.found.directory.Close()
 	m.buyer.Close()
-	if err := m.sealed.Close(); err != nil {
-		m.log.Warn("what the cache has learnt is not kept: make room on the disk or choose another folder", "err", err)
+	err := m.sealed.Close()
+	if m.swarms != nil {
+		err = errors.Join(err, m.swarms.Close())
 	}
+	return err
 }
 
 // follow refreshes until ctx is done or stop is called, which waits.
 func (m *market) follow(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var work sync.WaitGroup
+	told := make(chan struct{}, 1)
+	m.watch(ctx, &work, told)
 	work.Go(func() {
 		for {
 			pause := askLater
-			if len(m.quiet) > 0 {
+			if len(m.quiet) > 0 || len(m.found.hints) > 0 {
 				pause = askSoon
 			}
 			select {
 			case <-time.After(pause):
+				m.refresh(ctx)
+			case <-told:
 				m.refresh(ctx)
 			case <-ctx.Done():
 				return
@@ -178,8 +190,12 @@ type found struct {
 	open *title.Title
 }
 
-// refresh asks all providers at once what they sell: none can hold up another.
+// refresh looks for providers, and asks all that are known at once what they
+// sell: none can hold up another.
 func (m *market) refresh(ctx context.Context) {
+	if !m.known {
+		m.discover(ctx)
+	}
 	visits := make([]visit, len(m.providers))
 	var work sync.WaitGroup
 	for i, p := range m.providers {
@@ -226,6 +242,8 @@ func (m *market) refresh(ctx context.Context) {
 func (m *market) hear(p *buyer.Provider, err error) {
 	if err == nil {
 		delete(m.quiet, p.URL())
+	} else if m.found.strangers[p] {
+		m.log.Debug("provider", "err", err)
 	} else if !m.quiet[p.URL()] {
 		m.log.Warn("provider", "err", err)
 		m.quiet[p.URL()] = true
@@ -251,7 +269,7 @@ func (m *market) visit(ctx context.Context, p *buyer.Provider) (v visit) {
 	}
 	room := maxKept - m.kept[p]
 	for _, info := range list {
-		if m.wants != nil && !m.wants(info.ID, info.Publisher) {
+		if !m.takes(p, info.ID) || m.wants != nil && !m.wants(info.ID, info.Publisher) {
 			continue
 		}
 		v.listed = append(v.listed, info.ID)
@@ -315,9 +333,19 @@ func (m *market) meet(ctx context.Context, f found) error {
 	if err := m.named.Title(t.ID, t.Manifest.Sources(), t.Holds); err != nil {
 		m.log.Warn("not all sources that a title names are used", "title", t.ID, "err", err)
 	}
+	if m.swarms != nil {
+		for _, tor := range torrentsOf(t) {
+			if err := m.swarms.Add(tor); err != nil {
+				return err
+			}
+		}
+	}
 	m.opened.Store(t.ID, t)
 	m.titles[t.ID] = &listing{title: t, sellers: map[*buyer.Provider]bool{p: true}}
 	m.kept[p] += int64(len(t.MPD))
+	for _, address := range t.Manifest.Providers() {
+		m.hint(strings.TrimRight(address, "/"))
+	}
 	m.log.Info("title on sale", "title", t.ID, "name", f.info.Name, "publisher", t.Publisher, "provider", p.URL())
 	return nil
 }

@@ -115,20 +115,24 @@ func (c playCommand) playSold(ctx context.Context, t terminal, node lightning.Pa
 		return err
 	}
 	defer func() { err = errors.Join(err, books.Close()) }()
-	market, err := newMarket(c.Providers, c.Publishers, log)
+	market, err := newMarket(c.ProxyProviders, c.Publishers, log)
 	if err != nil {
 		return usageError{err}
 	}
+	byID := market.want(c.Title) == nil // else it is a name
 	meter := &player.Meter{}
 	if err := market.buyFor(c.ProxyBuying, c.Stores, books, node, func(s source.Source) source.Source { return meter.Over(s) }); err != nil {
 		return err
 	}
-	defer market.close()
+	defer func() { err = errors.Join(err, market.close()) }()
 	onSale := shelf{}
 	market.show = onSale.add
 	settlePast(ctx, market.buyer, log)
 	market.refresh(ctx)
 	film, err := onSale.find(c.Title)
+	if why := market.found.err; err != nil && byID && why != nil {
+		return fmt.Errorf("%w\nmore relays to ask can be given by --proxy-relays, or providers by --proxy-providers", why)
+	}
 	if err != nil {
 		return err
 	}

@@ -35,13 +35,16 @@ type proxyCommand struct {
 	config.Proxy `embed:"" envprefix:"HTLCDASH_PROXY_"`
 	Stores       config.Stores `embed:"" prefix:"stores-" envprefix:"HTLCDASH_STORES_"`
 
+	Title []string `placeholder:"ID" help:"A title to look for, by its id of 64 hexadecimal digits: the relays tell who sells it."`
+
 	// For measurements: what payment adds to the very same files.
 	Free []string `placeholder:"NAME=URL" help:"Play an ordinary DASH title too, which is not paid for: its name and the address of its MPD."`
 }
 
 func (proxyCommand) Help() string {
 	return "Any DASH player can play through it: it finds, pays, checks and opens segments, within your budgets.\n\n" +
-		"Example: htlcdash proxy --providers https://films.example --budget-day '5000 sat'"
+		"Example: htlcdash proxy --providers https://films.example --budget-day '5000 sat'\n\n" +
+		"Example: htlcdash proxy --relays https://films.example --title 5f0c...e1"
 }
 
 func (c proxyCommand) Run(ctx context.Context, t terminal, log *slog.Logger) error {
@@ -72,14 +75,17 @@ func (c proxyCommand) play(ctx context.Context, door net.Listener, node wallet, 
 		return err
 	}
 	defer func() { err = errors.Join(err, books.Close()) }()
-	market, err := newMarket(c.Providers, c.Publishers, log)
+	market, err := newMarket(c.ProxyProviders, c.Publishers, log)
 	if err != nil {
+		return usageError{err}
+	}
+	if err := market.want(c.Title...); err != nil {
 		return usageError{err}
 	}
 	if err := market.buyFor(c.ProxyBuying, c.Stores, books, node, func(s source.Source) source.Source { return s }); err != nil {
 		return err
 	}
-	defer market.close()
+	defer func() { err = errors.Join(err, market.close()) }()
 	player, err := proxy.New(proxy.Config{
 		Log: log, Buyer: market.buyer, Wallet: node, Purchases: purchasesOf(books),
 		Hosts: c.Hosts, Origins: c.Origins,
@@ -100,6 +106,9 @@ func (c proxyCommand) play(ctx context.Context, door net.Listener, node wallet, 
 	}
 	settlePast(ctx, market.buyer, log)
 	market.refresh(ctx)
+	if err := market.found.err; err != nil && ctx.Err() == nil {
+		log.Warn("not found yet; more relays can be given by --relays", "err", err)
+	}
 	stopFollowing := market.follow(ctx)
 	defer stopFollowing()
 	warnOpen(log, door, "whoever reaches the players' address spends your money", "--listen")

@@ -8,6 +8,7 @@ import (
 
 	"htlcdash"
 	"htlcdash/buyer"
+	"htlcdash/internal/config"
 	"htlcdash/internal/ledger"
 	"htlcdash/internal/margin"
 	"htlcdash/internal/mirror"
@@ -56,7 +57,7 @@ func (c serveCommand) openReseller(ctx context.Context, node till, books *ledger
 		return nil, usageError{fmt.Errorf("upstream_factor, upstream_margin, upstream_shelf: %w", err)}
 	}
 	r := &reseller{log: log}
-	if r.market, err = newMarket(c.Upstream, nil, log); err != nil {
+	if r.market, err = newMarket(config.ProxyProviders{Providers: c.Upstream}, nil, log); err != nil {
 		return nil, usageError{err}
 	}
 	if r.mirror, err = mirror.Open(ctx, string(c.UpstreamMirror), 0); err != nil {
@@ -74,7 +75,7 @@ func (c serveCommand) openReseller(ctx context.Context, node till, books *ledger
 	if err != nil {
 		return nil, err
 	}
-	r.market.buyer, r.market.wants = r.buyer, carry.Wants
+	r.market.buyer, r.market.wants, r.market.known = r.buyer, carry.Wants, true
 	r.stock, err = stock.New(ctx, stock.Config{
 		Books: books, Buyer: r.buyer, Margin: policy, Risk: c.UpstreamRisk, InFlight: c.UpstreamInFlight, Log: log,
 	})
@@ -119,6 +120,7 @@ func (r *reseller) close() {
 	}
 	r.stock.Close()
 	r.buyer.Close()
+	r.market.found.directory.Close()
 }
 
 // sells has a seller sell what is bought.

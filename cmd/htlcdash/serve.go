@@ -26,6 +26,7 @@ import (
 	"htlcdash/lightning/lnd"
 	"htlcdash/source"
 	"htlcdash/source/open"
+	"htlcdash/source/torrent"
 )
 
 type serveCommand struct {
@@ -95,6 +96,7 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, sealed.Close()) }()
 	till, err := c.openTill(ctx, node, secret, books)
 	if err != nil {
 		return err
@@ -110,13 +112,32 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 		defer upstream.close()
 		upstream.sells(&config, string(c.UpstreamMirror))
 	}
+	host, err := c.openDirectory(config.Secret.ProviderKey(), public.Addr(), log)
+	if err != nil {
+		return err
+	}
+	config.Directory = host
+	config.OnSale = func(list []seller.OnSale) { c.announce(host, list, log) }
 	s, err := seller.New(ctx, config)
 	if err != nil {
 		return err
 	}
+	swarms, err := c.openSeeds(ctx, log)
+	if err != nil {
+		return err
+	}
+	if swarms != nil {
+		defer func() { err = errors.Join(err, swarms.Close()) }()
+	}
 	onHangup(ctx, func() {
 		if err := s.Reload(ctx); err != nil {
 			log.Error("titles", "err", err)
+		}
+		if swarms == nil {
+			return
+		}
+		if err := seed(ctx, swarms, c.titles(), log); err != nil {
+			log.Error("torrents", "err", err)
 		}
 	})
 	if operator != nil {
@@ -130,6 +151,10 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 	if upstream != nil {
 		group.Go(func() error { upstream.run(ctx, s); return nil })
 	}
+	group.Go(func() error {
+		host.Run(ctx)
+		return nil
+	})
 	group.Go(func() error { return s.Serve(ctx, public, operator) })
 	return group.Wait()
 }
@@ -160,6 +185,21 @@ func (c serveCommand) fetchElsewhere(s *seller.Config) (*source.Library, error) 
 		return len(c.Sources)+len(t.Manifest.Sources()) > 0
 	}
 	return library, nil
+}
+
+// openSeeds seeds what is sold, or returns nil if it is not to be.
+func (c serveCommand) openSeeds(ctx context.Context, log *slog.Logger) (*torrent.Client, error) {
+	if c.Seed == "" {
+		return nil, nil
+	}
+	swarms, err := torrent.New(torrent.Options{Listen: c.Seed, Trackers: c.TorrentTrackers, Log: log})
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--seed: %w", err)}
+	}
+	if err := seed(ctx, swarms, c.titles(), log); err != nil {
+		log.Error("some titles are not seeded", "err", err)
+	}
+	return swarms, nil
 }
 
 // tillInterceptor is serve.till for a till beside the node.

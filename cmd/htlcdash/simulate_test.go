@@ -163,3 +163,41 @@ func TestSimulateMarket(t *testing.T) {
 		}
 	}
 }
+
+func TestSimulateCache(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
+	out := t.TempDir()
+	args := []string{
+		"simulate", "cache", "--alphas", "0.8", "--sizes", "20,5", "--titles", "40", "--requests", "4000",
+		"--json", filepath.Join(out, "c.json"), "--plot", out,
+	}
+	stdout, _, err := call(t, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"alpha 0.8, a cache of 5 %", "a cache of 20 %", "W-TinyLFU", "of bound", "buying ahead, alpha 0.8", "at most 1000 sat"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("no %q in\n%s", want, stdout)
+		}
+	}
+	again, _, err := call(t, args...)
+	if err != nil || again != stdout {
+		t.Errorf("two runs differ: %v\n%s\n%s", err, stdout, again)
+	}
+	b, err := os.ReadFile(filepath.Join(out, "c.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var f cacheFigures
+	if err := json.Unmarshal(b, &f); err != nil || len(f.Cases) != 2 || f.Cases[0].Size != 0.05 || len(f.Cases[0].Rows) < 5 || len(f.Forecasts) < 3 {
+		t.Errorf("figures %+v: %v", f, err)
+	}
+	if b, err := os.ReadFile(filepath.Join(out, "saved.svg")); err != nil || !strings.Contains(string(b), "<svg") {
+		t.Errorf("no chart: %v", err)
+	}
+	for _, args := range [][]string{{"--sizes", "0"}, {"--sizes", "200"}, {"--alphas", "9"}, {"--requests", "3"}, {"--segments", "1"}} {
+		if _, _, err := call(t, append([]string{"simulate", "cache"}, args...)...); !errors.As(err, new(usageError)) {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+}

@@ -81,19 +81,23 @@ type Serve struct {
 	Secret Path   `default:"~/.htlcdash/provider.secret" help:"File with the secret that offers are derived from, made on first use."`
 	ServeBooks
 	ServeMacaroon
-	Sources        []string       `help:"Where sealed bytes are fetched that are not in the titles' folder: https://, s3:// or gaia:// addresses, or folders, the preferred first."`
-	PrivateSources bool           `help:"Let titles name sources in private networks: only if you trust all their publishers."`
-	Cache          Path           `default:"~/.htlcdash/sealed" help:"Folder for sealed bytes that were fetched from sources and from upstream. Empty: they are fetched for each viewer."`
-	CacheSize      Bytes          `default:"10 GiB" help:"Most that this cache may hold."`
-	Till           string         `default:"invoices" enum:"invoices,interceptor" help:"How money is taken. invoices: the node makes invoices and settles them. interceptor: this program does, and the node keeps nothing of a sale; for an lnd of your own that runs with requireinterceptor and store-final-htlc-resolutions (htlcdash doctor serve)."`
-	Files          Path           `help:"Folder of files that are sold by the chunk to who knows their BitTorrent v2 root, whoever published them. Empty: none."`
-	FilePrice      lightning.Msat `default:"2 sat" help:"Price of a MiB of these files. A chunk costs 1 sat at least."`
-	PriceFactor    float64        `default:"1"   help:"What a segment costs here, times what the publisher asks. Viewers refuse more than 1."`
-	Prepaid        []string       `default:"*"   help:"Titles whose segments answer a stranger's request with an invoice (L402 and Payment): names, or * for all. Our own viewers need none."`
-	OfferLife      time.Duration  `default:"10m" help:"How long an offer can be paid."`
-	OfferRate      float64        `default:"500" help:"Offers a second for one address."`
-	InvoiceRate    float64        `default:"1"   help:"Invoices a second for one address of strangers."`
-	MaxOpenOffers  int            `default:"20000" help:"Offers that can be paid at one time, of all together."`
+	Sources         []string       `help:"Where sealed bytes are fetched that are not in the titles' folder: https://, s3:// or gaia:// addresses, or folders, the preferred first."`
+	PrivateSources  bool           `help:"Let titles name sources in private networks: only if you trust all their publishers."`
+	Cache           Path           `default:"~/.htlcdash/sealed" help:"Folder for sealed bytes that were fetched from sources and from upstream. Empty: they are fetched for each viewer."`
+	CacheSize       Bytes          `default:"10 GiB" help:"Most that this cache may hold."`
+	Till            string         `default:"invoices" enum:"invoices,interceptor" help:"How money is taken. invoices: the node makes invoices and settles them. interceptor: this program does, and the node keeps nothing of a sale; for an lnd of your own that runs with requireinterceptor and store-final-htlc-resolutions (htlcdash doctor serve)."`
+	Files           Path           `help:"Folder of files that are sold by the chunk to who knows their BitTorrent v2 root, whoever published them. Empty: none."`
+	FilePrice       lightning.Msat `default:"2 sat" help:"Price of a MiB of these files. A chunk costs 1 sat at least."`
+	PriceFactor     float64        `default:"1"   help:"What a segment costs here, times what the publisher asks. Viewers refuse more than 1."`
+	Prepaid         []string       `default:"*"   help:"Titles whose segments answer a stranger's request with an invoice (L402 and Payment): names, or * for all. Our own viewers need none."`
+	OfferLife       time.Duration  `default:"10m" help:"How long an offer can be paid."`
+	OfferRate       float64        `default:"500" help:"Offers a second for one address."`
+	InvoiceRate     float64        `default:"1"   help:"Invoices a second for one address of strangers."`
+	MaxOpenOffers   int            `default:"20000" help:"Offers that can be paid at one time, of all together."`
+	Seed            string         `placeholder:":6881" help:"Address for BitTorrent clients, such as :6881: the titles' sealed bytes are given to all who ask for their torrents. Empty: they are not seeded."`
+	TorrentTrackers []string       `help:"BitTorrent trackers that are told what is seeded, http, https or udp URLs."`
+	PublicURL       []string       `name:"public-url" help:"Addresses by which viewers reach this provider, such as https://films.example, the preferred first. They are announced with each title; empty: nothing is announced."`
+	Relays          []string       `help:"Whom announcements of titles are exchanged with: addresses of other providers, and of public Nostr relays (wss://relay.example), which get only ours. More providers are learnt from these."`
 
 	Proofs           []string       `default:"vole-80,vole-128,zkb-128" help:"Ways in which offers are proved before they are paid. Viewers refuse unproved ones, unless told otherwise."`
 	ProofsAhead      int            `default:"32" help:"Proofs of the first kind that are half made ahead of need, while the machine is idle: half a MiB of memory each."`
@@ -144,25 +148,28 @@ type ProxyBuying struct {
 	ProxyProviders
 	ProxyBooks
 	ProxyMacaroon
-	Publishers     []string       `help:"Keys of the publishers whose titles are taken, 64 hexadecimal digits each. Empty: all that the providers sell."`
-	Sources        []string       `help:"Where sealed bytes are fetched besides the providers: https://, s3:// or gaia:// addresses, or folders, the preferred first."`
-	PrivateSources bool           `help:"Let titles name sources in private networks: only if you trust all their publishers."`
-	Cache          Path           `default:"~/.htlcdash/cache" help:"Folder for sealed bytes that were fetched."`
-	CacheSize      Bytes          `default:"2 GiB"     help:"Most that the cache may hold."`
-	BudgetSegment  lightning.Msat `default:"50 sat"    help:"Most that one key may cost, of a segment or of a group, fees included. 0: nothing is bought."`
-	BudgetTitle    lightning.Msat `default:"2000 sat"  help:"Most that one title may cost, until another budget is chosen on its page. 0: nothing is bought."`
-	BudgetDay      lightning.Msat `default:"10000 sat" help:"Most that is spent in 24 hours. 0: nothing is bought."`
-	Profile        string         `default:"film" enum:"film,music,podcast,talk,data-saver,best" help:"What matters to you, until something else is chosen on a film's page: film, music, podcast, talk, data-saver or best."`
-	MinHeight      int            `default:"0" help:"Lines of picture that quality is not to fall below, such as 480, as long as the budget carries that to the end. 0: as the profile has it."`
-	MaxHeight      int            `default:"0" help:"Lines of picture above which nothing is bought. 0: as the profile has it."`
-	Thrift         float64        `default:"0" help:"Decibel of quality that a segment at its best must gain to be worth its price, even with money left. 0: as the profile has it."`
-	SoundWeight    float64        `default:"0" help:"What a decibel of sound counts beside one of the picture. 0: as the profile has it."`
-	SwitchWeight   float64        `default:"0" help:"What a change of quality counts, in decibel for each decibel. 0: as the profile has it."`
-	StallWeight    float64        `default:"0" help:"What a second of waiting counts, in decibel. 0: as the profile has it."`
-	Proofs         []string       `default:"vole-80,vole-128,zkb-128" help:"Ways of proof that are believed, the preferred first: who proves in none of them is not bought from."`
-	Unproved       bool           `help:"Buy from providers that prove nothing, too: each can take exposure from you, once."`
-	Exposure       lightning.Msat `default:"0"         help:"Most that is under way, unproved, to one provider, which it could keep. 0: the price of the title's dearest key."`
-	TokenPrice     lightning.Msat `default:"0"         help:"Most that a batch of anonymous credentials may cost, at providers that sell them. 0: such providers are not bought from."`
+	Publishers      []string       `help:"Keys of the publishers whose titles are taken, 64 hexadecimal digits each. Empty: all that the providers sell."`
+	Sources         []string       `help:"Where sealed bytes are fetched besides the providers: https://, s3:// or gaia:// addresses, or folders, the preferred first."`
+	PrivateSources  bool           `help:"Let titles name sources in private networks: only if you trust all their publishers."`
+	Cache           Path           `default:"~/.htlcdash/cache" help:"Folder for sealed bytes that were fetched."`
+	CacheSize       Bytes          `default:"2 GiB"     help:"Most that the cache may hold."`
+	BudgetSegment   lightning.Msat `default:"50 sat"    help:"Most that one key may cost, of a segment or of a group, fees included. 0: nothing is bought."`
+	BudgetTitle     lightning.Msat `default:"2000 sat"  help:"Most that one title may cost, until another budget is chosen on its page. 0: nothing is bought."`
+	BudgetDay       lightning.Msat `default:"10000 sat" help:"Most that is spent in 24 hours. 0: nothing is bought."`
+	Profile         string         `default:"film" enum:"film,music,podcast,talk,data-saver,best" help:"What matters to you, until something else is chosen on a film's page: film, music, podcast, talk, data-saver or best."`
+	MinHeight       int            `default:"0" help:"Lines of picture that quality is not to fall below, such as 480, as long as the budget carries that to the end. 0: as the profile has it."`
+	MaxHeight       int            `default:"0" help:"Lines of picture above which nothing is bought. 0: as the profile has it."`
+	Thrift          float64        `default:"0" help:"Decibel of quality that a segment at its best must gain to be worth its price, even with money left. 0: as the profile has it."`
+	SoundWeight     float64        `default:"0" help:"What a decibel of sound counts beside one of the picture. 0: as the profile has it."`
+	SwitchWeight    float64        `default:"0" help:"What a change of quality counts, in decibel for each decibel. 0: as the profile has it."`
+	StallWeight     float64        `default:"0" help:"What a second of waiting counts, in decibel. 0: as the profile has it."`
+	Proofs          []string       `default:"vole-80,vole-128,zkb-128" help:"Ways of proof that are believed, the preferred first: who proves in none of them is not bought from."`
+	Unproved        bool           `help:"Buy from providers that prove nothing, too: each can take exposure from you, once."`
+	Exposure        lightning.Msat `default:"0"         help:"Most that is under way, unproved, to one provider, which it could keep. 0: the price of the title's dearest key."`
+	TokenPrice      lightning.Msat `default:"0"         help:"Most that a batch of anonymous credentials may cost, at providers that sell them. 0: such providers are not bought from."`
+	TorrentPeers    []string       `help:"BitTorrent peers, host:port, that are asked for sealed bytes after the providers. All in a swarm see your address and what you watch, so without peers, trackers or an address below no swarm is joined."`
+	TorrentTrackers []string       `help:"BitTorrent trackers that are asked for peers, http, https or udp URLs. They learn your address and what you watch."`
+	TorrentListen   string         `placeholder:":6881" help:"Address at which other BitTorrent clients may ask for what the cache holds of the titles that are being watched. Empty: none, and nothing is uploaded."`
 	ProxyComplaints
 	MaxFee        lightning.Msat `default:"2 sat"     help:"Most that one payment's route may cost; or max_fee_percent, whichever is more."`
 	MaxFeePercent float64        `default:"5"         help:"Most that one payment's route may cost, in percent of the price; or max_fee, whichever is more."`
@@ -177,6 +184,7 @@ type Guard struct {
 // ProxyProviders is the part of [proxy] that other commands share.
 type ProxyProviders struct {
 	Providers []string `help:"Addresses of providers, such as https://films.example, the preferred first."`
+	Relays    []string `help:"Where providers of a title are looked for, besides at the providers themselves: addresses of providers, and of public Nostr relays (wss://relay.example)."`
 }
 
 // ServeBooks is the part of [serve] that other commands share.

@@ -34,6 +34,7 @@ type Pay struct {
 	List       string            // path of the seal list, relative to the MPD whatever BaseURL says
 	ListRoot   htlcdash.ListRoot // root of the seal list
 	InitDigest [32]byte          // SHA-256 of Init; zero without an init segment
+	InfoHash   [32]byte          // BitTorrent v2 infohash of the segments' torrent; zero: none
 	Count      int               // segments
 	Total      lightning.Msat    // price of all keys
 	Max        lightning.Msat    // price of the dearest key
@@ -253,6 +254,11 @@ func readSegments(e *etree.Element) (*Pay, error) {
 			return nil, err
 		}
 	}
+	if _, ok := attr(e, "infoHash"); ok {
+		if pay.InfoHash, err = digestAttr(e, "infoHash"); err != nil {
+			return nil, err
+		}
+	}
 	count, err := uintAttr(e, "count", 0, htlcdash.MaxSegments)
 	if err != nil {
 		return nil, err
@@ -463,6 +469,9 @@ func segmentsProperty(p Pay) *etree.Element {
 	s.CreateAttr("listRoot", digest(p.ListRoot))
 	if p.InitDigest != [32]byte{} {
 		s.CreateAttr("initDigest", digest(p.InitDigest))
+	}
+	if p.InfoHash != [32]byte{} {
+		s.CreateAttr("infoHash", digest(p.InfoHash))
 	}
 	for _, run := range p.Runs {
 		e := s.CreateElement("pay:P")

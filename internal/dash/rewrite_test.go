@@ -115,6 +115,9 @@ func pays(m *dash.Manifest) map[string]dash.Pay {
 		if r.Init.Path != "" {
 			p.InitDigest = [32]byte{2}
 		}
+		if r.ContentType != "audio" { // a torrent is optional
+			p.InfoHash = [32]byte{3}
+		}
 		for i := range r.Segments {
 			price := lightning.Msat(1000 * (i/2 + 1))
 			if i%2 == 0 {

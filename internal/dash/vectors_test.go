@@ -77,6 +77,7 @@ type termVector struct {
 	List       string     `json:"list"`
 	ListRoot   string     `json:"list_root"`
 	InitDigest string     `json:"init_sha256,omitempty"`
+	InfoHash   string     `json:"info_hash_v2,omitempty"`
 	Count      int        `json:"count"`
 	Total      int64      `json:"total_msat"`
 	Max        int64      `json:"max_msat"`
@@ -131,6 +132,9 @@ func makeExtension(t *testing.T) extensionVector {
 		term := termVector{
 			List: p.List, ListRoot: p.ListRoot.String(), InitDigest: hex.EncodeToString(p.InitDigest[:]),
 			Count: p.Count, Total: int64(p.Total), Max: int64(p.Max),
+		}
+		if p.InfoHash != [32]byte{} {
+			term.InfoHash = hex.EncodeToString(p.InfoHash[:])
 		}
 		for _, run := range p.Runs {
 			term.Runs = append(term.Runs, [3]int64{int64(run.Count), int64(run.Opens), int64(run.Price)})

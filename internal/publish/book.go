@@ -100,7 +100,7 @@ func (b *book) count(rep *dash.Representation, sizes map[string]int64) error {
 func initPath(path string) error {
 	first, _, _ := strings.Cut(path, "/")
 	switch first {
-	case title.MPDFile, title.SignatureFile, title.SealsDir, htlcdash.SealedFolder:
+	case title.MPDFile, title.SignatureFile, title.SealsDir, title.TorrentsDir, htlcdash.SealedFolder:
 		return fmt.Errorf("init segment %s: a title uses %s itself: rename it", path, first)
 	}
 	return nil

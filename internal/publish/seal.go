@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"htlcdash"
+	"htlcdash/internal/bittorrent"
 	"htlcdash/internal/dash"
 	"htlcdash/internal/title"
 )
@@ -26,6 +27,8 @@ type page struct {
 	rep  *dash.Representation
 	list htlcdash.SealList
 	keys []htlcdash.Key // beside list
+
+	torrent []bittorrent.File // beside list
 }
 
 // seal seals all segments into the stage, over all cores, and prices their
@@ -35,7 +38,7 @@ func (w *work) seal(ctx context.Context, b *book, quality map[string][]htlcdash.
 	pages := make([]page, len(reps))
 	for i, rep := range reps {
 		n := len(rep.Segments)
-		pages[i] = page{rep, make(htlcdash.SealList, n), make([]htlcdash.Key, n)}
+		pages[i] = page{rep, make(htlcdash.SealList, n), make([]htlcdash.Key, n), make([]bittorrent.File, n)}
 	}
 	type job struct {
 		page  int
@@ -70,6 +73,7 @@ func (w *work) seal(ctx context.Context, b *book, quality map[string][]htlcdash.
 					if p.list[i], p.keys[i], err = s.segment(p.rep, i, key); err != nil {
 						return err
 					}
+					p.torrent[i] = bittorrent.Hash(p.list[i].Sealed, s.sealed)
 					if q := quality[p.rep.ID]; q != nil {
 						p.list[i].Quality = q[i]
 					}
@@ -193,7 +197,7 @@ func (w *work) finish(ctx context.Context, b *book, pages []page) (*Result, erro
 	return res, nil
 }
 
-// write stages the seal list and the init segment of p.
+// write stages the seal list, the torrent and the init segment of p.
 func (w *work) write(b *book, p page, names map[string]bool) (dash.Pay, error) {
 	pay := dash.Pay{
 		List:     title.SealsDir + "/" + listName(p.rep.ID, names),
@@ -204,6 +208,13 @@ func (w *work) write(b *book, p page, names map[string]bool) (dash.Pay, error) {
 	pay.Total, pay.Max = p.list.Sum()
 	if err := w.put(pay.List, p.list.Encode(), 0); err != nil {
 		return pay, err
+	}
+	// The torrent of too many segments would be too large for its users.
+	if info := bittorrent.Info(p.torrent); info != nil {
+		pay.InfoHash = bittorrent.InfoHashOf(info)
+		if err := w.put(title.TorrentFile(&pay), bittorrent.Torrent(info, p.torrent), 0); err != nil {
+			return pay, err
+		}
 	}
 	if p.rep.Init.Path == "" {
 		return pay, nil

@@ -185,10 +185,13 @@ func TestAnswersAreRationed(t *testing.T) {
 			s := open(t, func(c *seller.Config) { c.Rations.Answers = 50 })
 			c, seg := s.guest(t), s.title.Segments(t, "v0")[0]
 			var message any = s.request(seg)
+			answers := 1 // of a request
 			if path == "/v1/keys" {
+				answers = 20
 				message = exchange.KeyRequest{Title: s.title.ID, Sales: slices.Repeat([]exchange.SaleID{{Sealed: seg.Sealed, Price: 1000, Counter: 1}}, 20)}
 			}
 			codes := map[int]int{}
+			begun := time.Now()
 			for range 200 {
 				a := s.post(t, c, path, message)
 				codes[a.StatusCode]++
@@ -199,8 +202,9 @@ func TestAnswersAreRationed(t *testing.T) {
 					break
 				}
 			}
-			if codes[http.StatusOK] == 0 || codes[http.StatusTooManyRequests] == 0 {
-				t.Errorf("answers: %v", codes)
+			most := 50 + 32*time.Since(begun).Seconds() // as many come back in a second
+			if codes[http.StatusOK] == 0 || float64(answers*codes[http.StatusOK]) > most {
+				t.Errorf("answers of %d each: %v, want %.0f at most", answers, codes, most)
 			}
 		})
 	}
@@ -283,12 +287,14 @@ func TestForgersAreSoonRefused(t *testing.T) {
 	key, _ := s.keys(t, time.Now())
 	foreign := must(credential.NewIssuerKey([32]byte{1}, 1))
 	codes := map[int]int{}
+	begun := time.Now()
 	for i := range byte(60) {
 		forged := credential.Credential{Token: credential.Token{Nonce: [32]byte{i}, KeyID: key.ID()}, Shared: minted(foreign, 1).Shared}
 		codes[s.post(t, forged, "/v1/offers", s.request()).StatusCode]++
 	}
-	if codes[http.StatusUnauthorized] > 15 || codes[http.StatusUnauthorized]+codes[http.StatusTooManyRequests] != 60 {
-		t.Errorf("60 forgeries: %v", codes)
+	most := 15 + 5*time.Since(begun).Seconds()/4 // of which each counts as four of the five that come back in a second
+	if float64(codes[http.StatusUnauthorized]) > most || codes[http.StatusUnauthorized]+codes[http.StatusTooManyRequests] != 60 {
+		t.Errorf("60 forgeries: %v, want %.0f heard at most", codes, most)
 	}
 }
 

@@ -43,8 +43,30 @@ func (s *Seller) Handler() http.Handler {
 	route("/sealed/{root}", s.serveSealed, http.MethodGet, http.MethodHead)
 	route("/sealed/{shard}/{root}", s.serveSealed, http.MethodGet, http.MethodHead) // as in a title's folder
 	route("/t/{name}/{path...}", s.serveTitle, http.MethodGet, http.MethodHead)
-	route("/", serveNothing, http.MethodGet, http.MethodHead)
+	route("/v1/relay", s.serveDirectory, http.MethodGet)
+	route("/v1/announcements", s.serveDirectory, http.MethodGet, http.MethodHead)
+	route("/", s.serveRest, http.MethodGet, http.MethodHead)
 	return s.logged(crossOrigin(mux))
+}
+
+// serveDirectory serves the provider's part of the directory, which may believe
+// the remote address.
+func (s *Seller) serveDirectory(w http.ResponseWriter, r *http.Request) error {
+	if s.config.Directory == nil {
+		return serveNothing(w, r)
+	}
+	r = r.Clone(r.Context())
+	r.RemoteAddr = netip.AddrPortFrom(s.from(r), 0).String()
+	s.config.Directory.ServeHTTP(w, r)
+	return nil
+}
+
+// serveRest answers Nostr clients that know only the provider's address.
+func (s *Seller) serveRest(w http.ResponseWriter, r *http.Request) error {
+	if r.URL.Path == "/" && (strings.EqualFold(r.Header.Get("Upgrade"), "websocket") || strings.Contains(r.Header.Get("Accept"), "application/nostr+json")) {
+		return s.serveDirectory(w, r)
+	}
+	return serveNothing(w, r)
 }
 
 func serveNothing(_ http.ResponseWriter, r *http.Request) error {

@@ -10,6 +10,7 @@
 //	POST /v1/keys                       with one: what was paid for, again
 //	GET  /v1/files, /v1/files/{root}    files that are sold by the chunk
 //	POST /v1/chunks                     with a credential: chunks, sealed for its holder
+//	GET  /v1/announcements, /v1/relay   the directory: who sells what, here and elsewhere
 //	GET  /t/{name}/<media segment>      402, or the plain bytes for who has prepaid
 //
 // Our own viewers take offers in batches and fetch sealed bytes; the 402 is for
@@ -131,7 +132,23 @@ type Config struct {
 	InvoiceBurst   int     // the same at once; 0: 30
 	MaxOpenOffers  int     // that can be paid, of all together; 0: 20000
 
+	// Directory serves /v1/announcements and /v1/relay, and websockets at /; nil:
+	// nobody does. The remote addresses that it sees are those of who asks,
+	// whatever proxies are between.
+	Directory http.Handler
+	// OnSale is told which titles are on sale, from the start on and after each
+	// Reload; nil: nobody is.
+	OnSale func([]OnSale)
+
 	Log *slog.Logger // nil: none
+}
+
+// An OnSale is a title that is sold here.
+type OnSale struct {
+	ID        htlcdash.TitleID
+	Publisher htlcdash.PublisherID
+	Name      string // in paths
+	Title     string // for people; may be empty
 }
 
 // A ChannelLister lists channels, as [lightning.Wallet] does.
@@ -285,6 +302,14 @@ func (s *Seller) put(shelf *shelf) {
 	select {
 	case s.loaded <- struct{}{}:
 	default:
+	}
+	if s.config.OnSale != nil {
+		list := []OnSale{}
+		for _, name := range shelf.names() {
+			t := shelf.byName[name]
+			list = append(list, OnSale{t.ID, t.Publisher, name, t.Manifest.Title()})
+		}
+		s.config.OnSale(list)
 	}
 	s.log.Info("titles on sale", "titles", shelf.names())
 }

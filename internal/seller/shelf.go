@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 
 	"htlcdash"
+	"htlcdash/internal/bittorrent"
 	"htlcdash/internal/title"
 	"htlcdash/source/dir"
 )
@@ -195,8 +196,9 @@ func loadTitle(ctx context.Context, folder string, c Config) (*sealedTitle, erro
 // A rung is what the shelf takes from a Representation of the manifest.
 type rung struct {
 	id, mime, list, init     string
+	torrent                  string // file; empty: none
 	listRoot                 htlcdash.ListRoot
-	initDigest               [32]byte
+	initDigest, infoHash     [32]byte
 	listLength, rangedLength int64
 	rangedPath               string // set if its segments are ranges of one file
 }
@@ -207,7 +209,10 @@ func (t *sealedTitle) representations() iter.Seq[rung] {
 			r := rung{
 				id: rep.ID, mime: rep.MimeType, list: rep.Pay.List, init: rep.Init.Path,
 				listRoot: rep.Pay.ListRoot, initDigest: rep.Pay.InitDigest,
-				listLength: htlcdash.SealListLength(rep.Pay.Count),
+				infoHash: rep.Pay.InfoHash, listLength: htlcdash.SealListLength(rep.Pay.Count),
+			}
+			if r.infoHash != [32]byte{} {
+				r.torrent = title.TorrentFile(rep.Pay)
 			}
 			for _, m := range rep.Segments {
 				if m.Length > 0 {
@@ -247,6 +252,11 @@ func (t *sealedTitle) loadRepresentation(ctx context.Context, r rung, anyKey boo
 	t.free[r.list] = freeFile{etagOf(r.listRoot), "application/octet-stream", func(ctx context.Context) ([]byte, error) {
 		return title.Dir(t.dir)(ctx, r.list, 0, r.listLength)
 	}}
+	if r.torrent != "" {
+		t.free[r.torrent] = freeFile{etagOf(r.infoHash), "application/x-bittorrent", func(ctx context.Context) ([]byte, error) {
+			return title.Dir(t.dir)(ctx, r.torrent, 0, bittorrent.MaxFile)
+		}}
+	}
 	switch {
 	case r.rangedPath != "":
 		f := t.ranged[r.rangedPath]

@@ -14,7 +14,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,14 +30,22 @@ import (
 const (
 	MPDFile       = "manifest.mpd"
 	SignatureFile = "manifest.mpd.sig"
-	SealsDir      = "seals" // seal lists
+	SealsDir      = "seals"    // seal lists
+	TorrentsDir   = "torrents" // BitTorrent files
 )
+
+// TorrentFile names the file of a Representation's torrent, which lies beside
+// the title if pay.InfoHash is not zero: it is called as the seal list is.
+func TorrentFile(pay *dash.Pay) string {
+	return TorrentsDir + "/" + strings.TrimSuffix(path.Base(pay.List), ".seals") + ".torrent"
+}
 
 // Bounds on what is fetched, in bytes. What is larger is refused unread.
 const (
 	MaxMPD       = 8 << 20
 	MaxSignature = 256
 	MaxInit      = 16 << 20 // an init segment, or the head of an on-demand file
+	MaxInits     = 64 << 20 // all of them, since they are kept
 )
 
 // Fetch returns the bytes of a file of the title from offset on: limit of them,
@@ -59,6 +69,7 @@ type Title struct {
 
 	mu     sync.Mutex
 	places []Fetch // tried in order
+	heads  int     // bytes of init segments and heads that were taken
 
 	patience time.Duration
 }
@@ -249,6 +260,9 @@ func (t *Title) resolve(ctx context.Context, fetch Fetch) error {
 				return nil, err
 			}
 			heads[path] = head
+			if err := t.room(len(head)); err != nil {
+				return nil, err
+			}
 		}
 		if offset < 0 || length < 0 || offset > int64(len(head)) || length > int64(len(head))-offset {
 			return nil, fmt.Errorf("%s ends before byte %d: %w", path, offset+length, htlcdash.ErrCorrupt)
@@ -333,6 +347,10 @@ func (t *Title) Holds(b htlcdash.Blob) bool {
 	return false
 }
 
+// Loaded returns what [Title.Segments] does if the seal list is here, and does
+// not wait.
+func (t *Title) Loaded(rep string) ([]htlcdash.Segment, bool) { return t.lists.have(rep) }
+
 // Init returns the init segment of a Representation, or the head of its
 // on-demand file, with the digest checked. It is kept as in [Title.Segments],
 // and fails as that does.
@@ -401,8 +419,22 @@ func (t *Title) loadInit(ctx context.Context, rep *dash.Representation) ([]byte,
 		if err != nil {
 			return nil, err
 		}
-		return b, checkDigest(rep.Init.Path, b, rep.Pay.InitDigest)
+		if err := checkDigest(rep.Init.Path, b, rep.Pay.InitDigest); err != nil {
+			return nil, err
+		}
+		return b, t.room(len(b))
 	})
+}
+
+// room takes some of what heads may have in all.
+func (t *Title) room(n int) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.heads+n > MaxInits {
+		return fmt.Errorf("init segments and heads of more than %d MiB: %w", MaxInits>>20, htlcdash.ErrFormat)
+	}
+	t.heads += n
+	return nil
 }
 
 func (t *Title) loadSegments(ctx context.Context, rep *dash.Representation) ([]htlcdash.Segment, error) {

@@ -26,6 +26,7 @@ const (
 	maxCount  = 1 << 17 // segments in a row: three days of two seconds
 	maxTracks = 64      // rows of a title
 	maxTitles = 1 << 16 // that are remembered
+	maxKnown  = 1 << 22 // segments of all of these; 16 bytes each
 	maxLive   = 64      // viewings of one title that are followed at a time
 )
 
@@ -44,6 +45,8 @@ type Audience struct {
 	growth   float64 // of weight, by the request
 	weight   float64 // of a request now; it grows, which is how older ones fade
 	titles   map[htlcdash.TitleID]*title
+	known    int        // segments of these
+	sweepAt  int        // titles
 	live     *list.List // of *viewing, who moved least recently in front
 	ended    []*viewing // since a caller last looked
 	gap      float64    // requests between two of one viewing, smoothed
@@ -93,7 +96,7 @@ type viewing struct {
 
 // NewAudience returns one that knows nothing.
 func NewAudience() *Audience {
-	a := &Audience{weight: 1, titles: make(map[htlcdash.TitleID]*title), live: list.New(), gap: firstGap}
+	a := &Audience{weight: 1, sweepAt: maxTitles, titles: make(map[htlcdash.TitleID]*title), live: list.New(), gap: firstGap}
 	a.remember(leastHalfLife)
 	return a
 }
@@ -114,11 +117,10 @@ func (a *Audience) Asked(p Place) {
 	a.tick++
 	a.weight *= a.growth
 	a.endIdle()
-	if !p.known() {
+	if p = a.admit(p); !p.known() {
 		return
 	}
-	t := a.title(p.Title)
-	row := t.track(p.Track, p.Count)
+	t, row := a.row(p)
 	part := p.Index * parts / p.Count
 	v, again := a.follow(t, p)
 	if v == nil {
@@ -141,29 +143,57 @@ func (a *Audience) Asked(p Place) {
 	}
 }
 
-// title finds or makes what is known of one.
-func (a *Audience) title(id htlcdash.TitleID) *title {
-	t, ok := a.titles[id]
-	if !ok {
-		a.sweep()
-		t = &title{id: id}
-		a.titles[id] = t
+// admit returns p, or no place if there is no room to remember more.
+func (a *Audience) admit(p Place) Place {
+	if !p.known() {
+		return Place{}
 	}
-	return t
+	need := p.Count
+	if t := a.titles[p.Title]; t != nil {
+		if p.Track < len(t.tracks) {
+			need -= len(t.tracks[p.Track].asked)
+		}
+	} else if len(a.titles) >= a.sweepAt {
+		a.sweep()
+	}
+	if need > 0 && a.known+need > maxKnown {
+		a.sweep()
+		if a.known+p.Count > maxKnown {
+			return Place{}
+		}
+	}
+	return p
 }
 
-// sweep forgets titles that hardly anybody watched, if there are too many.
+// row finds or makes what is known of a track, which must have been admitted.
+func (a *Audience) row(p Place) (*title, *track) {
+	t, ok := a.titles[p.Title]
+	if !ok {
+		t = &title{id: p.Title}
+		a.titles[p.Title] = t
+	}
+	before := 0
+	if p.Track < len(t.tracks) {
+		before = len(t.tracks[p.Track].asked)
+	}
+	row := t.track(p.Track, p.Count)
+	a.known += len(row.asked) - before
+	return t, row
+}
+
+// sweep forgets titles that hardly anybody watched, until there is some room.
 func (a *Audience) sweep() {
-	for least := 0.01; len(a.titles) >= maxTitles; least *= 2 {
+	for least := 0.01; least < 1e6 && (len(a.titles) > maxTitles*7/8 || a.known > maxKnown*7/8); least *= 2 {
 		for id, t := range a.titles {
 			if t.viewings < least*a.weight && len(t.live) == 0 && !t.holds() {
+				for _, row := range t.tracks {
+					a.known -= len(row.asked)
+				}
 				delete(a.titles, id)
 			}
 		}
-		if least > 1e12 {
-			return // all are held or watched: as many as there are
-		}
 	}
+	a.sweepAt = max(maxTitles, len(a.titles)*9/8) // more only if more are held
 }
 
 func (t *title) holds() bool {

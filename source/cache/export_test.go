@@ -14,3 +14,26 @@ func Sum(index []byte) []byte {
 	sum := sha256.Sum256(index[:n])
 	return append(index[:n:n], sum[:]...)
 }
+
+// MaxTitles and MaxKnown are how many titles, and segments of them, are
+// remembered.
+const (
+	MaxTitles = maxTitles
+	MaxKnown  = maxKnown
+)
+
+// Known is how many segments are remembered, counted.
+func Known(s *Shelf) (n int) {
+	for _, t := range s.audience.titles {
+		for _, row := range t.tracks {
+			n += len(row.asked)
+		}
+	}
+	if n != s.audience.known {
+		panic("cache: miscounted")
+	}
+	return n
+}
+
+// Titles is how many are.
+func Titles(s *Shelf) int { return len(s.audience.titles) }

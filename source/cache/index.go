@@ -167,7 +167,7 @@ func (r *indexReader) read(index []byte) error {
 	r.a = NewAudience()
 	r.held, r.absent = make(map[htlcdash.Blob]Item), make(map[htlcdash.Blob]float64)
 	r.audience(r.a)
-	for range r.count(maxTitles, 37) {
+	for range r.count(math.MaxInt, 37) {
 		r.title()
 	}
 	for range r.count(math.MaxInt, 39) {
@@ -238,6 +238,10 @@ func (r *indexReader) title() {
 	t := &title{id: htlcdash.TitleID(r.take(32)), viewings: r.number()}
 	for i := range r.count(maxTracks, 6) {
 		viewings, n := r.number(), r.uint(maxCount)
+		if r.a.known += n; r.a.known > maxKnown {
+			r.bad = true
+			return
+		}
 		row := t.track(i, n)
 		row.viewings = viewings
 		t.watched += viewings

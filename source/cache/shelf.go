@@ -87,6 +87,7 @@ func (s *Shelf) Ask(it Item) bool {
 		s.scale(1 / s.audience.weight)
 	}
 	s.audience.remember(max(leastHalfLife, memory*float64(len(s.items))))
+	it.Place = s.audience.admit(it.Place)
 	s.audience.Asked(it.Place)
 	for _, v := range s.audience.ended {
 		s.weighAhead(v)
@@ -150,6 +151,7 @@ func (s *Shelf) worth(e *entry) float64 {
 
 // Wants reports whether [Shelf.Put] would take it.
 func (s *Shelf) Wants(it Item) bool {
+	it.Place = s.audience.admit(it.Place)
 	if s.items[it.Blob] != nil {
 		return true
 	}
@@ -160,6 +162,7 @@ func (s *Shelf) Wants(it Item) bool {
 // Put offers an item. It reports whether it is held now, and returns what had
 // to go for it, or nothing if it is not in.
 func (s *Shelf) Put(it Item) (in bool, gone []htlcdash.Blob) {
+	it.Place = s.audience.admit(it.Place)
 	if e := s.items[it.Blob]; e != nil {
 		s.learn(e, it)
 		s.weigh(e)
@@ -248,7 +251,8 @@ func (s *Shelf) remove(e *entry) {
 
 func (s *Shelf) setHeld(p Place, e *entry) {
 	if p.known() {
-		s.audience.title(p.Title).track(p.Track, p.Count).held[p.Index] = e
+		_, row := s.audience.row(p)
+		row.held[p.Index] = e
 	}
 }
 

@@ -321,3 +321,45 @@ func FuzzIndex(f *testing.F) {
 		}
 	})
 }
+
+// Whatever places a guide names, what is remembered is bounded.
+func TestAudienceIsBounded(t *testing.T) {
+	s := cache.New(leaf)
+	for n := range cache.MaxTitles + 5_000 {
+		var id htlcdash.TitleID
+		binary.BigEndian.PutUint32(id[:], uint32(n))
+		s.Ask(cache.Item{Blob: blob(n, 1), Place: cache.Place{Title: id, Count: 2}})
+	}
+	if n := cache.Titles(s); n > cache.MaxTitles {
+		t.Errorf("%d titles are remembered, want %d at most", n, cache.MaxTitles)
+	}
+	for n := range 100 {
+		p := cache.Place{Title: htlcdash.TitleID{0xff, byte(n)}, Count: 1 << 17}
+		s.Ask(cache.Item{Blob: blob(n, 1), Place: p})
+	}
+	if n := cache.Known(s); n > cache.MaxKnown {
+		t.Errorf("%d segments are remembered, want %d at most", n, cache.MaxKnown)
+	}
+	for range 100 {
+		want(s, segment(1, 0)) // and one that matters is
+		want(s, segment(1, 1))
+	}
+	if s.Audience().Rate(segment(1, 1).Place) == 0 {
+		t.Error("a title that is watched is not known")
+	}
+	for _, p := range []cache.Place{
+		{Track: -1, Count: 2},
+		{Track: 1 << 40, Count: 2},
+		{Index: -1, Count: 2},
+		{Index: 2, Count: 2},
+		{Count: 1 << 40},
+		{Count: -1},
+	} {
+		s.Ask(cache.Item{Blob: blob(1, 1), Place: p})
+		s.Put(cache.Item{Blob: blob(1, 1), Place: p})
+		s.Drop(blob(1, 1))
+		if s.Audience().Rate(p) != 0 || s.Audience().Soon(p) != 0 || s.Audience().Chance(p, 1) != 0 {
+			t.Errorf("%+v is taken for a place", p)
+		}
+	}
+}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+
+	"htlcdash"
+	"htlcdash/buyer"
+	"htlcdash/internal/directory"
+	"htlcdash/internal/reach"
+	"htlcdash/source"
+	"htlcdash/source/web"
+)
+
+// Bounds on providers that nobody configured.
+const (
+	maxLearnt    = 256 // in one run
+	lookedFor    = 8   // titles, besides those that were asked for, in one refresh
+	maxWanted    = 16  // titles that are asked for by their ids
+	learntTime   = 30 * time.Second
+	learntQueued = 64
+)
+
+// A discovery finds providers of titles that nobody configured. Only refresh
+// uses it, one call at a time, but for hints.
+type discovery struct {
+	directory *directory.Directory
+	wanted    []htlcdash.TitleID       // titles that were asked for by their ids
+	strangers map[*buyer.Provider]bool // of market.providers, those that nobody configured
+	looked    map[htlcdash.TitleID]time.Time
+	client    *http.Client // for strangers
+	over      func(source.Source) source.Source
+	hints     chan string // addresses of providers
+	err       error       // why a wanted title was not found
+}
+
+// keyAt asks a provider for its key.
+func keyAt(client *http.Client) func(context.Context, string) (htlcdash.ProviderID, error) {
+	return func(ctx context.Context, address string) (htlcdash.ProviderID, error) {
+		p, err := buyer.NewProvider(address, client)
+		if err != nil {
+			return htlcdash.ProviderID{}, err
+		}
+		info, err := p.Info(ctx)
+		return info.Key, err
+	}
+}
+
+// anyLocal reports whether one of addresses lies in a local network: who has
+// business there believes others there, too.
+func anyLocal(addresses ...string) bool {
+	return slices.ContainsFunc(addresses, func(a string) bool {
+		u, err := url.Parse(a)
+		return err == nil && u.Hostname() != "" && reach.IsLocal(u.Hostname())
+	})
+}
+
+// newDiscovery asks relays, and providers as relays.
+func newDiscovery(providers, relays []string, m *market) (d discovery, err error) {
+	local := anyLocal(slices.Concat(providers, relays)...)
+	d = discovery{
+		strangers: map[*buyer.Provider]bool{}, looked: map[htlcdash.TitleID]time.Time{},
+		client: reach.Client(local, learntTime), hints: make(chan string, learntQueued),
+	}
+	d.directory, err = directory.New(directory.Config{
+		Relays: relays, KeyAt: keyAt(d.client), Local: local, Log: m.log,
+	})
+	if err == nil {
+		d.directory.AddRelays(providers...)
+	}
+	return d, err
+}
+
+// want asks for titles by their ids.
+func (m *market) want(ids ...string) error {
+	for _, s := range ids {
+		id, err := htlcdash.ParseTitleID(s)
+		if err != nil {
+			return err
+		}
+		if len(m.found.wanted) >= maxWanted {
+			return fmt.Errorf("at most %d titles can be asked for", maxWanted)
+		}
+		m.found.wanted = append(m.found.wanted, id)
+	}
+	return nil
+}
+
+// discover looks for providers of the titles that are wanted, and of a few
+// others, by turns. Nothing that it finds is believed but for being asked.
+func (m *market) discover(ctx context.Context) {
+	d := &m.found
+	ids := slices.Clone(d.wanted)
+	var others []htlcdash.TitleID
+	for id := range m.titles {
+		if !slices.Contains(ids, id) {
+			others = append(others, id)
+		}
+	}
+	slices.SortFunc(others, func(a, b htlcdash.TitleID) int { return d.looked[a].Compare(d.looked[b]) })
+	ids = append(ids, others[:min(len(others), lookedFor)]...)
+	sellers, errs := make([][]directory.Seller, len(ids)), make([]error, len(ids))
+	var work sync.WaitGroup
+	for i, id := range ids {
+		d.looked[id] = time.Now()
+		work.Go(func() { sellers[i], errs[i] = d.directory.Find(ctx, id) })
+	}
+	work.Wait()
+	d.err = errors.Join(errs[:len(d.wanted)]...)
+	for _, found := range sellers {
+		for _, s := range found {
+			m.learn(s.Address)
+		}
+	}
+	for {
+		select {
+		case address := <-d.hints:
+			m.learn(address)
+		default:
+			return
+		}
+	}
+}
+
+// learn adds a provider that nobody configured. Only titles that were asked for,
+// or that others sell, are taken from it.
+func (m *market) learn(address string) {
+	d := &m.found
+	if len(d.strangers) >= maxLearnt || slices.ContainsFunc(m.providers, func(p *buyer.Provider) bool { return p.URL() == address }) {
+		return
+	}
+	if _, err := directory.ParseAddress(address); err != nil {
+		return
+	}
+	p, err := m.add(address, d.client)
+	if err != nil {
+		m.log.Debug("provider left out", "provider", address, "err", err)
+		return
+	}
+	d.strangers[p] = true
+	d.directory.AddRelays(address)
+	m.sealed.Add(d.over(m.sources[len(m.sources)-1]))
+	m.log.Info("provider found", "provider", address)
+}
+
+// add adds a provider.
+func (m *market) add(address string, client *http.Client) (*buyer.Provider, error) {
+	p, err := buyer.NewProvider(address, client)
+	if err != nil {
+		return nil, err
+	}
+	s, err := web.New(address, client)
+	if err != nil {
+		return nil, err
+	}
+	s.Authorization = func(ctx context.Context, path string) string {
+		return m.buyer.Authorization(ctx, p.URL(), path)
+	}
+	m.providers, m.sources = append(m.providers, p), append(m.sources, s)
+	return p, nil
+}
+
+// takes reports whether a title is taken from a provider.
+func (m *market) takes(p *buyer.Provider, id htlcdash.TitleID) bool {
+	return !m.found.strangers[p] || m.titles[id] != nil || slices.Contains(m.found.wanted, id)
+}
+
+// hint tells of a provider, to be asked at the next refresh.
+func (m *market) hint(address string) {
+	select {
+	case m.found.hints <- address:
+	default: // so many are enough
+	}
+}
+
+// watch hints at providers of the wanted titles as they announce, until ctx is
+// done, and tells each time.
+func (m *market) watch(ctx context.Context, work *sync.WaitGroup, told chan<- struct{}) {
+	for _, id := range m.found.wanted {
+		work.Go(func() {
+			m.found.directory.Watch(ctx, id, func(s directory.Seller) {
+				m.hint(s.Address)
+				select {
+				case told <- struct{}{}:
+				default:
+				}
+			})
+		})
+	}
+}

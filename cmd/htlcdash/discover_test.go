@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"htlcdash"
+	"htlcdash/internal/config"
+	"htlcdash/lightning"
+	"htlcdash/lightning/sim"
+)
+
+// serveAt runs a provider of its own, with its own books, at an address.
+func (s *street) serveAt(t *testing.T, name string, args ...string) (address string, node *sim.Node, stop func() error) {
+	t.Helper()
+	folder := t.TempDir()
+	public, operator := door(t), door(t)
+	address = "http://" + public.Addr().String()
+	node = s.network.Node(name)
+	s.network.Connect(s.viewer, node, 1_000_000*lightning.Sat, 0)
+	for i := range args {
+		args[i] = strings.ReplaceAll(args[i], "SELF", address)
+	}
+	c := s.parse(t, append([]string{"serve", "--name", name, "--ledger", filepath.Join(folder, "books.db"), "--secret", filepath.Join(folder, "secret")}, args...)...)
+	stop = s.open(t, func(ctx context.Context) error { return c.Serve.sell(ctx, public, operator, node, node.ID(), s.log) })
+	return address, node, stop
+}
+
+// soon waits for ok.
+func soon(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	end := time.After(2 * time.Minute)
+	for !ok() {
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-end:
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+// A viewer that knows a title's identity and the address of anybody who carries
+// announcements finds a provider and plays. Who announces in mid-film joins, and
+// sells on when the first has gone.
+func TestFindByIdentity(t *testing.T) {
+	s := newStreet(t)
+	id := s.title.ID.String()
+	files := t.TempDir()
+	carrier, _, _ := s.serveAt(t, "carrier", "--files", files, "--titles-folder", t.TempDir())
+	first, firstNode, stopFirst := s.serveAt(t, "first", "--public-url", "SELF", "--relays", carrier)
+	soon(t, "the first provider has announced", func() bool { return s.carries(t, carrier, id, 1) })
+
+	s.play(t, "--relays", carrier, "--title", id)
+	s.watch(t, "v1")
+	if !s.says(t, first) {
+		t.Errorf("the log does not name %s", first)
+	}
+	second, secondNode, _ := s.serveAt(t, "second", "--public-url", "SELF", "--relays", carrier)
+	soon(t, "the second provider joins", func() bool { return s.says(t, `"provider found","provider":"`+second) })
+	if err := stopFirst(); err != nil {
+		t.Error(err)
+	}
+	s.watch(t, "v0")
+	s.network.Wait()
+	for name, node := range map[string]*sim.Node{"first": firstNode, "second": secondNode} {
+		balance, err := node.Balance(t.Context())
+		if err != nil || balance.Outbound == 0 {
+			t.Errorf("the %s provider has %v, %v", name, balance.Outbound, err)
+		}
+	}
+	soon(t, "who stopped has withdrawn", func() bool { return s.carries(t, carrier, id, 1) })
+}
+
+// carries reports whether a provider tells of n sellers of a title.
+func (s *street) carries(t *testing.T, address, id string, n int) bool {
+	t.Helper()
+	title, err := htlcdash.ParseTitleID(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := newMarket(configOf(address), nil, s.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.found.directory.Close()
+	found, err := m.found.directory.Find(t.Context(), title)
+	if err != nil && !errors.Is(err, htlcdash.ErrNotFound) {
+		t.Fatal(err)
+	}
+	return len(found) == n
+}
+
+func TestPlayByIdentity(t *testing.T) {
+	s := newStreet(t)
+	carrier, _, _ := s.serveAt(t, "carrier", "--files", t.TempDir(), "--titles-folder", t.TempDir())
+	_, node, _ := s.serveAt(t, "first", "--public-url", "SELF", "--relays", carrier)
+	id := s.title.ID.String()
+	soon(t, "it is announced", func() bool { return s.carries(t, carrier, id, 1) })
+	events, says, err := s.playTitle(t, t.Context(), id, "--proxy-relays", "ws"+strings.TrimPrefix(carrier, "http"))
+	if err != nil || len(events) == 0 {
+		t.Fatalf("%v\n%s", err, says)
+	}
+	s.network.Wait()
+	if balance, err := node.Balance(t.Context()); err != nil || balance.Outbound == 0 {
+		t.Errorf("the provider has %v, %v", balance.Outbound, err)
+	}
+	unknown := htlcdash.TitleID{9}.String()
+	_, _, err = s.playTitle(t, t.Context(), unknown, "--proxy-relays", carrier)
+	if !errors.Is(err, htlcdash.ErrNotFound) || !strings.Contains(err.Error(), "--proxy-relays") {
+		t.Errorf("a title that nobody sells: %v", err)
+	}
+}
+
+func TestAddressesThatCannotBe(t *testing.T) {
+	s := newStreet(t)
+	for _, args := range [][]string{{"--relays", "gopher://x"}, {"--public-url", "films"}} {
+		c := s.parse(t, append([]string{"serve"}, args...)...)
+		var usage usageError
+		if err := c.Serve.sell(t.Context(), door(t), nil, s.provider, s.provider.ID(), s.log); !errors.As(err, &usage) {
+			t.Errorf("serve %v: %v", args, err)
+		}
+	}
+	for _, args := range [][]string{{"--relays", "gopher://x"}, {"--title", "bunny"}} {
+		c := s.parse(t, append([]string{"proxy"}, args...)...)
+		var usage usageError
+		if err := c.Proxy.play(t.Context(), door(t), s.viewer, s.log); !errors.As(err, &usage) {
+			t.Errorf("proxy %v: %v", args, err)
+		}
+	}
+}
+
+func configOf(relay string) config.ProxyProviders {
+	return config.ProxyProviders{Relays: []string{relay}}
+}

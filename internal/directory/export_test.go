@@ -1,0 +1,4 @@
+package directory
+
+// ParseAnswer reads what a provider answers.
+var ParseAnswer = parseAnswer
