@@ -53,6 +53,7 @@ var mayEnter = map[string][]string{
 	"internal/nostr":           {"."},
 	"internal/directory":       {".", "lightning", "internal/join", "internal/nostr", "internal/reach"},
 	"internal/reach":           {},
+	"internal/dht":             {"."},
 	"internal/due":             {},
 	"internal/proof":           {},
 	"internal/proof/systems":   {"internal/proof", "internal/proof/vole", "internal/proof/zkb"},

@@ -80,7 +80,7 @@ func newMarket(from config.ProxyProviders, publishers []string, log *slog.Logger
 		}
 	}
 	var err error
-	m.found, err = newDiscovery(from.Providers, from.Relays, m)
+	m.found, err = newDiscovery(from, m)
 	return m, err
 }
 
@@ -121,7 +121,7 @@ func (m *market) buyFor(c config.ProxyBuying, books *ledger.Ledger, node lightni
 
 // close ends purchases, leaves the swarms, and keeps what the cache has learnt.
 func (m *market) close() error {
-	m.found.directory.Close()
+	m.found.close()
 	m.buyer.Close()
 	err := m.sealed.Close()
 	if m.swarms != nil {

@@ -101,7 +101,15 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 		return err
 	}
 	config.Directory = host
-	config.OnSale = func(list []seller.OnSale) { c.announce(host, list, log) }
+	stand, err := c.openStand(ctx, public.Addr(), log)
+	if err != nil {
+		return err
+	}
+	defer stand.close()
+	config.OnSale = func(list []seller.OnSale) {
+		c.announce(host, list, log)
+		stand.sell(list)
+	}
 	s, err := seller.New(ctx, config)
 	if err != nil {
 		return err
@@ -134,6 +142,10 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 	}
 	group.Go(func() error {
 		host.Run(ctx)
+		return nil
+	})
+	group.Go(func() error {
+		stand.run(ctx)
 		return nil
 	})
 	group.Go(func() error { return s.Serve(ctx, public, operator) })
