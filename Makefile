@@ -12,12 +12,15 @@ BIN := .build/bin
 FUZZTIME ?= 20s
 PLATFORMS ?= linux/amd64 linux/arm64 darwin/arm64
 
+# clients that are not ours, for the integration tests
+NPM := $(patsubst %,itest/%/node_modules/.package-lock.json,browser foreign gaia)
+
 # what the tests run, as "command=package" or "package" of Debian
 TEST_NEEDS := ffmpeg=ffmpeg chromium=chromium mpv=mpv gst-launch-1.0=gstreamer1.0-tools \
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav \
 	xmllint=libxml2-utils nginx=nginx-light python3-libtorrent
 
-.PHONY: build web node demo film test unit itest check fuzz bench agent cache parts release clean
+.PHONY: build web node versitygw demo film test unit itest check fuzz bench agent cache parts release clean
 
 build: web ## the program, with the pages' assets in it
 	@echo "== building $(BIN)/htlcdash"
@@ -29,6 +32,11 @@ web: ## the assets of the pages: dash.js and a chart library
 node: ## btcd and lnd for the demo and the tests
 	@echo "== building the Bitcoin and Lightning nodes (minutes the first time)"
 	@$(MAKE) -C node
+
+versitygw: $(BIN)/versitygw ## a service of buckets for the tests
+$(BIN)/versitygw: itest/versitygw/go.mod itest/versitygw/go.sum
+	@echo "== building versitygw (minutes the first time)"
+	@cd itest/versitygw && go build -o $(CURDIR)/$@ github.com/versity/versitygw/cmd/versitygw
 
 # npm leaves this file when it is done
 film: demo/node_modules/.package-lock.json
@@ -44,7 +52,7 @@ demo: ## the whole on this machine: make demo, or make demo MEDIA=film.mp4
 
 test: ## everything: unit tests, then real nodes, players and a browser
 	@.ci/need $(TEST_NEEDS)
-	@$(MAKE) film node build
+	@$(MAKE) film node build versitygw
 	@$(MAKE) unit
 	@$(MAKE) itest
 
@@ -53,7 +61,7 @@ unit: web
 	go test -race -shuffle=on -timeout 20m ./...
 	@$(MAKE) -C node test
 
-itest: film node build itest/browser/node_modules/.package-lock.json itest/foreign/node_modules/.package-lock.json
+itest: film node build versitygw $(NPM)
 	@echo "== integration tests: real nodes, real players"
 	go test -tags itest -count=1 -timeout 40m ./itest/... ./internal/devnet/...
 
@@ -100,4 +108,4 @@ release: web ## static binaries with checksums, in .build/release
 	@cd .build/release && sha256sum htlcdash-* > SHA256SUMS
 
 clean: ## remove all that was made, the demo's private network included
-	rm -rf .build .demo demo/node_modules itest/browser/node_modules itest/foreign/node_modules internal/web/node_modules internal/web/static/lib
+	rm -rf .build .demo demo/node_modules itest/*/node_modules internal/web/node_modules internal/web/static/lib

@@ -31,6 +31,11 @@ var mayEnter = map[string][]string{
 	"source/cache":             {".", "lightning"},
 	"source/dir":               {".", "source"},
 	"source/web":               {".", "source"},
+	"source/s3":                {".", "source", "source/web"},
+	"source/gaia":              {".", "source", "source/web"},
+	"source/gaia/gaiatest":     {"source/gaia"},
+	"source/open":              {".", "source", "source/dir", "source/gaia", "source/s3", "source/web"},
+	"internal/spread":          {".", "internal/title", "source"},
 	"source/torrent":           {".", "source", "internal/bittorrent"},
 	"source/sourcetest":        {".", "source"},
 	"buyer":                    {".", "lightning", "agent/market", "internal/due", "internal/fraud", "internal/credential", "internal/exchange", "internal/join", "internal/ledger", "internal/proof", "internal/proof/systems", "internal/reach"},
@@ -76,6 +81,7 @@ var mayEnter = map[string][]string{
 	"internal/devnet":          {"lightning"},
 	"internal/bench":           {".", "lightning", "lightning/lnd", "source", "source/web", "buyer", "internal/credential", "internal/dash", "internal/devnet", "internal/exchange", "internal/ledger", "internal/proof", "internal/proof/vole", "internal/proof/systems", "internal/publish", "internal/title"},
 	"cmd/htlcdash":             {"*"},
+	"itest/swarm":              {},
 	"itest":                    {"*"},
 }
 

@@ -178,7 +178,7 @@ func (b *Buyer) askPeer(ctx context.Context, p *peer, t *title, segs []htlcdash.
 func (b *Buyer) inquire(ctx context.Context, p *peer, t *title, segs []htlcdash.Segment, free bool) ([]*quote, error) {
 	ask, cancel := context.WithTimeout(ctx, offerTimeout)
 	defer cancel()
-	req := exchange.OfferRequest{Title: t.id, Scheme: exchange.SchemeSalted, Try: exchange.NewTry()}
+	req := exchange.OfferRequest{Title: t.id, Scheme: exchange.SchemeSalted, Try: exchange.NewTry(), Hops: exchange.Hops(ctx)}
 	for _, seg := range segs {
 		req.Sealed = append(req.Sealed, seg.Sealed)
 	}

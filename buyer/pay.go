@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -141,6 +142,13 @@ func (b *Buyer) tryBegin(seg htlcdash.Segment, q *quote, d *download, risk light
 		default: // paid beside the download
 		}
 	}
+	if f.resale != nil && f.resale.again {
+		for _, d := range slices.Clone(b.doubts[f.KeyHash]) {
+			if d.Hash == f.Hash {
+				b.drop(d) // the flight will know
+			}
+		}
+	}
 	b.launch(f, func() { b.pay(f) })
 	return f, true, nil
 }
@@ -183,7 +191,7 @@ func (b *Buyer) pay(f *flight) {
 		return
 	}
 	b.c.Step("before-intent")
-	if err := b.c.Ledger.Intend(b.alive, f.Purchase); err != nil {
+	if err := b.intend(f); err != nil {
 		b.finish(f, lightning.Payment{}, htlcdash.Key{}, unpaid(f, err))
 		return
 	}
@@ -201,6 +209,14 @@ func (b *Buyer) pay(f *flight) {
 		b.c.Log.Warn("payment not known", "hash", f.Hash, "provider", f.Provider, "err", err)
 		b.watch(f, time.Now())
 	}
+}
+
+// intend writes down that f is about to be sent.
+func (b *Buyer) intend(f *flight) error {
+	if f.resale != nil && f.resale.again {
+		return b.c.Ledger.IntendAgain(b.alive, f.Hash, f.MaxFee)
+	}
+	return b.c.Ledger.Intend(b.alive, f.Purchase)
 }
 
 // send has the node pay.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"htlcdash"
+	"htlcdash/internal/credential"
 	"htlcdash/internal/exchange"
 	"htlcdash/lightning"
 )
@@ -35,8 +36,9 @@ type Resale struct {
 
 // bounds are those of a payment for which another's is held.
 type bounds struct {
-	most lightning.Msat // that it may cost, its route included
-	lock int            // blocks
+	most  lightning.Msat // that it may cost, its route included
+	lock  int            // blocks
+	again bool           // it was ordered before, and seems not to have reached the node
 }
 
 // Berths is how many numbers [Buyer.Resales] tells apart.
@@ -108,19 +110,24 @@ type record struct {
 	KeyHash        lightning.Hash      `json:"key_hash"`
 	Ceiling        lightning.Msat      `json:"ceiling_msat"`
 	Offer          exchange.Offer      `json:"offer"`
+	Pass           []byte              `json:"pass,omitempty"` // the credential that it was made to
 }
 
-// Record is r for [Buyer.ResaleOf] of a later run. It holds a salt: keep it as
-// the books are kept.
+// Record is r for [Buyer.ResaleOf] of a later run. It holds a salt and a credential:
+// keep it as the books are kept.
 func (r *Resale) Record() ([]byte, error) {
-	return json.Marshal(record{
-		r.Provider, r.q.signer, r.seg.Title, r.seg.Representation, r.seg.Index, r.seg.KeyHash, r.seg.Price, r.q.Offer,
-	})
+	c := record{
+		Provider: r.Provider, Signer: r.q.signer, Title: r.seg.Title, Representation: r.seg.Representation, Index: r.seg.Index,
+		KeyHash: r.seg.KeyHash, Ceiling: r.seg.Price, Offer: r.q.Offer,
+	}
+	if r.q.pass != nil {
+		c.Pass = r.q.pass.credential.Reveal()
+	}
+	return json.Marshal(c)
 }
 
-// ResaleOf returns the resale of which [Resale.Record] made b. It can be paid as
-// before; a proof of it can not be had any more. The error matches
-// [htlcdash.ErrFormat] if b is no record.
+// ResaleOf returns the resale of which [Resale.Record] made b. It can be proved and
+// paid as before. The error matches [htlcdash.ErrFormat] if b is no record.
 func (b *Buyer) ResaleOf(ctx context.Context, blob []byte) (*Resale, error) {
 	var c record
 	if err := json.Unmarshal(blob, &c); err != nil {
@@ -143,17 +150,26 @@ func (b *Buyer) ResaleOf(ctx context.Context, blob []byte) (*Resale, error) {
 	b.mu.Lock()
 	p := b.peer(provider)
 	b.mu.Unlock()
-	return b.resale(seg, &quote{peer: p, Offer: c.Offer, inv: inv, signer: c.Signer, ceiling: c.Ceiling}), nil
+	q := &quote{peer: p, Offer: c.Offer, inv: inv, signer: c.Signer, ceiling: c.Ceiling}
+	if len(c.Pass) > 0 {
+		shown, err := credential.ParseCredential(c.Pass)
+		if err != nil {
+			return nil, fmt.Errorf("resale of %s: %w: %w", c.Offer.Hash, err, htlcdash.ErrFormat)
+		}
+		q.pass = &pass{credential: shown}
+	}
+	return b.resale(seg, q), nil
 }
 
 // Proof passes on a request for the proof of r, and returns what the provider
 // answers, not verified: it is for who named the nonce. The error matches
-// htlcdash.ErrNotFound where none can be had any more.
+// htlcdash.ErrNotFound where none can be had.
 func (r *Resale) Proof(ctx context.Context, system string, nonce [32]byte) ([]byte, error) {
+	said := r.q.peer.purse.known()
 	switch {
 	case r.q.pass == nil:
 		return nil, fmt.Errorf("proof of %s: %w", r.Hash, htlcdash.ErrNotFound)
-	case !slices.Contains(r.q.peer.purse.known().Proofs, system):
+	case said.Key != (htlcdash.ProviderID{}) && !slices.Contains(said.Proofs, system): // else it has not been asked yet
 		return nil, fmt.Errorf("%s makes no proofs of the kind %.32q: %w", r.Provider, system, htlcdash.ErrNotFound)
 	}
 	return r.q.peer.proof(ctx, r.q.pass.credential, exchange.ProofRequest{
@@ -164,30 +180,41 @@ func (r *Resale) Proof(ctx context.Context, system string, nonce [32]byte) ([]by
 // Pay buys the preimage of r.Hash for at most most msat, the route included, over
 // a route on which it cannot be locked for more than lock blocks. If the key is
 // owned, or comes by another payment, nothing is paid: key and salt make the
-// preimage. Called again, also in a later run, it goes on where it was.
+// preimage. With a most of 0 nothing is paid anew.
 //
 // It waits until the outcome is known, or ctx is done. An error that matches
-// lightning.ErrInFlight means that money may have been spent or may yet be. After
-// all others nothing was spent on r, and nothing will be.
+// lightning.ErrInFlight means that money may have been spent or may yet be: call
+// it again, with a lock as it is then, also in a later run. After all others
+// nothing was spent on r, and nothing will be.
 func (r *Resale) Pay(ctx context.Context, most lightning.Msat, lock int) (lightning.Preimage, error) {
-	for {
-		p, done, err := r.known(ctx)
-		if done || err != nil {
-			return p, err
-		}
-		f, err := r.begin(most, lock)
-		if err != nil {
-			return p, err
-		}
-		if p, err = r.wait(ctx, f); err == nil || errors.Is(err, lightning.ErrInFlight) || f.Hash == r.Hash {
-			return p, err
-		} // else another payment for the key has failed
+	p, again, err := r.known(ctx)
+	if err != nil || !p.IsZero() {
+		return p, err
 	}
+	f, err := r.begin(most, lock, again)
+	switch {
+	case err != nil && again: // what was ordered before may yet go out
+		return p, inFlight(err)
+	case err != nil:
+		return p, err
+	}
+	p, err = r.wait(ctx, f)
+	if err != nil && !errors.Is(err, lightning.ErrInFlight) && r.mayPayAgain(f) {
+		err = inFlight(err)
+	}
+	return p, err
+}
+
+// mayPayAgain reports whether there may be a payment over r.Hash after f has
+// failed: f was another for the same key, or seems not to have reached the node.
+func (r *Resale) mayPayAgain(f *flight) bool {
+	_, doubted := newDoubt(f.Purchase, time.Now())
+	return f.Hash != r.Hash || doubted
 }
 
 // known looks for the preimage where it may be by now: in the books, or in those of
-// the node.
-func (r *Resale) known(ctx context.Context) (p lightning.Preimage, done bool, err error) {
+// the node. If again, r was ordered before and seems not to have reached the node.
+func (r *Resale) known(ctx context.Context) (p lightning.Preimage, again bool, err error) {
 	b := r.b
 	if err := b.reconsiderAll(ctx, r.seg); err != nil {
 		return p, false, inFlight(err)
@@ -198,12 +225,9 @@ func (r *Resale) known(ctx context.Context) (p lightning.Preimage, done bool, er
 	case err != nil:
 		return p, false, inFlight(err)
 	case own.State == lightning.Paid && !own.Preimage.IsZero():
-		return own.Preimage, true, nil
+		return own.Preimage, false, nil
 	case own.State == lightning.Failed:
-		if d, ok := newDoubt(own, time.Now()); ok {
-			return p, false, inFlight(fmt.Errorf("payment %s may yet go out until %v", r.Hash, d.until))
-		}
-		if f := b.flight(r.seg); f == nil {
+		if _, again = newDoubt(own, time.Now()); !again && b.flight(r.seg) == nil {
 			return p, false, fmt.Errorf("payment %s: %w: %s", r.Hash, lightning.ErrFailed, own.Reason)
 		}
 	case own.State == lightning.Unknown:
@@ -211,18 +235,20 @@ func (r *Resale) known(ctx context.Context) (p lightning.Preimage, done bool, er
 		if f == nil { // it has just ended
 			return p, false, inFlight(fmt.Errorf("payment %s", r.Hash))
 		}
-		p, err := r.wait(ctx, f)
-		return p, true, err
+		if p, err = r.wait(ctx, f); err != nil && !errors.Is(err, lightning.ErrInFlight) && r.mayPayAgain(f) {
+			err = inFlight(err)
+		}
+		return p, false, err
 	}
 	key, err := b.c.Ledger.Key(ctx, r.seg.Seal)
 	if errors.Is(err, htlcdash.ErrNotFound) {
-		return p, false, nil
+		return p, again, nil
 	}
 	if err != nil {
 		return p, false, inFlight(err)
 	}
 	p, err = r.preimage(key)
-	return p, true, err
+	return p, false, err
 }
 
 // flightOf returns the payment over a hash for the key of seg. After a restart there
@@ -248,8 +274,9 @@ func (r *Resale) preimage(key htlcdash.Key) (lightning.Preimage, error) {
 	return lightning.Preimage{}, fmt.Errorf("%s offered another key than the title's: %w", r.Provider, ErrTerms)
 }
 
-// begin starts the payment, or finds the one that is under way for the key.
-func (r *Resale) begin(most lightning.Msat, lock int) (*flight, error) {
+// begin starts the payment, or finds the one that is under way for the key. Again, it
+// orders the same payment once more: a node pays a hash once.
+func (r *Resale) begin(most lightning.Msat, lock int, again bool) (*flight, error) {
 	b, q := r.b, *r.q
 	if f := b.flight(r.seg); f != nil {
 		return f, nil
@@ -265,7 +292,7 @@ func (r *Resale) begin(most lightning.Msat, lock int) (*flight, error) {
 	case !q.peer.ok():
 		return nil, fmt.Errorf("%s is banned: %w", q.peer, ErrNoOffer)
 	}
-	q.resale = &bounds{most, lock}
+	q.resale = &bounds{most, lock, again}
 	// What is held covers it, so it is no exposure; but who lets payments hang gets
 	// no more of them.
 	if _, ok := q.peer.tryExpose(0, NoLimit); !ok {

@@ -99,7 +99,7 @@ type Locker interface {
 	Payer
 	// PayWithin is Pay, over no route on which the payment could be locked for
 	// more than lock blocks. Below inv.FinalDelta + [Padding] there is none, and
-	// the error matches [ErrFailed].
+	// the error matches [ErrFailed]; some nodes want one block more.
 	PayWithin(ctx context.Context, inv Invoice, maxFee Msat, lock int) (Payment, error)
 }
 

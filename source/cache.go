@@ -162,6 +162,13 @@ func (d *disk) ask(it cache.Item) cache.Item {
 	return it
 }
 
+func (d *disk) has(b htlcdash.Blob) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, ok := d.shelf.Held(b)
+	return ok
+}
+
 func (d *disk) get(b htlcdash.Blob) ([]byte, bool) {
 	d.mu.Lock()
 	_, ok := d.shelf.Held(b)

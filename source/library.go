@@ -169,6 +169,42 @@ func (l *Library) Get(ctx context.Context, b htlcdash.Blob) ([]byte, error) {
 	return data, nil
 }
 
+// Has reports whether some source has b, without fetching it where sources can
+// tell so: nil, an error that matches htlcdash.ErrNotFound if none has it, or
+// what sources failed with. A source that lies is found out only by Get.
+func (l *Library) Has(ctx context.Context, b htlcdash.Blob) error {
+	if _, ok := l.memory.get(b); ok || l.disk != nil && l.disk.has(b) {
+		return nil
+	}
+	var errs []error
+	for _, s := range l.order(b) {
+		err := l.probe(ctx, s.Source, b)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, htlcdash.ErrNotFound) {
+			errs = append(errs, fmt.Errorf("%v: %w", s.Source, err))
+		}
+	}
+	if errs == nil {
+		errs = []error{htlcdash.ErrNotFound}
+	}
+	return fmt.Errorf("blob %s: %w", b.Root, errors.Join(errs...))
+}
+
+func (l *Library) probe(ctx context.Context, s Source, b htlcdash.Blob) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, l.o.Stall, ErrStalled)
+	defer cancel()
+	if p, ok := s.(Prober); ok {
+		return p.Has(ctx, b)
+	}
+	rc, err := s.Open(ctx, b)
+	if err != nil {
+		return err
+	}
+	return rc.Close()
+}
+
 func (l *Library) save() {
 	if err := l.disk.save(); err != nil {
 		l.o.Log.Warn("what the cache has learnt is not kept: make room on the disk or choose another folder", "folder", l.o.Folder, "err", err)

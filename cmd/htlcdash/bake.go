@@ -16,13 +16,16 @@ import (
 // Root keys of our macaroons in lnd: deleting one (lncli deletemacaroonid)
 // revokes all that was baked for buying, or for selling.
 const (
-	buyingRootKey  = 4021
-	sellingRootKey = 4022
+	buyingRootKey   = 4021
+	sellingRootKey  = 4022
+	relayingRootKey = 4023
 )
 
 type walletBake struct {
 	Buy  bakeBuy  `cmd:"" help:"Make the macaroon for htlcdash proxy: it may pay and nothing else."`
 	Sell bakeSell `cmd:"" help:"Make the macaroon for htlcdash serve: it may receive and nothing else."`
+
+	Relay bakeRelay `cmd:"" help:"Make the macaroon for htlcdash serve --upstream: it may receive and pay, and nothing else."`
 }
 
 type bakeBuy struct {
@@ -71,6 +74,31 @@ func (c bakeSell) Run(ctx context.Context, t terminal, w *walletCommands, log *s
 			return err
 		}
 		tellRights(t.out, c.Macaroon, rights)
+		return nil
+	})
+}
+
+type bakeRelay struct {
+	Budget lightning.Msat `default:"0" help:"Most that can be spent with it in all its life, fees included, while htlcdash wallet guard runs; without the guard nothing can. What is sold does not refill it. 0: no limit and no guard."`
+	Till   bool           `help:"For serve.till = \"interceptor\": it may also take and refuse payments that the node forwards."`
+
+	config.ServeRelayMacaroon `embed:"" prefix:"serve-" envprefix:"HTLCDASH_SERVE_"`
+}
+
+func (bakeRelay) Help() string {
+	return "Whoever steals it can spend its budget, and take no channel and no coin.\n\nExample: htlcdash wallet bake relay --budget '200000 sat'"
+}
+
+func (c bakeRelay) Run(ctx context.Context, t terminal, w *walletCommands, log *slog.Logger) error {
+	return w.use(ctx, log, func(n *lnd.Node) error {
+		rights := lnd.Relaying(sellingRights(c.Till))
+		if err := bake(ctx, n, rights, relayingRootKey, c.Budget, c.UpstreamMacaroon); err != nil {
+			return err
+		}
+		tellRights(t.out, c.UpstreamMacaroon, rights)
+		if c.Budget > 0 {
+			fmt.Fprintln(t.out, "it works while this runs: htlcdash wallet guard")
+		}
 		return nil
 	})
 }

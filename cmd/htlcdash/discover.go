@@ -113,6 +113,13 @@ func (m *market) missing() error {
 	return errors.Join(errs...)
 }
 
+// noStrangers leaves it at the providers that are configured. A relay that bought
+// from all that it hears of could buy from itself.
+func (m *market) noStrangers() {
+	m.found.directory.Close()
+	m.found.directory = nil
+}
+
 // want asks for titles by their ids.
 func (m *market) want(ids ...string) error {
 	for _, s := range ids {
@@ -132,6 +139,9 @@ func (m *market) want(ids ...string) error {
 // others, by turns. Nothing that it finds is believed but for being asked.
 func (m *market) discover(ctx context.Context) {
 	d := &m.found
+	if d.directory == nil {
+		return
+	}
 	ids := slices.Clone(d.wanted)
 	var others []htlcdash.TitleID
 	for id := range m.titles {
@@ -211,6 +221,9 @@ func (m *market) takes(p *buyer.Provider, id htlcdash.TitleID) bool {
 
 // hint tells of a provider, to be asked at the next refresh.
 func (m *market) hint(address string) {
+	if m.found.directory == nil {
+		return
+	}
 	select {
 	case m.found.hints <- address:
 	default: // so many are enough

@@ -17,7 +17,7 @@ type doctorCommand struct {
 	Role string `arg:"" optional:"" enum:"all,publish,serve,proxy" default:"all" help:"What shall work: publish, serve, proxy, or all of what is set up."`
 	JSON bool   `name:"json" help:"Write one JSON array for programs."`
 
-	Outbound lightning.Msat `default:"1000 sat" help:"What a viewer should be able to spend at least."`
+	Outbound lightning.Msat `default:"1000 sat" help:"What a viewer, or a provider that buys upstream, should be able to spend at least."`
 	Inbound  lightning.Msat `default:"1000 sat" help:"What a provider should be able to receive at least."`
 
 	Node   config.Node   `embed:"" prefix:"node-" envprefix:"HTLCDASH_NODE_"`
@@ -126,6 +126,7 @@ func (c doctorCommand) Run(ctx context.Context, t terminal, file *config.File, l
 		c.checkTitles(ctx, r)
 	}
 	if c.wants("serve") {
+		c.checkUpstream(ctx, r)
 		c.checkProvider(ctx, r)
 	}
 	if c.wants("proxy") {

@@ -27,14 +27,9 @@ func (c doctorCommand) checkNode(ctx context.Context, r *report, log *slog.Logge
 	if till {
 		bakeSell += " --till"
 	}
-	for _, side := range []struct {
-		role, name string
-		file       config.Path
-		need       []lnd.Right
-		bake       string
-	}{
+	for _, side := range []nodeSide{
 		{"proxy", "buying", c.Proxy.Macaroon, lnd.BuyingRights, "htlcdash wallet bake buy --budget '50000 sat'"},
-		{"serve", "selling", c.Serve.Macaroon, sellingRights(till), bakeSell},
+		c.sellingSide(till, bakeSell),
 	} {
 		if !c.wants(side.role) {
 			continue
@@ -61,6 +56,28 @@ func (c doctorCommand) checkNode(ctx context.Context, r *report, log *slog.Logge
 		_ = node.Close()
 	}
 }
+
+// A nodeSide is one who asks the node, and with what.
+type nodeSide struct {
+	role, name string
+	file       config.Path
+	need       []lnd.Right
+	bake       string // how the macaroon is made
+}
+
+// sellingSide is the provider, who also pays if it has an upstream.
+func (c doctorCommand) sellingSide(till bool, bake string) nodeSide {
+	if !c.resells() {
+		return nodeSide{"serve", "selling", c.Serve.Macaroon, sellingRights(till), bake}
+	}
+	bake = "htlcdash wallet bake relay --budget '200000 sat'"
+	if till {
+		bake += " --till"
+	}
+	return nodeSide{"serve", "reselling", c.Serve.UpstreamMacaroon, lnd.Relaying(sellingRights(till)), bake}
+}
+
+func (c doctorCommand) resells() bool { return len(c.Serve.Upstream) > 0 }
 
 // checkTill asks for the two options of lnd without which a till beside it could
 // lose money, or its customers theirs for a day.
@@ -217,9 +234,9 @@ func (c doctorCommand) checkLiquidity(ctx context.Context, r *report, node light
 		r.fail("balance", err.Error(), "")
 		return
 	}
-	if c.wants("proxy") {
+	if c.wants("proxy") || c.wants("serve") && c.resells() {
 		if balance.Outbound < c.Outbound {
-			r.bad(c.asks("proxy"), "outbound liquidity", fmt.Sprintf("%v, which is little", balance.Outbound), "open a channel: htlcdash wallet open")
+			r.bad(c.asks("proxy") || c.asks("serve"), "outbound liquidity", fmt.Sprintf("%v, which is little", balance.Outbound), "open a channel: htlcdash wallet open")
 		} else {
 			r.ok("outbound liquidity", "%v can be spent", balance.Outbound)
 		}

@@ -167,3 +167,49 @@ func TestFindingPrints(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// A provider that resells needs a margin, budgets, an upstream that sells what is
+// carried, and money to pay it.
+func TestDoctorChecksUpstream(t *testing.T) {
+	origin := newStreet(t)
+	origin.sell(t)
+	for name, c := range map[string]struct {
+		args  []string
+		check string
+		want  grade
+	}{
+		"all well":        {nil, "upstream " + origin.shop, ok},
+		"the margin":      {nil, "margin", ok},
+		"nobody there":    {[]string{"--serve-upstream", "http://127.0.0.1:1"}, "upstream http://127.0.0.1:1", fail},
+		"nothing carried": {[]string{"--serve-upstream-carry", strings.Repeat("0", 64)}, "upstream " + origin.shop, warn},
+		"a word":          {[]string{"--serve-upstream-carry", "films"}, "upstream_carry", fail},
+		"no margin":       {[]string{"--serve-upstream-factor", "0.5"}, "margin", fail},
+		"no budget":       {[]string{"--serve-upstream-budget-day", "0"}, "upstream budget", fail},
+		"no risk":         {[]string{"--serve-upstream-mode", "shelf", "--serve-upstream-risk", "0"}, "upstream risk", fail},
+	} {
+		t.Run(name, func(t *testing.T) {
+			doctor := origin.parse(t, append([]string{"doctor", "serve", "--serve-upstream", origin.shop}, c.args...)...).Doctor
+			got := findings(func(r *report) { doctor.checkUpstream(t.Context(), r) })
+			if f := got[c.check]; f.Grade != c.want || f.Grade == fail && f.Next == "" {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+	network := sim.New(sim.Config{})
+	us, them := network.Node("us"), network.Node("them")
+	network.Connect(us, them, 50*lightning.Sat, 50*lightning.Sat)
+	doctor := doctorCommand{Role: "serve", Outbound: 100 * lightning.Sat, Inbound: lightning.Sat}
+	look := func() grade {
+		return findings(func(r *report) { doctor.checkChannels(t.Context(), r, us) })["outbound liquidity"].Grade
+	}
+	if g := look(); g != "" {
+		t.Errorf("who sells only what is its own is asked for money: %s", g)
+	}
+	doctor.Serve.Upstream = []string{origin.shop}
+	if g := look(); g != fail {
+		t.Errorf("who cannot pay upstream: %q", g)
+	}
+	if side := doctor.sellingSide(true, ""); side.role != "serve" || len(side.need) <= len(sellingRights(true)) || !strings.HasSuffix(side.bake, "--till") {
+		t.Errorf("%+v", side)
+	}
+}

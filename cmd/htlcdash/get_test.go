@@ -256,7 +256,7 @@ func lie(t *testing.T, made *titletest.Title, rep string, index int) {
 	list[index].Plain[0] ^= 1
 	pay.ListRoot = list.Root()
 	pays[rep] = pay
-	mpd, err := made.Manifest.Extend(made.Publisher, nil, pays)
+	mpd, err := made.Manifest.Extend(made.Publisher, dash.Places{}, pays)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"htlcdash/internal/title"
 	"htlcdash/lightning"
 	"htlcdash/source"
+	"htlcdash/source/open"
 	"htlcdash/source/torrent"
 )
 
@@ -41,10 +42,18 @@ type market struct {
 	publishers []htlcdash.PublisherID // whose titles are taken; none: all
 	sources    []source.Source
 	swarms     *torrent.Client // nil: none
+	named      open.Named      // what titles name themselves
 	buyer      *buyer.Buyer
 	sealed     *source.Library
 	show       func(name string, t *title.Title) error // tells of a title on sale
-	log        *slog.Logger
+	// wants says which titles are opened at all; nil: all. It is asked for what
+	// the provider claims, too.
+	wants func(htlcdash.TitleID, htlcdash.PublisherID) bool
+	// refreshed is told, after each refresh, what was listed, and whether by all
+	// providers. What it calls withdrawn is shown anew when it is back. nil:
+	// nothing is withdrawn.
+	refreshed func(ctx context.Context, listed map[htlcdash.TitleID]bool, all bool) (withdrawn []htlcdash.TitleID)
+	log       *slog.Logger
 
 	opened sync.Map // of *title.Title, by id
 
@@ -84,17 +93,21 @@ func newMarket(from config.ProxyProviders, publishers []string, log *slog.Logger
 	return m, err
 }
 
-// buyFor opens the buyer of a viewer, whose sealed bytes come from the market's
-// sources, each seen through over.
-func (m *market) buyFor(c config.ProxyBuying, books *ledger.Ledger, node lightning.Payer, over func(source.Source) source.Source) error {
+// buyFor opens the buyer of a viewer, whose sealed bytes come from the sources
+// that the viewer names, the providers, and those that titles name, each seen
+// through over.
+func (m *market) buyFor(c config.ProxyBuying, stores config.Stores, books *ledger.Ledger, node lightning.Payer, over func(source.Source) source.Source) error {
 	if _, err := systems.Named(c.Proofs); err != nil {
 		return usageError{err}
 	}
-	sources := make([]source.Source, len(m.sources))
-	for i, s := range m.sources {
+	sources, err := open.Sources(c.Sources, openConfig(stores))
+	if err != nil {
+		return usageError{fmt.Errorf("proxy.sources: %w", err)}
+	}
+	sources = append(sources, m.sources...)
+	for i, s := range sources {
 		sources[i] = over(s)
 	}
-	var err error
 	if m.swarms, err = openSwarms(c, m.log); err != nil {
 		return err
 	}
@@ -108,6 +121,7 @@ func (m *market) buyFor(c config.ProxyBuying, books *ledger.Ledger, node lightni
 		return err
 	}
 	m.sealed, m.found.over = sealed, over
+	m.named.Private, m.named.Add = c.PrivateSources, func(s source.Source) { sealed.Add(over(s)) }
 	m.buyer, err = buyer.New(buyer.Config{
 		Ledger: books, Payer: node, Sealed: sealed,
 		Limits: buyer.Limits{Segment: c.BudgetSegment, Title: c.BudgetTitle, Day: c.BudgetDay},
@@ -161,6 +175,7 @@ func (m *market) follow(ctx context.Context) (stop func()) {
 // A visit is what one provider showed.
 type visit struct {
 	err    error // it does not answer
+	listed []htlcdash.TitleID
 	titles []found
 	blame  error // why titles of it are left out
 }
@@ -186,10 +201,15 @@ func (m *market) refresh(ctx context.Context) {
 		return
 	}
 	sellers := map[htlcdash.TitleID][]found{}
+	listed, all := map[htlcdash.TitleID]bool{}, true
 	for i, p := range m.providers {
 		v := visits[i]
 		if m.hear(p, v.err); v.err != nil {
+			all = false
 			continue
+		}
+		for _, id := range v.listed {
+			listed[id] = true
 		}
 		for _, f := range v.titles {
 			if err := m.meet(ctx, f); err != nil {
@@ -204,6 +224,12 @@ func (m *market) refresh(ctx context.Context) {
 		if err := m.offer(ctx, id, by); err != nil && ctx.Err() == nil {
 			m.log.Warn("title left out", "title", id, "err", err)
 		}
+	}
+	if m.refreshed == nil {
+		return
+	}
+	for _, id := range m.refreshed(ctx, listed, all) {
+		delete(m.titles, id)
 	}
 }
 
@@ -241,6 +267,10 @@ func (m *market) visit(ctx context.Context, p *buyer.Provider) (v visit) {
 		if !m.takes(p, info.ID) {
 			continue
 		}
+		if m.wants != nil && !m.wants(info.ID, info.Publisher) {
+			continue
+		}
+		v.listed = append(v.listed, info.ID)
 		if m.titles[info.ID] != nil {
 			v.titles = append(v.titles, found{at: p, info: info})
 			continue
@@ -276,6 +306,8 @@ func (m *market) open(ctx context.Context, p *buyer.Provider, info buyer.TitleIn
 		return nil, fmt.Errorf("it is title %s: %w", t.ID, htlcdash.ErrSignature)
 	case !m.trusts(t.Publisher):
 		return nil, fmt.Errorf("publisher %s is not one of yours: %w", t.Publisher, htlcdash.ErrSignature)
+	case t.Publisher != info.Publisher:
+		return nil, fmt.Errorf("it is by publisher %s: %w", t.Publisher, htlcdash.ErrSignature)
 	}
 	return t, nil
 }
@@ -302,6 +334,9 @@ func (m *market) meet(ctx context.Context, f found) error {
 				return err
 			}
 		}
+	}
+	if err := m.named.Title(t.ID, t.Manifest.Sources(), t.Holds); err != nil {
+		m.log.Warn("not all sources that a title names are used", "title", t.ID, "err", err)
 	}
 	m.opened.Store(t.ID, t)
 	m.titles[t.ID] = &listing{title: t, sellers: map[*buyer.Provider]bool{p: true}}

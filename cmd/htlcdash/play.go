@@ -52,6 +52,7 @@ type playCommand struct {
 
 	Node               config.Node `embed:"" prefix:"node-" envprefix:"HTLCDASH_NODE_"`
 	config.ProxyBuying `embed:"" prefix:"proxy-" envprefix:"HTLCDASH_PROXY_"`
+	Stores             config.Stores `embed:"" prefix:"stores-" envprefix:"HTLCDASH_STORES_"`
 }
 
 func (playCommand) Help() string {
@@ -120,7 +121,7 @@ func (c playCommand) playSold(ctx context.Context, t terminal, node lightning.Pa
 	}
 	byID := market.want(c.Title) == nil // else it is a name
 	meter := &player.Meter{}
-	if err := market.buyFor(c.ProxyBuying, books, node, func(s source.Source) source.Source { return meter.Over(s) }); err != nil {
+	if err := market.buyFor(c.ProxyBuying, c.Stores, books, node, func(s source.Source) source.Source { return meter.Over(s) }); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, market.close()) }()

@@ -33,6 +33,7 @@ const (
 type proxyCommand struct {
 	Node         config.Node `embed:"" prefix:"node-" envprefix:"HTLCDASH_NODE_"`
 	config.Proxy `embed:"" envprefix:"HTLCDASH_PROXY_"`
+	Stores       config.Stores `embed:"" prefix:"stores-" envprefix:"HTLCDASH_STORES_"`
 
 	Title []string `placeholder:"ID" help:"A title to look for, by its id of 64 hexadecimal digits: the relays tell who sells it, or else the nodes of --dht-bootstrap."`
 
@@ -82,7 +83,7 @@ func (c proxyCommand) play(ctx context.Context, door net.Listener, node wallet, 
 	if err := market.want(c.Title...); err != nil {
 		return usageError{err}
 	}
-	if err := market.buyFor(c.ProxyBuying, books, node, func(s source.Source) source.Source { return s }); err != nil {
+	if err := market.buyFor(c.ProxyBuying, c.Stores, books, node, func(s source.Source) source.Source { return s }); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, market.close()) }()

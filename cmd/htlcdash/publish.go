@@ -16,25 +16,38 @@ import (
 )
 
 type publishCommand struct {
-	Source string `arg:"" help:"Film, folder with an MPD, or MPD."`
+	Source string `arg:"" help:"Film, folder with an MPD, or MPD; or, with --to, a title that is published already, by its name or folder."`
 	Name   string `help:"Name of the title, a folder's name; by default that of the source." placeholder:"NAME"`
 
 	Title string `help:"What people call it; by default what the MPD says, or else the file's name made readable." placeholder:"TEXT"`
 
 	Reference   string `help:"Film to measure the quality of a ready DASH folder against." placeholder:"FILE"`
 	SkipQuality bool   `help:"Do not measure the quality of the rungs: faster."`
-	Force       bool   `help:"Replace another title of this name."`
+	Force       bool   `help:"Replace another title of this name, also where --to leads."`
 
 	config.Publish `embed:"" envprefix:"HTLCDASH_PUBLISH_"`
 	Titles         config.Titles `embed:"" prefix:"titles-" envprefix:"HTLCDASH_TITLES_"`
+	Stores         config.Stores `embed:"" prefix:"stores-" envprefix:"HTLCDASH_STORES_"`
 }
 
 func (publishCommand) Help() string {
 	return "It encodes a film in several qualities, or takes a DASH folder as it is, seals and prices each segment, and signs the title.\n\n" +
-		"Example: htlcdash publish film.mp4 --per-megabyte '2 sat'"
+		"With --to it copies the public files of the title to a bucket, a Gaia hub or a folder, never its keys; what is there already is not sent again.\n\n" +
+		"Example: htlcdash publish film.mp4 --per-megabyte '2 sat'\n\n" +
+		"Example: htlcdash publish film --to s3://bucket/film --to gaia://hub.example/film"
 }
 
 func (c publishCommand) Run(ctx context.Context, t terminal) error {
+	to, err := c.destinations()
+	if err != nil {
+		return err
+	}
+	if folder, ok := c.published(); ok {
+		if len(to) == 0 {
+			return usageError{fmt.Errorf("%s is published already: say by --to where it is to be copied", folder)}
+		}
+		return c.spread(ctx, t, folder, to)
+	}
 	options, err := c.options()
 	if err != nil {
 		return err
@@ -60,7 +73,10 @@ func (c publishCommand) Run(ctx context.Context, t terminal) error {
 		return err
 	}
 	p.end("")
-	return printTitle(t, options.Out, result)
+	if err := printTitle(t, options.Out, result); err != nil {
+		return err
+	}
+	return c.spread(ctx, t, options.Out, to)
 }
 
 func (c publishCommand) options() (publish.Options, error) {
@@ -87,6 +103,7 @@ func (c publishCommand) options() (publish.Options, error) {
 			PerMB: c.PerMegabyte, PerSecond: c.PerSecond, Floor: c.Floor, Rungs: rungs,
 		},
 		Providers:      c.Providers,
+		Sources:        c.Sources,
 		Group:          group,
 		SegmentSeconds: c.SegmentSeconds,
 		Reference:      c.Reference,

@@ -24,12 +24,15 @@ import (
 	"htlcdash/internal/title"
 	"htlcdash/lightning"
 	"htlcdash/lightning/lnd"
+	"htlcdash/source"
+	"htlcdash/source/open"
 	"htlcdash/source/torrent"
 )
 
 type serveCommand struct {
 	Node         config.Node   `embed:"" prefix:"node-" envprefix:"HTLCDASH_NODE_"`
 	Titles       config.Titles `embed:"" prefix:"titles-" envprefix:"HTLCDASH_TITLES_"`
+	Stores       config.Stores `embed:"" prefix:"stores-" envprefix:"HTLCDASH_STORES_"`
 	config.Serve `embed:"" envprefix:"HTLCDASH_SERVE_"`
 }
 
@@ -43,7 +46,7 @@ func (c serveCommand) Run(ctx context.Context, t terminal, log *slog.Logger) err
 	if err != nil {
 		return err
 	}
-	node, info, err := openNode(ctx, c.Node, c.Macaroon, log)
+	node, info, err := openNode(ctx, c.Node, c.macaroon(), log)
 	if err != nil {
 		return err
 	}
@@ -89,6 +92,10 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 		TrustedProxies: proxies, OfferRate: c.OfferRate, InvoiceRate: c.InvoiceRate, MaxOpenOffers: c.MaxOpenOffers,
 		Log: log,
 	}
+	sealed, err := c.fetchElsewhere(&config)
+	if err != nil {
+		return err
+	}
 	till, err := c.openTill(ctx, node, secret, books)
 	if err != nil {
 		return err
@@ -109,6 +116,14 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 	config.OnSale = func(list []seller.OnSale) {
 		c.announce(host, list, log)
 		stand.sell(list)
+	}
+	upstream, err := c.openReseller(ctx, node, books, sealed, log)
+	if err != nil {
+		return err
+	}
+	if upstream != nil {
+		defer upstream.close()
+		upstream.sells(&config, string(c.UpstreamMirror))
 	}
 	s, err := seller.New(ctx, config)
 	if err != nil {
@@ -144,10 +159,10 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 		host.Run(ctx)
 		return nil
 	})
-	group.Go(func() error {
-		stand.run(ctx)
-		return nil
-	})
+	group.Go(func() error { stand.run(ctx); return nil })
+	if upstream != nil {
+		group.Go(func() error { upstream.run(ctx, s); return nil })
+	}
 	group.Go(func() error { return s.Serve(ctx, public, operator) })
 	return group.Wait()
 }
@@ -165,6 +180,34 @@ func (c serveCommand) openSeeds(ctx context.Context, log *slog.Logger) (*torrent
 		log.Error("some titles are not seeded", "err", err)
 	}
 	return swarms, nil
+}
+
+// carriedMemory is what a provider keeps in memory of sealed bytes that lie
+// elsewhere.
+const carriedMemory = 64 << 20
+
+// fetchElsewhere has the seller fetch sealed bytes that are not in its titles'
+// folders from the configured sources, and from those that a title names.
+func (c serveCommand) fetchElsewhere(s *seller.Config) (*source.Library, error) {
+	sources, err := open.Sources(c.Sources, openConfig(c.Stores))
+	if err != nil {
+		return nil, usageError{fmt.Errorf("serve.sources: %w", err)}
+	}
+	library, err := source.NewLibrary(source.Options{
+		Memory: carriedMemory, Folder: string(c.Cache), Disk: int64(c.CacheSize), Log: s.Log,
+	}, sources...)
+	if err != nil {
+		return nil, err
+	}
+	named := &open.Named{Private: c.PrivateSources, Add: func(s source.Source) { library.Add(s) }}
+	s.Sealed = library
+	s.Elsewhere = func(t *title.Title) bool {
+		if err := named.Title(t.ID, t.Manifest.Sources(), t.Holds); err != nil {
+			s.Log.Warn("not all sources that a title names are used", "title", t.ID, "err", err)
+		}
+		return len(c.Sources)+len(t.Manifest.Sources()) > 0
+	}
+	return library, nil
 }
 
 // tillInterceptor is serve.till for a till beside the node.
@@ -187,11 +230,19 @@ func (c serveCommand) openTill(ctx context.Context, node till, secret [32]byte, 
 	return till, err
 }
 
-// titles is the folder of titles, unless it holds none and there are files to
-// sell.
+// macaroon is the one with which the node is asked.
+func (c serveCommand) macaroon() config.Path {
+	if len(c.Upstream) > 0 {
+		return c.UpstreamMacaroon
+	}
+	return c.Macaroon
+}
+
+// titles is the folder of titles, unless it holds none and there is something
+// else to sell.
 func (c serveCommand) titles() []string {
 	folder := string(c.Titles.Folder)
-	if found, err := filepath.Glob(filepath.Join(folder, "*", title.MPDFile)); c.Files != "" && err == nil && len(found) == 0 {
+	if found, err := filepath.Glob(filepath.Join(folder, "*", title.MPDFile)); (c.Files != "" || len(c.Upstream) > 0) && err == nil && len(found) == 0 {
 		if _, err := os.Stat(filepath.Join(folder, title.MPDFile)); err != nil {
 			return nil
 		}

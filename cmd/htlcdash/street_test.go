@@ -39,6 +39,7 @@ type street struct {
 	log      *slog.Logger
 	logged   *syncBuffer
 	shop     string // address of the provider
+	page     string // address of the operator's page
 	player   string // address of the proxy
 }
 
@@ -118,11 +119,20 @@ func (s *street) open(t *testing.T, run func(context.Context) error) (stop func(
 	return stop
 }
 
-func (s *street) sell(t *testing.T) (stop func() error) {
+func (s *street) sell(t *testing.T, args ...string) (stop func() error) {
 	t.Helper()
-	public, operator := door(t), door(t)
+	return s.sellAt(t, "127.0.0.1:0", args...)
+}
+
+func (s *street) sellAt(t *testing.T, address string, args ...string) (stop func() error) {
+	t.Helper()
+	public, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	operator := door(t)
 	s.shop = "http://" + public.Addr().String()
-	c := s.parse(t, "serve")
+	c := s.parse(t, append([]string{"serve"}, args...)...)
 	return s.open(t, func(ctx context.Context) error {
 		return c.Serve.sell(ctx, public, operator, s.provider, s.provider.ID(), s.log)
 	})

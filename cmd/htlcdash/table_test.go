@@ -118,7 +118,9 @@ func TestPlayByTheTable(t *testing.T) {
 	t.Cleanup(noProvider.Close)
 	liar := lyingNode(t, []krpc.NodeAddr{
 		nodeAddr(t, stranger), nodeAddr(t, noProvider.URL), nodeAddr(t, deafDoor(t)),
-		{IP: net.IPv4(169, 254, 169, 254), Port: 80}, {IP: net.IPv4zero, Port: 80}, {IP: net.IPv4(127, 0, 0, 1), Port: 1},
+		{IP: net.IPv4(169, 254, 169, 254), Port: 80},
+		{IP: net.IPv4zero, Port: 80},
+		{IP: net.IPv4(127, 0, 0, 1), Port: 1},
 	})
 	for _, gone := range nodes[1:6] {
 		gone.Close()

@@ -5,6 +5,7 @@
 //	purchase a proof before each payment costs little, beside paying on trust
 //	sales    a provider sells about as fast as its node can be paid
 //	till     a till beside the node takes payments as fast as the node itself
+//	relay    what a relay adds to what it buys upstream
 //	chunks   what it costs to pay for one segment by hundreds of HTLCs at once
 //	bytes    sealed bytes are served about as fast as by nginx
 //	publish  sealing costs what its ciphers and hashes cost
@@ -61,6 +62,7 @@ func All() []Measurement {
 		{"purchase", "what one purchase adds to its segment", purchase, map[string]string{"ffmpeg": "ffmpeg"}, true},
 		{"sales", "segments sold a second", sales, nil, true},
 		{"till", "payments a second that a till beside the node takes", tills, nil, true},
+		{"relay", "what a relay adds to its upstream", relays, nil, true},
 		{"chunks", "one segment as hundreds of payments at once", chunks, nil, true},
 		{"bytes", "sealed bytes served a second", serveBytes, map[string]string{"nginx": "nginx-light", "wrk": "wrk"}, true},
 		{"publish", "sealing, and a film from file to title", publishing, map[string]string{

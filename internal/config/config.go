@@ -24,6 +24,7 @@ type Config struct {
 	Node    Node    `embed:"" prefix:"node-"    envprefix:"HTLCDASH_NODE_"    group:"The Lightning node: lnd, by its REST interface."`
 	Titles  Titles  `embed:"" prefix:"titles-"  envprefix:"HTLCDASH_TITLES_"  group:"Published titles."`
 	Publish Publish `embed:"" prefix:"publish-" envprefix:"HTLCDASH_PUBLISH_" group:"Publishing: what a title costs and who sells it."`
+	Stores  Stores  `embed:"" prefix:"stores-"  envprefix:"HTLCDASH_STORES_"  group:"How buckets and hubs are reached, where sealed bytes are published to and fetched from."`
 	Serve   Serve   `embed:"" prefix:"serve-"   envprefix:"HTLCDASH_SERVE_"   group:"The provider: who sells segments."`
 	Proxy   Proxy   `embed:"" prefix:"proxy-"   envprefix:"HTLCDASH_PROXY_"   group:"The viewer's proxy: what buys segments for any DASH player."`
 	Guard   Guard   `embed:"" prefix:"guard-"   envprefix:"HTLCDASH_GUARD_"   group:"The guard of macaroons' budgets (htlcdash wallet guard)."`
@@ -59,6 +60,17 @@ type Publish struct {
 	Group          string         `default:"auto"   help:"How many segments one key opens. auto: as many small ones as make a proof for the key a tenth of their bytes, within 30 s of sound or 10 s of pictures; none: one; or a length, such as 20s, at most 60s. Who leaves within a group has paid for the rest of it."`
 	SegmentSeconds int            `default:"4"      help:"Length of a segment in seconds, for films that are encoded here."`
 	Providers      []string       `help:"Addresses of the providers that viewers ask first."`
+	Sources        []string       `help:"Web addresses below which the sealed bytes will lie, for anybody: they are written into the title."`
+	To             []string       `help:"Where the title is copied to: s3://BUCKET/PREFIX, gaia://HUB/PATH, or a folder. Never its keys."`
+}
+
+// Stores is the table [stores].
+type Stores struct {
+	S3Endpoint    string `name:"s3-endpoint"    default:"https://s3.amazonaws.com" help:"Service of s3:// addresses that name no other by ?endpoint=."`
+	S3Region      string `name:"s3-region"      help:"Region of these buckets. Empty: the service is asked."`
+	S3Credentials Path   `name:"s3-credentials" default:"~/.aws/credentials" help:"File with keys to buckets, as other tools have it. AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY go before it. Without either, buckets are asked as anybody may."`
+	S3Profile     string `name:"s3-profile"     default:"default" help:"Section of that file."`
+	GaiaKey       Path   `name:"gaia-key"       default:"~/.htlcdash/gaia.key" help:"File with the secret key that writes at Gaia hubs, made on first use."`
 }
 
 // Serve is the table [serve].
@@ -69,6 +81,10 @@ type Serve struct {
 	Secret Path   `default:"~/.htlcdash/provider.secret" help:"File with the secret that offers are derived from, made on first use."`
 	ServeBooks
 	ServeMacaroon
+	Sources         []string       `help:"Where sealed bytes are fetched that are not in the titles' folder: https://, s3:// or gaia:// addresses, or folders, the preferred first."`
+	PrivateSources  bool           `help:"Let titles name sources in private networks: only if you trust all their publishers."`
+	Cache           Path           `default:"~/.htlcdash/sealed" help:"Folder for sealed bytes that were fetched from sources and from upstream. Empty: they are fetched for each viewer."`
+	CacheSize       Bytes          `default:"10 GiB" help:"Most that this cache may hold."`
 	Till            string         `default:"invoices" enum:"invoices,interceptor" help:"How money is taken. invoices: the node makes invoices and settles them. interceptor: this program does, and the node keeps nothing of a sale; for an lnd of your own that runs with requireinterceptor and store-final-htlc-resolutions (htlcdash doctor serve)."`
 	Files           Path           `help:"Folder of files that are sold by the chunk to who knows their BitTorrent v2 root, whoever published them. Empty: none."`
 	FilePrice       lightning.Msat `default:"2 sat" help:"Price of a MiB of these files. A chunk costs 1 sat at least."`
@@ -95,6 +111,27 @@ type Serve struct {
 	CredentialBytes  Bytes          `default:"256 MiB" help:"Sealed bytes for one credential that it has not paid for."`
 	StrangerBytes    Bytes          `default:"4 GiB"   help:"Sealed bytes for one address without a credential, at once and then in an hour. 0: no bound."`
 	TrustedProxies   []string       `help:"Addresses or networks of web proxies before this server, which may say who asks (X-Forwarded-For)."`
+
+	ServeUpstream
+}
+
+// ServeUpstream is the part of [serve] that makes a provider resell.
+type ServeUpstream struct {
+	Upstream              []string       `help:"Addresses of providers to buy keys from and sell them on, such as https://films.example. Empty: only own titles are sold."`
+	UpstreamMode          string         `default:"pass" enum:"pass,shelf" help:"How a key is sold that is not here yet. pass: it is bought once the viewer's payment is held, so nothing is at risk. shelf: it is bought when a viewer asks what it costs, up to upstream_risk. Either way it is kept, and is our own from then on."`
+	UpstreamCarry         []string       `default:"all" help:"Which of their titles are sold: all, or ids of titles and keys of publishers."`
+	UpstreamFactor        float64        `default:"1.1" help:"What a key costs here, times what it cost; or upstream_margin more than that, whichever is dearer. What is dearer than the publisher's price is not sold."`
+	UpstreamMargin        lightning.Msat `default:"0"   help:"What a key costs here beyond what it cost, at least."`
+	UpstreamShelf         float64        `default:"0"   help:"What a key that is here already costs, times what the publisher asks, but not less than it cost: below 1, to be cheaper than others. 0: as dear as if it were bought now."`
+	UpstreamBudgetDay     lightning.Msat `default:"20000 sat" help:"Most that is spent upstream in 24 hours. 0: nothing is bought."`
+	UpstreamBudgetTitle   lightning.Msat `default:"20000 sat" help:"Most that the keys of one title may cost, ever. 0: nothing is bought."`
+	UpstreamRisk          lightning.Msat `default:"1000 sat"  help:"Most that is spent in a day on keys that nobody has bought here yet, where upstream_mode is shelf: what somebody can make us lose who asks and does not pay."`
+	UpstreamInFlight      lightning.Msat `default:"1000 sat"  help:"Most that is under way to upstream at a time."`
+	UpstreamMaxFee        lightning.Msat `default:"0"     help:"Most that the route of one payment may cost; or upstream_max_fee_percent, whichever is more. It counts as part of what a key costs."`
+	UpstreamMaxFeePercent float64        `default:"3"     help:"Most that the route of one payment may cost, in percent of the price; or upstream_max_fee, whichever is more."`
+	UpstreamMirror        Path           `default:"~/.htlcdash/mirror" help:"Folder for the public files of titles that are resold."`
+	ServeRelayMacaroon
+	UpstreamComplaints Path `default:"~/.htlcdash/complaints" help:"Folder for complaints about providers upstream who have cheated. Empty: none are kept."`
 }
 
 // Proxy is the table [proxy].
@@ -114,6 +151,8 @@ type ProxyBuying struct {
 	ProxyBooks
 	ProxyMacaroon
 	Publishers      []string       `help:"Keys of the publishers whose titles are taken, 64 hexadecimal digits each. Empty: all that the providers sell."`
+	Sources         []string       `help:"Where sealed bytes are fetched besides the providers: https://, s3:// or gaia:// addresses, or folders, the preferred first."`
+	PrivateSources  bool           `help:"Let titles name sources in private networks: only if you trust all their publishers."`
 	Cache           Path           `default:"~/.htlcdash/cache" help:"Folder for sealed bytes that were fetched."`
 	CacheSize       Bytes          `default:"2 GiB"     help:"Most that the cache may hold."`
 	TorrentPeers    []string       `help:"BitTorrent peers, host:port, that are asked for sealed bytes after the providers. All in a swarm see your address and what you watch, so without peers, trackers or an address below no swarm is joined."`
@@ -170,6 +209,11 @@ type ProxyComplaints struct {
 // ServeMacaroon is the part of [serve] that other commands share.
 type ServeMacaroon struct {
 	Macaroon Path `default:"~/.htlcdash/sell.macaroon" help:"Macaroon that may receive and nothing else, made by htlcdash wallet bake sell."`
+}
+
+// ServeRelayMacaroon is the part of [serve] that other commands share.
+type ServeRelayMacaroon struct {
+	UpstreamMacaroon Path `default:"~/.htlcdash/relay.macaroon" help:"Macaroon that may receive, and pay up to a budget, made by htlcdash wallet bake relay. It stands in for macaroon where there is an upstream."`
 }
 
 // ProxyMacaroon is the part of [proxy] that other commands share.

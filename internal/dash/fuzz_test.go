@@ -47,7 +47,7 @@ func FuzzMPD(f *testing.F) {
 		if err != nil || named.Title() != "a & b" || describe(named) != describe(m) {
 			t.Fatalf("with a title: %v", err)
 		}
-		extended, err := m.Extend(htlcdash.PublisherID{1}, nil, short(pays(m)))
+		extended, err := m.Extend(htlcdash.PublisherID{1}, dash.Places{}, short(pays(m)))
 		if err != nil {
 			return // not publishable
 		}

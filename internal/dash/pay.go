@@ -2,6 +2,7 @@ package dash
 
 import (
 	"encoding/base64"
+	"errors"
 	"math"
 	"net/url"
 	"strconv"
@@ -23,6 +24,7 @@ const version = "2"
 const (
 	MaxRuns      = 256 // price runs of a Representation; more stand in the seal list only
 	MaxProviders = 64  // addresses in an MPD
+	MaxSources   = 16  // addresses of sealed bytes in an MPD
 
 	maxAddress = 512 // bytes of one of them
 )
@@ -49,7 +51,14 @@ type PriceRun struct {
 // titlePay is what our extension says at the level of the MPD.
 type titlePay struct {
 	publisher *htlcdash.PublisherID
-	providers []string
+	places    Places
+}
+
+// Places are the first addresses of a title, not all: http or https, without
+// user, query and fragment.
+type Places struct {
+	Providers []string // where it is sold
+	Sources   []string // below which its sealed bytes lie, for nothing
 }
 
 // Publisher returns the publisher that the MPD names. That proves nothing
@@ -62,7 +71,11 @@ func (m *Manifest) Publisher() (htlcdash.PublisherID, bool) {
 }
 
 // Providers returns the first addresses where the title is sold.
-func (m *Manifest) Providers() []string { return m.pay.providers }
+func (m *Manifest) Providers() []string { return m.pay.places.Providers }
+
+// Sources returns addresses below which the title's sealed bytes lie. They are a
+// stranger's words: who follows them keeps out of private networks.
+func (m *Manifest) Sources() []string { return m.pay.places.Sources }
 
 // PriceRange returns what the whole title costs on its cheapest and on its
 // dearest Representations, one of each kind (video, audio, text) a Period;
@@ -169,19 +182,30 @@ func (p *parser) title(property *etree.Element) error {
 	}
 	for e := range p.ours(property, "Provider") {
 		text, _ := attr(e, "url")
-		p.m.pay.providers = append(p.m.pay.providers, text)
+		p.m.pay.places.Providers = append(p.m.pay.places.Providers, text)
 	}
-	return checkProviders(p.m.pay.providers)
+	for e := range p.ours(property, "Source") {
+		text, _ := attr(e, "url")
+		p.m.pay.places.Sources = append(p.m.pay.places.Sources, text)
+	}
+	return p.m.pay.places.check()
 }
 
-func checkProviders(addresses []string) error {
-	if len(addresses) > MaxProviders {
-		return malformed("%d providers, at most %d", len(addresses), MaxProviders)
+func (p Places) check() error {
+	return errors.Join(
+		checkAddresses("provider", p.Providers, MaxProviders),
+		checkAddresses("source", p.Sources, MaxSources),
+	)
+}
+
+func checkAddresses(what string, addresses []string, most int) error {
+	if len(addresses) > most {
+		return malformed("%d %ss, at most %d", len(addresses), what, most)
 	}
 	for _, a := range addresses {
 		u, err := url.Parse(a)
 		if err != nil || len(a) > maxAddress || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-			return malformed("provider %q: want http(s)://host[:port][/path]", clip(a))
+			return malformed("%s %q: want http(s)://host[:port][/path]", what, clip(a))
 		}
 	}
 	return nil
@@ -324,7 +348,7 @@ func (p *Pay) fits(r *Representation) error {
 // Extend returns the MPD with our extension in place of any it had: the bytes
 // to sign. Pays must name every Representation by its ID, and m must be
 // resolved. The same input gives the same bytes. The error matches [htlcdash.ErrFormat].
-func (m *Manifest) Extend(publisher htlcdash.PublisherID, providers []string, pays map[string]Pay) ([]byte, error) {
+func (m *Manifest) Extend(publisher htlcdash.PublisherID, places Places, pays map[string]Pay) ([]byte, error) {
 	if err := m.Publishable(); err != nil {
 		return nil, err
 	}
@@ -333,7 +357,7 @@ func (m *Manifest) Extend(publisher htlcdash.PublisherID, providers []string, pa
 			return nil, r.wrap(malformed("its index was not read"))
 		}
 	}
-	if err := checkProviders(providers); err != nil {
+	if err := places.check(); err != nil {
 		return nil, err
 	}
 	for id := range pays {
@@ -343,7 +367,7 @@ func (m *Manifest) Extend(publisher htlcdash.PublisherID, providers []string, pa
 	}
 	c, elements := m.copy()
 	c.removeProperties(c.root)
-	c.insert(c.root, titleProperty(publisher, providers), beforeTitleProperty...)
+	c.insert(c.root, titleProperty(publisher, places), beforeTitleProperty...)
 	for i, r := range m.reps {
 		pay, ok := pays[r.ID]
 		if !ok {
@@ -423,11 +447,14 @@ func newProperty() *etree.Element {
 	return e
 }
 
-func titleProperty(publisher htlcdash.PublisherID, providers []string) *etree.Element {
+func titleProperty(publisher htlcdash.PublisherID, places Places) *etree.Element {
 	e := newProperty()
 	e.CreateElement("pay:Publisher").CreateAttr("key", publisher.String())
-	for _, p := range providers {
+	for _, p := range places.Providers {
 		e.CreateElement("pay:Provider").CreateAttr("url", p)
+	}
+	for _, s := range places.Sources {
+		e.CreateElement("pay:Source").CreateAttr("url", s)
 	}
 	return e
 }

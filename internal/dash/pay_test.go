@@ -21,8 +21,8 @@ func TestExtendThenParse(t *testing.T) {
 			if id, ok := got.Publisher(); !ok || id != (htlcdash.PublisherID{7}) {
 				t.Errorf("publisher %v", id)
 			}
-			if p := got.Providers(); !reflect.DeepEqual(p, []string{"https://provider.example:8443/films"}) {
-				t.Errorf("providers %q", p)
+			if p := (dash.Places{Providers: got.Providers(), Sources: got.Sources()}); !reflect.DeepEqual(p, places()) {
+				t.Errorf("places %q", p)
 			}
 			want := short(pays(m))
 			for _, r := range got.Representations() {
@@ -36,7 +36,7 @@ func TestExtendThenParse(t *testing.T) {
 
 func TestExtendOnDemand(t *testing.T) {
 	mpd, file := onDemand(sidx(1, 2, 0, reference{7, 3}, reference{7, 3}))
-	if _, err := parse(t, mpd).Extend(htlcdash.PublisherID{}, nil, nil); !errors.Is(err, htlcdash.ErrFormat) {
+	if _, err := parse(t, mpd).Extend(htlcdash.PublisherID{}, dash.Places{}, nil); !errors.Is(err, htlcdash.ErrFormat) {
 		t.Errorf("extended though its index was not read: %v", err)
 	}
 	m, err := resolve(t, mpd, file)
@@ -59,7 +59,7 @@ func TestExtendOnDemand(t *testing.T) {
 
 func TestPlainMPDHasNoTerms(t *testing.T) {
 	m := parse(t, template(`media="$Number$" duration="5"`))
-	if _, ok := m.Publisher(); ok || m.Providers() != nil || m.Representations()[0].Pay != nil {
+	if _, ok := m.Publisher(); ok || m.Providers() != nil || m.Sources() != nil || m.Representations()[0].Pay != nil {
 		t.Error("terms out of nowhere")
 	}
 }
@@ -105,8 +105,14 @@ func TestExtendRejects(t *testing.T) {
 		"many providers":               {with(func(*dash.Pay) {}), make([]string, dash.MaxProviders+1)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := m.Extend(htlcdash.PublisherID{}, tt.providers, tt.pays); !errors.Is(err, htlcdash.ErrFormat) {
+			if _, err := m.Extend(htlcdash.PublisherID{}, dash.Places{Providers: tt.providers}, tt.pays); !errors.Is(err, htlcdash.ErrFormat) {
 				t.Errorf("error %v", err)
+			}
+			if tt.providers == nil {
+				return
+			}
+			if _, err := m.Extend(htlcdash.PublisherID{}, dash.Places{Sources: tt.providers}, tt.pays); !errors.Is(err, htlcdash.ErrFormat) {
+				t.Errorf("as sources: error %v", err)
 			}
 		})
 	}

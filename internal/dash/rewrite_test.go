@@ -146,9 +146,16 @@ func isServiceDescription(line string) bool {
 	return strings.HasPrefix(line, "<{urn:mpeg:dash:schema:mpd:2011}ServiceDescription")
 }
 
+func places() dash.Places {
+	return dash.Places{
+		Providers: []string{"https://provider.example:8443/films"},
+		Sources:   []string{"https://films.s3.example/one", "http://read.example/hub/1BgGZ9tcN4rm9KBzDn7KprQz87SZ26SAMH/one"},
+	}
+}
+
 func extend(t testing.TB, m *dash.Manifest) []byte {
 	t.Helper()
-	b, err := m.Extend(htlcdash.PublisherID{7}, []string{"https://provider.example:8443/films"}, short(pays(m)))
+	b, err := m.Extend(htlcdash.PublisherID{7}, places(), short(pays(m)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -67,6 +67,7 @@ type extensionVector struct {
 	MPD       string                `json:"mpd"`
 	Publisher htlcdash.PublisherID  `json:"publisher"`
 	Providers []string              `json:"providers"`
+	Sources   []string              `json:"sources"`
 	Terms     map[string]termVector `json:"terms"`
 	Extended  string                `json:"extended"`
 	TitleID   htlcdash.TitleID      `json:"title_id"`
@@ -122,6 +123,7 @@ func makeExtension(t *testing.T) extensionVector {
 		MPD:       string(doc),
 		Publisher: htlcdash.PublisherID{7},
 		Providers: parse(t, string(extended)).Providers(),
+		Sources:   parse(t, string(extended)).Sources(),
 		Terms:     map[string]termVector{},
 		Extended:  string(extended),
 		TitleID:   htlcdash.IDOf(extended),
@@ -173,7 +175,7 @@ func TestSpecExample(t *testing.T) {
 	}
 	example := blocks[0][1]
 	m := parse(t, string(example))
-	if _, ok := m.Publisher(); !ok || len(m.Providers()) != 1 || len(m.Representations()) != 2 {
+	if _, ok := m.Publisher(); !ok || len(m.Providers()) != 1 || len(m.Sources()) != 1 || len(m.Representations()) != 2 {
 		t.Errorf("the example has %d Representations", len(m.Representations()))
 	}
 	terms := map[string]dash.Pay{}
@@ -181,7 +183,7 @@ func TestSpecExample(t *testing.T) {
 		terms[r.ID] = *r.Pay
 	}
 	publisher, _ := m.Publisher()
-	again, err := m.Extend(publisher, m.Providers(), terms)
+	again, err := m.Extend(publisher, dash.Places{Providers: m.Providers(), Sources: m.Sources()}, terms)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -109,6 +109,7 @@ type OfferRequest struct {
 	Scheme string
 	Try    Try
 	Sealed []htlcdash.Root
+	Hops   uint8 // how many resellers have handed the question on; a viewer's is 0
 }
 
 // A Try tells apart the offers for one segment to one buyer. It is below

@@ -401,3 +401,21 @@ func FuzzParseOfferResponse(f *testing.F) {
 		}
 	})
 }
+
+// A question that was handed on says so, and who lies about it cannot make the
+// count begin anew.
+func TestHops(t *testing.T) {
+	for sent, want := range map[uint8]uint8{0: 0, 1: 1, exchange.MaxHops: exchange.MaxHops, 255: exchange.MaxHops} {
+		b, err := json.Marshal(exchange.OfferRequest{Title: htlcdash.TitleID{1}, Scheme: exchange.SchemeSalted, Sealed: []htlcdash.Root{{2}}, Hops: sent})
+		if err != nil {
+			t.Fatal(err)
+		}
+		req, err := exchange.ParseOfferRequest(b)
+		if err != nil || req.Hops != want || sent == 0 && bytes.Contains(b, []byte("hops")) {
+			t.Errorf("%d hops are read as %d: %v", sent, req.Hops, err)
+		}
+	}
+	if n := exchange.Hops(exchange.WithHops(t.Context(), 3)); n != 3 || exchange.Hops(t.Context()) != 0 {
+		t.Errorf("%d hops", n)
+	}
+}

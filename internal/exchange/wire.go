@@ -31,6 +31,7 @@ type wireRequest struct {
 	Scheme string           `json:"scheme"`
 	Try    Try              `json:"try"`
 	Sealed []htlcdash.Root  `json:"sealed"`
+	Hops   uint8            `json:"hops,omitempty"`
 }
 
 // MarshalJSON gives the wire form.
@@ -53,6 +54,7 @@ func ParseOfferRequest(b []byte) (OfferRequest, error) {
 	if w.Try >= Tries {
 		return OfferRequest{}, malformed("offer request with try %d, at most %d", w.Try, Tries-1)
 	}
+	w.Hops = min(w.Hops, MaxHops)
 	return OfferRequest(w), nil
 }
 

@@ -123,7 +123,7 @@ func sealed(t testing.TB, lie bool) fraud.Sealed {
 		pay := pays[rep]
 		pay.ListRoot = list.Root()
 		pays[rep] = pay
-		c.MPD, err = made.Manifest.Extend(made.Publisher, nil, pays)
+		c.MPD, err = made.Manifest.Extend(made.Publisher, dash.Places{}, pays)
 		must(t, err)
 	}
 	c.Seal, c.Path = list[index], list.Path(index)

@@ -70,6 +70,19 @@ func (l *Ledger) Intend(ctx context.Context, p Purchase) error {
 	})
 }
 
+// IntendAgain books that the payment h, which has failed as it seemed, is about to be
+// sent once more, for at most maxFee besides its amount. If it has not failed the
+// error matches [ErrExists], and it must not be paid.
+func (l *Ledger) IntendAgain(ctx context.Context, h lightning.Hash, maxFee lightning.Msat) error {
+	return l.change(ctx, func(w *writer) error {
+		n, err := w.count("UPDATE purchases SET state = 0, settled = 0, reason = '', max_fee = ? WHERE hash = ? AND state = 1", int64(maxFee), h[:])
+		if err == nil && n == 0 {
+			err = fmt.Errorf("payment %s: %w", h, ErrExists)
+		}
+		return err
+	})
+}
+
 // Conclude books the outcome of the payment h and the key that it gave, in one
 // transaction. A payment that is Paid without a key is booked as lost. It may
 // be called again: what is paid stays paid, and a key that was missing is

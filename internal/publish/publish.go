@@ -47,6 +47,7 @@ type Options struct {
 	Key       htlcdash.PublisherKey
 	Price     Policy
 	Providers []string // first addresses where the title is sold
+	Sources   []string // addresses below which its sealed bytes will lie, for anybody
 	// Title is what people call it; empty: what the MPD says, or else the name
 	// of the source made readable.
 	Title string

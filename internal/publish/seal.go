@@ -243,7 +243,7 @@ func (w *work) put(path string, data []byte, offset int64) error {
 }
 
 func (w *work) sign(b *book, pays map[string]dash.Pay) error {
-	mpd, err := b.manifest.Extend(w.Key.ID(), w.Providers, pays)
+	mpd, err := b.manifest.Extend(w.Key.ID(), dash.Places{Providers: w.Providers, Sources: w.Sources}, pays)
 	if err != nil {
 		return err
 	}

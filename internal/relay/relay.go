@@ -140,7 +140,7 @@ type sale struct {
 	ledger.Resale
 	*request // nil: of an earlier run
 	resale   *buyer.Resale
-	offer    exchange.Offer // zero: of an earlier run
+	Offer    exchange.Offer // zero: of an earlier run
 }
 
 // New takes up what the books say is open. The caller calls Close.
@@ -278,7 +278,7 @@ func (r *Relay) before(q request) (exchange.Offer, bool) {
 	if s == nil || time.Until(s.Expires) < fresh {
 		return exchange.Offer{}, false
 	}
-	return s.offer, true
+	return s.Offer, true
 }
 
 // reserve makes room for one more resale.
@@ -315,10 +315,10 @@ func (r *Relay) offer(ctx context.Context, q request, hold hold, seg htlcdash.Se
 		},
 		request: &q, resale: up,
 	}
-	s.offer = exchange.Offer{
+	s.Offer = exchange.Offer{
 		Sealed: seg.Sealed, Price: s.Amount, Hash: s.Hash, Invoice: inv.Bolt11, Salt: s.Salt, Counter: s.Counter, Expires: s.Expires, Prover: up.Prover,
 	}
-	return s, s.offer
+	return s, s.Offer
 }
 
 // terms are those of the invoice for a quote, and what buying may cost; or why

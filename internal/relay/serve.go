@@ -121,57 +121,69 @@ var (
 //
 // Money leaves for no longer than the hold lasts: the lock of the payment, in
 // blocks, ends before the node would give the held one back.
-func (r *Relay) buy(s *sale, held lightning.Held) (lightning.Preimage, error) {
-	lock := min(held.Blocks-Reserve, r.lock(s.resale))
-	if lock < s.resale.FinalDelta+lightning.Padding {
-		// A payment that went out before is bounded by the lock of then.
-		if p, err := r.bought(s, errShort); err == nil || r.alive.Err() != nil {
-			return p, err
-		}
-		return lightning.Preimage{}, fmt.Errorf("%d blocks: %w", held.Blocks, errShort)
+func (r *Relay) buy(s *sale, held lightning.Held) (p lightning.Preimage, err error) {
+	full := r.board(s)
+	if full == nil {
+		defer r.leave(s)
 	}
-	if !r.board(s) {
-		return r.bought(s, errFull)
-	}
-	defer r.leave(s)
 	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
-		p, err := s.resale.Pay(r.alive, s.Most, lock)
-		if err == nil || !errors.Is(err, lightning.ErrInFlight) || r.alive.Err() != nil {
+		lock, why := r.lockOf(s, held)
+		if full != nil {
+			why = full
+		}
+		most := s.Most
+		if why != nil {
+			most = 0 // what was paid in an earlier run, or for another, still counts
+		}
+		p, err = s.resale.Pay(r.alive, most, lock)
+		switch {
+		case err == nil, r.alive.Err() != nil:
+			return p, err
+		case !errors.Is(err, lightning.ErrInFlight):
+			if why != nil {
+				err = why
+			}
 			return p, err
 		}
 		r.c.Log.Info("not known yet whether upstream was paid", "hash", s.Hash, "provider", s.resale.Provider, "err", err)
 		r.pause(wait)
+		held = r.still(s)
 	}
 }
 
-// bought is buy where nothing may be paid anew, for the reason that it is given.
-// What was paid in an earlier run, or for another, still counts.
-func (r *Relay) bought(s *sale, why error) (lightning.Preimage, error) {
-	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
-		p, err := s.resale.Pay(r.alive, 0, 0) // for nothing
-		switch {
-		case err == nil:
-			return p, nil
-		case r.alive.Err() != nil:
-			return p, err
-		case !errors.Is(err, lightning.ErrInFlight):
-			return p, why
-		}
-		r.pause(wait)
+// lockOf is for how many blocks a payment for s may be locked now, or why there is
+// no time for one.
+func (r *Relay) lockOf(s *sale, held lightning.Held) (lock int, err error) {
+	lock = min(held.Blocks-Reserve, r.lock(s.resale))
+	if lock < s.resale.FinalDelta+lightning.Padding {
+		return 0, fmt.Errorf("%d blocks: %w", held.Blocks, errShort)
 	}
+	return lock, nil
 }
 
-// board counts a payment that is about to go upstream, if that is not too much.
-func (r *Relay) board(s *sale) bool {
+// still says for how long the payment of s is held now: not at all, where the node does
+// not say.
+func (r *Relay) still(s *sale) lightning.Held {
+	ctx, cancel := context.WithTimeout(r.alive, lastRetry)
+	defer cancel()
+	held, err := r.c.Holder.AwaitHeld(ctx, s.Hash)
+	if err != nil {
+		return lightning.Held{}
+	}
+	return held
+}
+
+// board counts a payment that is about to go upstream, unless that is too much.
+func (r *Relay) board(s *sale) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	to := s.resale.Provider
 	if r.flying+s.Most > r.c.MaxFlight || r.under[to] >= r.c.PerUpstream {
-		return false
+		return errFull
 	}
 	r.flying += s.Most
 	r.under[to]++
-	return true
+	return nil
 }
 
 func (r *Relay) leave(s *sale) {

@@ -290,15 +290,15 @@ func (v *guest) asked(n int) error {
 	return nil
 }
 
-// ordered counts one more key that is bought upstream because v asks for an
-// offer.
-func (v *guest) ordered() error {
+// ordered counts n more keys that are bought upstream because v asks for offers.
+// Those that are not bought come back as less than nothing.
+func (v *guest) ordered(n int) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.orders >= v.rations.Orders {
+	if n > 0 && v.orders+n > v.rations.Orders {
 		return fmt.Errorf("%d keys from upstream: %w", v.orders, errRation)
 	}
-	v.orders++
+	v.orders = max(0, v.orders+n) // a payment may have come in between
 	return nil
 }
 

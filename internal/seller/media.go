@@ -24,8 +24,9 @@ const (
 	cachePaid   = "private, max-age=3600"
 )
 
-// serveSealed answers GET /sealed/{root} without the bytes passing through this
-// program: ServeContent hands the file to the kernel.
+// serveSealed answers GET /sealed/{root}. Where the bytes lie in the title's
+// folder they do not pass through this program: ServeContent hands the file to
+// the kernel.
 func (s *Seller) serveSealed(w http.ResponseWriter, r *http.Request) error {
 	q, err := htlcdash.ParseRoot(r.PathValue("root"))
 	if err != nil {
@@ -43,16 +44,16 @@ func (s *Seller) serveSealed(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer served(w)
+	f, err := t.local(r.Context(), blob)
+	if err != nil && !t.elsewhere(err) {
+		return err
+	}
 	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Cache-Control", cacheSealed)
 	h.Set("ETag", etag)
-	if t.resold {
-		return s.serveCarried(w, r, blob)
-	}
-	f, err := t.files.File(q)
 	if err != nil {
-		return err
+		return s.serveCarried(w, r, blob)
 	}
 	defer f.Close()
 	patience(w, size)

@@ -21,7 +21,7 @@ func (s *Seller) Preimage(ctx context.Context, note []byte, _ lightning.Hash) (l
 		if t == nil || t.segments[q] == nil {
 			return htlcdash.Key{}, fmt.Errorf("segment %v: %w", q, htlcdash.ErrNotFound)
 		}
-		return t.key(ctx, *t.segments[q])
+		return s.key(ctx, t, *t.segments[q])
 	})
 }
 

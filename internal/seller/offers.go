@@ -68,7 +68,7 @@ func (s *Seller) offer(ctx context.Context, v *guest, req exchange.OfferRequest)
 // offers asks the node for all invoices at once. Where it does not answer in
 // time the offer says so.
 func (s *Seller) offers(ctx context.Context, v *guest, t *sealedTitle, req exchange.OfferRequest) []exchange.Offer {
-	ctx, cancel := context.WithTimeout(ctx, nodeTimeout)
+	ctx, cancel := context.WithTimeout(exchange.WithHops(ctx, req.Hops+1), nodeTimeout)
 	defer cancel()
 	offers := make([]exchange.Offer, len(req.Sealed))
 	var wg sync.WaitGroup // the register bounds how many calls reach the node
@@ -76,7 +76,9 @@ func (s *Seller) offers(ctx context.Context, v *guest, t *sealedTitle, req excha
 		wg.Go(func() { offers[i] = s.offerOne(ctx, v, t, req.Try, q) })
 	}
 	wg.Wait()
-	s.resell(ctx, v, t, req, offers)
+	if req.Hops < exchange.MaxHops {
+		s.resell(ctx, v, t, req, offers)
+	}
 	return offers
 }
 
@@ -89,8 +91,8 @@ func (s *Seller) offerOne(ctx context.Context, v *guest, t *sealedTitle, try exc
 	if price == 0 {
 		return exchange.Offer{Sealed: q, Error: exchange.RefusedFree}
 	}
-	key, err := t.key(ctx, *seg)
-	if t.resold && errors.Is(err, htlcdash.ErrNotFound) && s.config.Relay == nil {
+	key, err := s.key(ctx, t, *seg)
+	if t.resold && s.config.Relay == nil && errors.Is(err, htlcdash.ErrNotFound) {
 		key, err = s.order(ctx, v, *seg)
 		price = s.price(*seg) // now that it is known what the key cost
 	}

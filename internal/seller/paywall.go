@@ -1,6 +1,7 @@
 package seller
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -218,7 +219,7 @@ func (s *Seller) open(ctx context.Context, t *sealedTitle, seg htlcdash.Segment)
 	if err := s.paywall.memory.Acquire(ctx, size); err != nil {
 		return nil, nil, err
 	}
-	plain, err = readPlain(ctx, t, seg, size)
+	plain, err = s.readPlain(ctx, t, seg)
 	if err != nil {
 		s.paywall.memory.Release(size)
 		return nil, nil, fmt.Errorf("open segment %d of %q of title %s: %w", seg.Index, seg.Representation, t.name, err)
@@ -226,17 +227,25 @@ func (s *Seller) open(ctx context.Context, t *sealedTitle, seg htlcdash.Segment)
 	return plain, func() { s.paywall.memory.Release(size) }, nil
 }
 
-func readPlain(ctx context.Context, t *sealedTitle, seg htlcdash.Segment, size int64) ([]byte, error) {
-	key, err := t.key(ctx, seg)
+func (s *Seller) readPlain(ctx context.Context, t *sealedTitle, seg htlcdash.Segment) ([]byte, error) {
+	key, err := s.key(ctx, t, seg)
 	if err != nil {
 		return nil, err
 	}
-	f, err := t.files.File(seg.Sealed)
+	f, err := t.local(ctx, seg.SealedBlob())
+	if t.elsewhere(err) {
+		data, done, err := s.carry(ctx, seg.SealedBlob())
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+		return seg.Open(key, bytes.Clone(data)) // others may hold data
+	}
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	sealed := make([]byte, size)
+	sealed := make([]byte, seg.SealedBlob().Length)
 	if _, err := io.ReadFull(f, sealed); err != nil {
 		return nil, err
 	}

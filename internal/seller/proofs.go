@@ -127,7 +127,7 @@ func (s *Seller) prove(ctx context.Context, v *guest, t *sealedTitle, sys proof.
 	if isResold(id) {
 		return s.proofResold(ctx, v, sys, nonce, id)
 	}
-	key, err := t.key(ctx, *seg)
+	key, err := s.key(ctx, t, *seg)
 	if err != nil {
 		return nil, err
 	}
@@ -180,7 +180,7 @@ func (s *Seller) soldKey(ctx context.Context, v *guest, t *sealedTitle, id excha
 	if isResold(id) {
 		return s.soldResold(ctx, v, id)
 	}
-	key, err := t.key(ctx, *seg)
+	key, err := s.key(ctx, t, *seg)
 	if errors.Is(err, htlcdash.ErrNotFound) {
 		return "", nil // it was not sold from here
 	}

@@ -136,8 +136,8 @@ func (s *Seller) Report(ctx context.Context) (Report, error) {
 		Recent:      s.recent(shelf),
 		Peers:       peers,
 	}
-	if s.config.Keys != nil {
-		r.AtRisk = s.config.Keys.AtRisk()
+	if s.config.Shelf != nil {
+		r.AtRisk = s.config.Shelf.AtRisk()
 	}
 	for _, spent := range total.spent {
 		r.Upstream += spent
@@ -185,7 +185,7 @@ func (s *Seller) titleReport(t *sealedTitle, total, today earnings) TitleReport 
 		MPD:             mpdPath(t.name),
 		Duration:        t.Manifest.Duration().Milliseconds(),
 		Prepaid:         t.prepaid,
-		Missing:         t.lacks(),
+		Missing:         t.lacks(s.config.Shelf),
 		Resold:          t.resold,
 		Upstream:        total.spent[t.ID],
 		UpstreamToday:   today.spent[t.ID],

@@ -13,6 +13,15 @@ import (
 	"htlcdash/lightning"
 )
 
+// A Keyring holds keys that are in no key file: those that were bought.
+type Keyring interface {
+	// Key returns the key of seg. The error matches [htlcdash.ErrNotFound] if it
+	// is not to be had here: then a [Relay] is asked, if there is one. A key that
+	// was returned once is returned again, also after a restart. It may be called
+	// at once from many goroutines.
+	Key(ctx context.Context, seg htlcdash.Segment) (htlcdash.Key, error)
+}
+
 // A Relay passes on what others sell (spec/14): it offers a key for a hold invoice
 // over the payment hash of another's offer, and pays that other only while the
 // buyer's money is held. Its methods may be called at once.
@@ -43,6 +52,15 @@ func (v *guest) id() [32]byte {
 // counters are times.
 func isResold(id exchange.SaleID) bool { return id.Counter < 0 }
 
+// key returns a key that is here.
+func (s *Seller) key(ctx context.Context, t *sealedTitle, seg htlcdash.Segment) (htlcdash.Key, error) {
+	key, err := t.keys.Key(ctx, seg)
+	if errors.Is(err, htlcdash.ErrNotFound) && s.config.Bought != nil {
+		return s.config.Bought.Key(ctx, seg)
+	}
+	return key, err
+}
+
 // resell fills in, of offers, those for keys that are not here.
 func (s *Seller) resell(ctx context.Context, v *guest, t *sealedTitle, req exchange.OfferRequest, offers []exchange.Offer) {
 	if s.config.Relay == nil {
@@ -51,7 +69,7 @@ func (s *Seller) resell(ctx context.Context, v *guest, t *sealedTitle, req excha
 	var at []int
 	var segs []htlcdash.Segment
 	for i, o := range offers {
-		if seg, ok := t.segments[o.Sealed]; ok && t.resold && o.Error == exchange.RefusedUnknown {
+		if seg, ok := t.segments[o.Sealed]; ok && o.Error == exchange.RefusedUnknown {
 			at, segs = append(at, i), append(segs, *seg)
 		}
 	}

@@ -46,6 +46,7 @@ import (
 	"htlcdash/internal/ledger"
 	"htlcdash/internal/porter"
 	"htlcdash/internal/proof"
+	"htlcdash/internal/title"
 	"htlcdash/lightning"
 )
 
@@ -75,17 +76,28 @@ type Config struct {
 	Proofs   []proof.System  // in which offers are proved; empty: none are, and few viewers buy
 	Books    *ledger.Ledger  // required; the caller closes it
 
-	// Resold is a folder of titles that others publish and that are sold on: it
-	// may be empty, and change (see [Seller.Reload]). Empty: none. Their keys come
-	// from Keys and their sealed bytes from Sealed, which it needs. They are not
-	// sold to foreign clients.
+	// Sealed has sealed bytes that are not in the titles' folders; nil: only what
+	// lies there is sold. Elsewhere is told of each title when it is loaded, and
+	// reports whether Sealed may have its bytes; nil: of none. It has those of
+	// titles without a key file.
+	Sealed    Sealed
+	Elsewhere func(*title.Title) bool
+
+	// Resold is a folder of titles that others publish and that are sold on,
+	// unless they are among Titles, too: it may be empty, and change (see
+	// [Seller.Reload]). Empty: none. Titles without a key file are not sold to
+	// foreign clients.
 	Resold string
-	Keys   Keyring
-	Sealed Sealed
-	// Relay passes on resold keys that are not here, on a node that holds the
-	// buyer's payment meanwhile; nil: Keys orders them.
+	// Bought holds the keys that the provider has bought; nil: none. With it, or
+	// with a Relay, titles need no key file.
+	Bought Keyring
+	// Shelf is Bought, where that buys by itself; nil: it does not.
+	Shelf Shelf
+	// Relay passes on keys that are not here; nil: what is not here is not sold,
+	// unless the Shelf gets it. It needs Holder, which makes its invoices on the
+	// node of Payee's money.
 	Relay  Relay
-	Holder lightning.Holder // required with Relay
+	Holder lightning.Holder
 
 	// Files is a folder whose files are sold by the chunk, whoever published
 	// them; empty: none. FilePrice is that of a MiB.
@@ -171,8 +183,9 @@ type Seller struct {
 	strangers     *guest   // who shows no credential: all of them
 	strangerBytes *clients // of sealed bytes, in KiB
 	started       time.Time
-	carried       *semaphore.Weighted
-	closing       chan struct{} // closed when Serve ends
+	carrying      *semaphore.Weighted // sealed bytes from elsewhere
+	loaded        chan struct{}       // says that shelf is another
+	closing       chan struct{}       // closed when Serve ends
 	close         sync.Once
 
 	requests, bytes atomic.Int64
@@ -189,11 +202,11 @@ func New(ctx context.Context, c Config) (*Seller, error) {
 	if c.Payee == nil || c.Secret.IsZero() || c.Books == nil || len(c.Titles) == 0 && c.Files == "" && c.Resold == "" {
 		return nil, errors.New("seller: titles or files, payee, secret and books are required")
 	}
-	if c.Resold != "" && (c.Keys == nil || c.Sealed == nil) {
-		return nil, errors.New("seller: titles that are resold need keys and sealed bytes")
-	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Shelf != nil && c.Bought == nil {
+		c.Bought = c.Shelf
 	}
 	if c.Relay != nil && c.Holder == nil {
 		return nil, errors.New("seller: a relay needs a node that holds payments")
@@ -210,12 +223,13 @@ func New(ctx context.Context, c Config) (*Seller, error) {
 		return nil, err
 	}
 	s := &Seller{
-		config:  c,
-		log:     c.Log,
-		clients: newClients(rate.Limit(cmp.Or(c.OfferRate, defaultOfferRate)), cmp.Or(c.OfferBurst, defaultOfferBurst)),
-		started: time.Now(),
-		carried: semaphore.NewWeighted(carriedMemory),
-		closing: make(chan struct{}),
+		config:   c,
+		log:      c.Log,
+		clients:  newClients(rate.Limit(cmp.Or(c.OfferRate, defaultOfferRate)), cmp.Or(c.OfferBurst, defaultOfferBurst)),
+		started:  time.Now(),
+		carrying: semaphore.NewWeighted(carriedMemory),
+		loaded:   make(chan struct{}, 1),
+		closing:  make(chan struct{}),
 	}
 	s.putFiles(files)
 	s.register = newRegister(c.Payee, cmp.Or(c.MaxOpenOffers, defaultOpenOffers), nodeCalls)
@@ -281,7 +295,7 @@ func (s *Seller) Reload(ctx context.Context) error {
 func (s *Seller) put(shelf *shelf) {
 	for _, t := range shelf.byName {
 		if !t.resold && t.missing > 0 {
-			s.log.Warn("segments are not on sale: their keys or sealed bytes are not here", "title", t.name, "segments", t.missing)
+			s.log.Warn("segments are not on sale: their keys are not here, or their sealed bytes neither here nor in a source", "title", t.name, "segments", t.missing)
 		}
 	}
 	s.shelf.Store(shelf)
@@ -292,6 +306,10 @@ func (s *Seller) put(shelf *shelf) {
 			list = append(list, OnSale{t.ID, t.Publisher, name, t.Manifest.Title()})
 		}
 		s.config.OnSale(list)
+	}
+	select {
+	case s.loaded <- struct{}{}:
+	default:
 	}
 	s.log.Info("titles on sale", "titles", shelf.names())
 }
@@ -317,6 +335,7 @@ func (s *Seller) Serve(ctx context.Context, public, operator net.Listener) error
 	}
 	wg.Go(func() { s.books.forget(ctx, s.till.Life) })
 	wg.Go(func() { s.guard.forget(ctx) })
+	wg.Go(func() { s.surveyed(ctx) })
 	wg.Go(func() { s.stock(ctx) })
 	serve := func(l net.Listener, h http.Handler) {
 		if l != nil {

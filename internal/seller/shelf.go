@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"htlcdash"
 	"htlcdash/internal/bittorrent"
@@ -40,16 +41,21 @@ type sealedTitle struct {
 	dir     string
 	files   *dir.Dir
 	keys    *title.Keys
-	prepaid bool    // sold to clients that know no seals
-	ring    Keyring // has keys that are not in keys; nil: none
-	resold  bool    // others publish it: keys and sealed bytes come from elsewhere
+	prepaid bool // sold to clients that know no seals
+	resold  bool // others publish it: keys come from elsewhere
 
 	free     map[string]freeFile                 // by path
 	ranged   map[string]rangedFile               // by path
 	lists    map[string][]htlcdash.Segment       // by Representation
 	segments map[htlcdash.Root]*htlcdash.Segment // those in lists that can be sold, by sealed root
-	missing  int                                 // segments without key or sealed bytes here
+	missing  int                                 // segments without key, or sealed bytes here or elsewhere
+	carried  bool                                // sealed bytes that are not here may be had elsewhere
+	absent   []*htlcdash.Segment                 // those in segments whose sealed bytes are not here
+	lost     atomic.Int64                        // of absent, that no source has
 }
+
+// anyKey reports whether keys may come from elsewhere than key files.
+func (c Config) anyKey() bool { return c.Bought != nil || c.Relay != nil }
 
 // A freeFile is a signed file that anybody may have.
 type freeFile struct {
@@ -77,7 +83,7 @@ func load(ctx context.Context, c Config, old *shelf) (*shelf, error) {
 	var failures []error
 	take := func(dirs []string, resold bool) {
 		for _, d := range dirs {
-			t, err := loadTitle(ctx, d, c, resold)
+			t, err := loadTitle(ctx, d, c)
 			if err != nil && old != nil {
 				t = old.byName[filepath.Base(d)]
 			}
@@ -151,35 +157,36 @@ func (s *shelf) add(t *sealedTitle) error {
 // names returns the names of the titles in order.
 func (s *shelf) names() []string { return slices.Sorted(maps.Keys(s.byName)) }
 
-func loadTitle(ctx context.Context, folder string, c Config, resold bool) (*sealedTitle, error) {
+func loadTitle(ctx context.Context, folder string, c Config) (*sealedTitle, error) {
 	t := &sealedTitle{
 		name:     filepath.Base(folder),
 		dir:      folder,
-		ring:     c.Keys,
-		resold:   resold,
 		free:     map[string]freeFile{},
 		ranged:   map[string]rangedFile{},
 		lists:    map[string][]htlcdash.Segment{},
 		segments: map[htlcdash.Root]*htlcdash.Segment{},
 	}
-	t.prepaid = c.Prepaid != nil && !resold && c.Prepaid(t.name)
 	var err error
 	if t.Title, err = title.OpenDir(folder); err != nil {
 		return nil, err
 	}
-	if t.keys, err = title.LoadKeys(folder + keysSuffix); resold && errors.Is(err, htlcdash.ErrNotFound) {
+	t.keys, err = title.LoadKeys(folder + keysSuffix)
+	if c.anyKey() && errors.Is(err, htlcdash.ErrNotFound) {
+		t.resold = true
 		t.keys, err = new(title.Keys), nil
 	}
 	if err != nil {
 		return nil, err
 	}
+	t.prepaid = c.Prepaid != nil && !t.resold && c.Prepaid(t.name)
 	if t.files, err = dir.New(folder); err != nil {
 		return nil, err
 	}
+	t.carried = c.Elsewhere != nil && c.Elsewhere(t.Title) && c.Sealed != nil || t.resold && c.Sealed != nil
 	t.free[title.MPDFile] = inMemory(t.MPD, "application/dash+xml")
 	t.free[title.SignatureFile] = inMemory(t.Signature, "text/plain; charset=utf-8")
 	for rep := range t.representations() {
-		if err := t.loadRepresentation(ctx, rep); err != nil {
+		if err := t.loadRepresentation(ctx, rep, c.anyKey()); err != nil {
 			return nil, fmt.Errorf("title in %s: %w", folder, err)
 		}
 	}
@@ -220,18 +227,26 @@ func (t *sealedTitle) representations() iter.Seq[rung] {
 }
 
 // loadRepresentation takes the files and segments of a Representation on the
-// shelf, without the segments whose key or sealed bytes are not here.
-func (t *sealedTitle) loadRepresentation(ctx context.Context, r rung) error {
+// shelf, without the segments whose key is not to be had, or whose sealed bytes are
+// neither here nor, perhaps, elsewhere.
+func (t *sealedTitle) loadRepresentation(ctx context.Context, r rung, anyKey bool) error {
 	segs, err := t.Segments(ctx, r.id)
 	if err != nil {
 		return err
 	}
 	t.lists[r.id] = segs
 	for i := range segs {
-		if t.resold || t.has(ctx, segs[i]) {
-			t.segments[segs[i].Sealed] = &segs[i]
-		} else {
+		_, err := t.keys.Key(ctx, segs[i])
+		here := t.has(segs[i])
+		if err != nil || !here && !t.carried {
 			t.missing++
+		}
+		if err != nil && !anyKey || !here && !t.carried {
+			continue
+		}
+		t.segments[segs[i].Sealed] = &segs[i]
+		if !here && !t.resold {
+			t.absent = append(t.absent, &segs[i])
 		}
 	}
 	t.free[r.list] = freeFile{etagOf(r.listRoot), "application/octet-stream", func(ctx context.Context) ([]byte, error) {
@@ -254,10 +269,8 @@ func (t *sealedTitle) loadRepresentation(ctx context.Context, r rung) error {
 	return nil
 }
 
-func (t *sealedTitle) has(ctx context.Context, seg htlcdash.Segment) bool {
-	if _, err := t.key(ctx, seg); err != nil {
-		return false
-	}
+// has reports whether the sealed bytes of seg lie in the title's folder.
+func (t *sealedTitle) has(seg htlcdash.Segment) bool {
 	info, err := os.Stat(filepath.Join(t.dir, filepath.FromSlash(htlcdash.SealedPath(seg.Sealed))))
 	return err == nil && info.Size() == htlcdash.SealedLength(seg.Length)
 }

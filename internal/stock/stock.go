@@ -38,12 +38,15 @@ const (
 	// the books, and its key is found there.
 	orderTime = time.Minute
 	// How long upstream is left alone after it had no key: longer when it asked
-	// too much, since prices change by the hour.
+	// too much, since prices do not change by the second.
 	pauseFailed = 3 * time.Second
-	pauseDear   = 30 * time.Second
+	pauseDear   = 10 * time.Second
 	// maxRefused bounds the memory of refusals.
 	maxRefused = 1 << 14
 )
+
+// tooDear is what the operator reads when the margin does not fit.
+const tooDear = "not sold here: upstream asks so much that the margin does not fit under the publisher's price"
 
 // A Buyer buys keys, as [buyer.Buyer.Key] does.
 type Buyer interface {
@@ -172,6 +175,21 @@ func (s *Stock) Price(seg htlcdash.Segment) (price lightning.Msat, ok bool) {
 	return s.c.Margin.OnShelf(cost, seg.Price), ok
 }
 
+// Ask is what to sell the key of seg for when buying it costs at most so much, the
+// route included. The error matches [buyer.ErrDear] if the margin does not fit
+// under the publisher's price, of which the operator reads once.
+func (s *Stock) Ask(seg htlcdash.Segment, cost lightning.Msat) (lightning.Msat, error) {
+	price, ok := s.c.Margin.Resale(cost, seg.Price)
+	if ok {
+		return price, nil
+	}
+	err := fmt.Errorf("it costs up to %v, the publisher's price is %v: %w", cost, seg.Price, buyer.ErrDear)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tell(seg, tooDear, err)
+	return 0, err
+}
+
 // AtRisk is what keys have cost that were bought in the last day and not sold
 // since, and what is set aside for those under way.
 func (s *Stock) AtRisk() lightning.Msat {
@@ -248,7 +266,7 @@ func (s *Stock) Order(ctx context.Context, seg htlcdash.Segment) (htlcdash.Key, 
 	if key, err := s.Key(ctx, seg); !errors.Is(err, htlcdash.ErrNotFound) {
 		return key, err
 	}
-	o, err := s.order(seg, s.c.Risk)
+	o, err := s.order(seg, s.c.Risk, exchange.Hops(ctx))
 	if err != nil {
 		return htlcdash.Key{}, err
 	}
@@ -271,7 +289,7 @@ func (s *Stock) Ahead(ctx context.Context, segs []htlcdash.Segment) {
 		if _, err := s.Key(ctx, seg); !errors.Is(err, htlcdash.ErrNotFound) {
 			continue
 		}
-		if _, err := s.order(seg, s.c.Risk/2); err != nil {
+		if _, err := s.order(seg, s.c.Risk/2, 1); err != nil {
 			return
 		}
 	}
@@ -279,7 +297,7 @@ func (s *Stock) Ahead(ctx context.Context, segs []htlcdash.Segment) {
 
 // order joins the purchase of the key of seg, or begins it if no more than risk
 // is at risk then.
-func (s *Stock) order(seg htlcdash.Segment, risk lightning.Msat) (*order, error) {
+func (s *Stock) order(seg htlcdash.Segment, risk lightning.Msat, hops uint8) (*order, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if o := s.orders[seg.KeyHash]; o != nil {
@@ -304,12 +322,12 @@ func (s *Stock) order(seg htlcdash.Segment, risk lightning.Msat) (*order, error)
 	}
 	o := &order{aside: aside, done: make(chan struct{})}
 	s.orders[seg.KeyHash], s.flying = o, s.flying+aside
-	s.work.Go(func() { s.run(o, seg) })
+	s.work.Go(func() { s.run(exchange.WithHops(s.alive, hops), o, seg) })
 	return o, nil
 }
 
-func (s *Stock) run(o *order, seg htlcdash.Segment) {
-	ctx, cancel := context.WithTimeout(s.alive, orderTime)
+func (s *Stock) run(ctx context.Context, o *order, seg htlcdash.Segment) {
+	ctx, cancel := context.WithTimeout(ctx, orderTime)
 	defer cancel()
 	key, err := s.c.Buyer.Key(ctx, seg)
 	if err == nil {
@@ -339,7 +357,7 @@ func (s *Stock) refuse(seg htlcdash.Segment, err error) error {
 		return r.err
 	case errors.Is(err, buyer.ErrDear):
 		r = refusal{exchange.Refusal(exchange.RefusedDear), time.Now().Add(pauseDear)}
-		s.tell(seg, "not sold here: upstream asks so much that the margin does not fit under the publisher's price", err)
+		s.tell(seg, tooDear, err)
 	case errors.Is(err, buyer.ErrBudget):
 		r.err = exchange.Refusal(exchange.RefusedBusy)
 		s.tell(seg, "not sold here: the budget for buying upstream is spent", err)

@@ -338,6 +338,19 @@ func (t *Title) Segments(ctx context.Context, rep string) ([]htlcdash.Segment, e
 // not wait.
 func (t *Title) Loaded(rep string) ([]htlcdash.Segment, bool) { return t.lists.have(rep) }
 
+// Holds reports whether b is the sealed bytes of a segment of which the seal
+// list is here already. It fetches nothing.
+func (t *Title) Holds(b htlcdash.Blob) bool {
+	for _, segs := range t.lists.all() {
+		for _, s := range segs {
+			if s.Sealed == b.Root && s.SealedBlob() == b {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Init returns the init segment of a Representation, or the head of its
 // on-demand file, with the digest checked. It is kept as in [Title.Segments],
 // and fails as that does.
@@ -361,6 +374,16 @@ func (s *shelf[V]) have(id string) (V, bool) {
 	defer s.mu.Unlock()
 	v, ok := s.kept[id]
 	return v, ok
+}
+
+// all returns what is kept, in no order.
+func (s *shelf[V]) all() (out []V) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, v := range s.kept {
+		out = append(out, v)
+	}
+	return out
 }
 
 func (s *shelf[V]) keep(id string, v V) {

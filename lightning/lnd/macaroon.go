@@ -128,6 +128,12 @@ var TillRights = append(slices.Clone(SellingRights),
 	"/routerrpc.Router/SubscribeHtlcEvents",
 )
 
+// Relaying returns what a provider that also buys needs, with what it needs to
+// sell: it can pay, and spend in no other way.
+func Relaying(selling []Right) []Right {
+	return append(slices.Clone(selling), "/routerrpc.Router/SendPaymentV2", "/routerrpc.Router/TrackPaymentV2")
+}
+
 // SpendingRights are calls by which money or power leaves the node. A macaroon
 // of ours that allows one beyond what it needs is too strong.
 var SpendingRights = []Right{

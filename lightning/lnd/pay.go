@@ -38,8 +38,8 @@ func (n *Node) PayWithin(ctx context.Context, inv lightning.Invoice, maxFee ligh
 		return refused(inv.Hash, err.Error())
 	}
 	lock = min(lock, n.cfg.MaxLock)
-	if least := inv.FinalDelta + lightning.Padding; lock < least { // lnd would count below zero
-		return refused(inv.Hash, fmt.Sprintf("it would be locked for %d blocks at least, the limit is %d", least, lock))
+	if least := inv.FinalDelta + lightning.Padding; lock <= least { // lnd refuses it, or counts below zero
+		return refused(inv.Hash, fmt.Sprintf("it would be locked for %d blocks at least, the limit is below %d", least, lock))
 	}
 	if ctx.Err() != nil {
 		return lightning.Payment{}, inFlight(inv.Hash, context.Cause(ctx))

@@ -470,7 +470,7 @@ func locks(r *run) {
 	preimage, inv := r.hold(lightning.Terms{Amount: price, FinalDelta: 100})
 	done := make(chan outcome, 1)
 	go func() {
-		p, err := r.Payer.PayWithin(r.ctx, inv, 0, 100+lightning.Padding)
+		p, err := r.Payer.PayWithin(r.ctx, inv, 0, 100+lightning.Padding+1)
 		done <- outcome{p, err}
 	}()
 	r.held(inv.Hash)
@@ -480,8 +480,8 @@ func locks(r *run) {
 
 	far, err := r.Far.Invoice(r.ctx, lightning.RandomPreimage(), lightning.Terms{Amount: price, FinalDelta: 100})
 	r.must(err)
-	p, err = r.Payer.PayWithin(r.ctx, far, 100*lightning.Sat, 100+lightning.Padding)
-	r.refused(p, err, far.Hash)
+	p, err = r.Payer.PayWithin(r.ctx, far, 100*lightning.Sat, 100+lightning.Padding+1)
+	r.refused(p, err, far.Hash) // a node on the way asks for more
 	p, err = r.Payer.PayWithin(r.ctx, far, 100*lightning.Sat, 400)
 	r.paid(p, err, far, 100*lightning.Sat)
 }

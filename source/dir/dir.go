@@ -60,6 +60,15 @@ func (d *Dir) Open(ctx context.Context, b htlcdash.Blob) (io.ReadCloser, error) 
 	return f, nil
 }
 
+// Has implements source.Prober.
+func (d *Dir) Has(ctx context.Context, b htlcdash.Blob) error {
+	f, err := d.Open(ctx, b)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
 // File returns the open file of the sealed bytes r, to be sent without passing
 // through this program's memory, and closed by the caller. If there is no such
 // file the error matches htlcdash.ErrNotFound.

@@ -49,6 +49,23 @@ func Run(t *testing.T, open func(t *testing.T, blobs map[htlcdash.Blob][]byte) s
 			wantOtherLength(t, s, htlcdash.Blob{Root: b.Root, Length: b.Length + htlcdash.LeafSize}, data)
 		}
 	})
+	t.Run("tells what it has", func(t *testing.T) {
+		s, ok := open(t, blobs).(source.Prober)
+		if !ok {
+			return // it need not
+		}
+		for b := range blobs {
+			if err := s.Has(t.Context(), b); err != nil {
+				t.Errorf("%d bytes: %v", b.Length, err)
+			}
+			if err := s.Has(t.Context(), htlcdash.Blob{Root: b.Root, Length: b.Length + htlcdash.LeafSize}); err == nil {
+				t.Error("it says that it has another length")
+			}
+		}
+		if err := s.Has(t.Context(), absent); !errors.Is(err, htlcdash.ErrNotFound) {
+			t.Errorf("got %v, want %v", err, htlcdash.ErrNotFound)
+		}
+	})
 	t.Run("serves many at once", func(t *testing.T) {
 		s := open(t, blobs)
 		var wg sync.WaitGroup

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -27,21 +28,81 @@ func serve(t *testing.T, h http.HandlerFunc) *web.Web {
 	return w
 }
 
-func TestSuite(t *testing.T) {
-	sourcetest.Run(t, func(t *testing.T, blobs map[htlcdash.Blob][]byte) source.Source {
-		files := make(map[string][]byte)
-		for b, data := range blobs {
-			files["/base/"+htlcdash.SealedPath(b.Root)] = data
+func files(blobs map[htlcdash.Blob][]byte) http.HandlerFunc {
+	files := make(map[string][]byte)
+	for b, data := range blobs {
+		files["/base/"+htlcdash.SealedPath(b.Root)] = data
+	}
+	return func(w http.ResponseWriter, r *http.Request) {
+		data, ok := files[r.URL.Path]
+		if !ok {
+			http.NotFound(w, r)
+			return
 		}
-		return serve(t, func(w http.ResponseWriter, r *http.Request) {
-			data, ok := files[r.URL.Path]
-			if !ok {
-				http.NotFound(w, r)
-				return
-			}
-			http.ServeContent(w, r, "", time.Time{}, strings.NewReader(string(data)))
-		})
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+	}
+}
+
+func TestSuite(t *testing.T) {
+	sourcetest.Run(t, func(t *testing.T, blobs map[htlcdash.Blob][]byte) source.Source { return serve(t, files(blobs)) })
+}
+
+func TestHostileServers(t *testing.T) {
+	sourcetest.RunHostile(t, func(t *testing.T, blobs map[htlcdash.Blob][]byte, spoil func(http.Handler) http.Handler) source.Source {
+		return serve(t, spoil(files(blobs)).ServeHTTP)
 	})
+}
+
+// A store may send in chunks, without a length.
+func TestLengthUnsaid(t *testing.T) {
+	b, data := sourcetest.Blob(1, htlcdash.LeafSize)
+	w := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.(http.Flusher).Flush()
+		_, _ = w.Write(data)
+	})
+	l, err := source.NewLibrary(source.Options{}, w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := l.Get(t.Context(), b); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
+
+// What a stranger names must not make us knock at doors of our own network, not
+// even by the first request.
+func TestPublicReachesNothingPrivate(t *testing.T) {
+	b, data := sourcetest.Blob(1, htlcdash.LeafSize)
+	var knocked atomic.Int64
+	inside := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		knocked.Add(1)
+		_, _ = w.Write(data)
+	}))
+	t.Cleanup(inside.Close)
+	_, port, _ := strings.Cut(strings.TrimPrefix(inside.URL, "http://"), ":")
+	for _, host := range []string{"127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "10.0.0.1", "169.254.169.254"} {
+		w, err := web.NewPublic("http://" + host + ":" + port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Has(t.Context(), b); !errors.Is(err, web.ErrPrivate) {
+			t.Errorf("%s: has: %v, want %v", host, err, web.ErrPrivate)
+		}
+		if _, err := w.Open(t.Context(), b); !errors.Is(err, web.ErrPrivate) {
+			t.Errorf("%s: open: %v, want %v", host, err, web.ErrPrivate)
+		}
+	}
+	if n := knocked.Load(); n > 0 {
+		t.Errorf("%d requests reached a server that only this machine can reach", n)
+	}
+}
+
+// sized answers with data and its length.
+func sized(data []byte) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+		_, _ = w.Write(data)
+	}
 }
 
 func TestBadServers(t *testing.T) {
@@ -53,12 +114,8 @@ func TestBadServers(t *testing.T) {
 	}{
 		{"gone", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusGone) }, htlcdash.ErrNotFound},
 		{"server error", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }, nil},
-		{"longer", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(append(data, 0)) }, htlcdash.ErrCorrupt},
-		{"shorter", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(data[1:]) }, htlcdash.ErrCorrupt},
-		{"no length", func(w http.ResponseWriter, _ *http.Request) {
-			w.(http.Flusher).Flush()
-			_, _ = w.Write(data)
-		}, htlcdash.ErrCorrupt},
+		{"longer", sized(append(bytes.Clone(data), 0)), htlcdash.ErrCorrupt},
+		{"shorter", sized(data[1:]), htlcdash.ErrCorrupt},
 		{"compressed", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
 			_, _ = w.Write(data)

@@ -28,6 +28,7 @@ type Options struct {
 	Reps      []Rep // nil: those of [Ladder]
 	Group     publish.Grouping
 	Providers []string
+	Sources   []string
 	Seed      byte // other seeds give other publishers and other bytes
 }
 
@@ -83,6 +84,7 @@ func Make(t testing.TB, o Options) *Title {
 		Key:       made.Key,
 		Price:     o.policy(),
 		Providers: o.Providers,
+		Sources:   o.Sources,
 		Group:     o.Group,
 		Quality:   o.quality(),
 	}, nil)

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"htlcdash"
+	"htlcdash/buyer"
+	"htlcdash/internal/config"
+	"htlcdash/internal/ledger"
+	"htlcdash/internal/margin"
+	"htlcdash/internal/mirror"
+	"htlcdash/internal/relay"
+	"htlcdash/internal/seller"
+	"htlcdash/internal/stock"
+	"htlcdash/internal/title"
+	"htlcdash/lightning"
+	"htlcdash/source"
+)
+
+// A reseller is what a provider has besides its own titles if it buys upstream: a
+// buyer on its own account, copies of titles, a shelf of keys.
+type reseller struct {
+	market *market
+	buyer  *buyer.Buyer
+	stock  *stock.Stock
+	relay  *relay.Relay     // nil: nothing is passed on
+	holder lightning.Holder // where relay's payments are held
+	mirror *mirror.Mirror
+	log    *slog.Logger
+
+	changed bool // the mirror, since the seller has read it; only refresh uses it
+}
+
+func (c serveCommand) margin() margin.Policy {
+	return margin.Policy{Factor: c.UpstreamFactor, Add: c.UpstreamMargin, Shelf: c.UpstreamShelf}
+}
+
+// openReseller returns nil if there is no upstream. It adds upstream to where
+// sealed bytes come from.
+func (c serveCommand) openReseller(ctx context.Context, node till, books *ledger.Ledger, sealed *source.Library, log *slog.Logger) (*reseller, error) {
+	if len(c.Upstream) == 0 {
+		return nil, nil
+	}
+	payer, ok := node.(lightning.Payer)
+	if !ok {
+		return nil, errors.New("serve.upstream: this node cannot pay")
+	}
+	carry, err := mirror.ParseCarry(c.UpstreamCarry)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("upstream_carry: %w", err)}
+	}
+	policy := c.margin()
+	if err := policy.Check(); err != nil {
+		return nil, usageError{fmt.Errorf("upstream_factor, upstream_margin, upstream_shelf: %w", err)}
+	}
+	r := &reseller{log: log}
+	if r.market, err = newMarket(config.ProxyProviders{Providers: c.Upstream}, nil, log); err != nil {
+		return nil, usageError{err}
+	}
+	r.market.noStrangers()
+	if r.mirror, err = mirror.Open(ctx, string(c.UpstreamMirror), 0); err != nil {
+		return nil, err
+	}
+	sealed.Add(r.market.sources...)
+	fee := buyer.Fee{Floor: c.UpstreamMaxFee, PPM: int64(c.UpstreamMaxFeePercent * 10_000)}
+	r.buyer, err = buyer.New(buyer.Config{
+		Ledger: books, Payer: payer, Sealed: sealed,
+		Limits: buyer.Limits{Segment: buyer.NoLimit, Title: c.UpstreamBudgetTitle, Day: c.UpstreamBudgetDay},
+		Fee:    fee, Most: c.most(policy),
+		Proofs: c.Proofs, Complain: complaintsIn(c.UpstreamComplaints), Signed: r.market.signed,
+		Log: log, Step: crashStep(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.market.buyer, r.market.wants = r.buyer, carry.Wants
+	r.stock, err = stock.New(ctx, stock.Config{
+		Books: books, Buyer: r.buyer, Margin: policy, Risk: c.UpstreamRisk, InFlight: c.UpstreamInFlight, Log: log,
+	})
+	if err == nil && c.UpstreamMode == modePass {
+		err = r.openRelay(ctx, node, relay.Config{
+			Books: books, Buyer: r.buyer, Price: r.stock.Ask, Fee: fee, Life: c.OfferLife,
+			MaxFlight: c.UpstreamInFlight, Log: log, Step: crashStep(),
+		})
+	}
+	if err != nil {
+		r.buyer.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// modePass is serve.upstream_mode for selling before buying.
+const modePass = "pass"
+
+// most is what a key may cost that is bought before it is sold. What is sold
+// first is held against its price then.
+func (c serveCommand) most(policy margin.Policy) func(htlcdash.Segment) lightning.Msat {
+	if c.UpstreamMode == modePass {
+		return nil
+	}
+	return func(seg htlcdash.Segment) lightning.Msat { return policy.Most(seg.Price) }
+}
+
+func (r *reseller) openRelay(ctx context.Context, node till, c relay.Config) (err error) {
+	var ok bool
+	if r.holder, ok = node.(lightning.Holder); !ok {
+		return usageError{errors.New("serve.upstream_mode: this node cannot hold payments; choose \"shelf\"")}
+	}
+	c.Holder = r.holder
+	r.relay, err = relay.New(ctx, c)
+	return err
+}
+
+func (r *reseller) close() {
+	if r.relay != nil {
+		r.relay.Close()
+	}
+	r.stock.Close()
+	r.buyer.Close()
+}
+
+// sells has a seller sell what is bought.
+func (r *reseller) sells(c *seller.Config, folder string) {
+	own := c.Price
+	c.Resold, c.Shelf = folder, r.stock
+	if r.relay != nil {
+		c.Relay, c.Holder = r.relay, r.holder
+	}
+	c.Price = func(seg htlcdash.Segment) lightning.Msat {
+		if price, ok := r.stock.Price(seg); ok {
+			return price
+		}
+		return own(seg)
+	}
+}
+
+// run follows the providers upstream until ctx is done: what they sell is copied,
+// and sold by s from then on.
+func (r *reseller) run(ctx context.Context, s *seller.Seller) {
+	r.market.show = func(name string, t *title.Title) error {
+		ctx, cancel := context.WithTimeout(ctx, visitTime)
+		defer cancel()
+		changed, err := r.mirror.Keep(ctx, name, t)
+		r.changed = r.changed || changed
+		return err
+	}
+	r.market.refreshed = func(ctx context.Context, listed map[htlcdash.TitleID]bool, all bool) []htlcdash.TitleID {
+		withdrawn := r.withdraw(listed, all)
+		if r.changed {
+			if err := s.Reload(ctx); err != nil {
+				r.log.Error("titles", "err", err)
+			}
+			r.changed = false
+		}
+		return withdrawn
+	}
+	settlePast(ctx, r.buyer, r.log)
+	r.market.refresh(ctx)
+	defer r.market.follow(ctx)()
+	<-ctx.Done()
+}
+
+// withdraw removes the copies of titles that nobody upstream sells any more. While
+// one of them does not answer, what it may sell stays: what is on the shelf sells
+// without it.
+func (r *reseller) withdraw(listed map[htlcdash.TitleID]bool, all bool) (withdrawn []htlcdash.TitleID) {
+	if !all {
+		return nil
+	}
+	for _, id := range r.mirror.Titles() {
+		if !listed[id] {
+			withdrawn = append(withdrawn, id)
+			r.log.Info("title withdrawn: nobody upstream sells it", "title", id)
+		}
+	}
+	changed, err := r.mirror.Retain(func(id htlcdash.TitleID) bool { return listed[id] })
+	if err != nil {
+		r.log.Warn("title not removed", "err", err)
+	}
+	r.changed = r.changed || changed
+	return withdrawn
+}
