@@ -40,6 +40,7 @@ type discovery struct {
 	hints     chan string                // addresses of providers
 	errs      map[htlcdash.TitleID]error // why wanted titles were not found
 	table     *table                     // nil: none is asked
+	late      chan htlcdash.TitleID      // titles that are asked for while it runs
 }
 
 // keyAt asks a provider for its key.
@@ -69,6 +70,7 @@ func newDiscovery(from config.ProxyProviders, m *market) (d discovery, err error
 	d = discovery{
 		strangers: map[*buyer.Provider]bool{}, looked: map[htlcdash.TitleID]time.Time{}, errs: map[htlcdash.TitleID]error{},
 		client: reach.Client(local, learntTime), hints: make(chan string, learntQueued),
+		late: make(chan htlcdash.TitleID, maxWanted),
 	}
 	c := directory.Config{Relays: from.Relays, KeyAt: keyAt(d.client), Local: local, Log: m.log}
 	if len(from.DHTBootstrap) > 0 {
@@ -133,6 +135,17 @@ func (m *market) want(ids ...string) error {
 		m.found.wanted = append(m.found.wanted, id)
 	}
 	return nil
+}
+
+// wantLate asks for a title while the market runs. Who was asked for longest gives way.
+func (m *market) wantLate(id htlcdash.TitleID) {
+	d := &m.found
+	d.wanted = slices.DeleteFunc(d.wanted, func(w htlcdash.TitleID) bool { return w == id || m.titles[w] != nil })
+	if len(d.wanted) == maxWanted {
+		delete(d.errs, d.wanted[0])
+		d.wanted = d.wanted[1:]
+	}
+	d.wanted = append(d.wanted, id)
 }
 
 // discover looks for providers of the titles that are wanted, and of a few

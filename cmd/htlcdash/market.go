@@ -161,6 +161,9 @@ func (m *market) follow(ctx context.Context) (stop func()) {
 				m.refresh(ctx)
 			case <-told:
 				m.refresh(ctx)
+			case id := <-m.found.late:
+				m.wantLate(id)
+				m.refresh(ctx)
 			case <-ctx.Done():
 				return
 			}
