@@ -82,7 +82,7 @@ fuzz: ## each fuzz target for FUZZTIME
 		done; \
 	done
 
-bench: film node build itest/browser/node_modules/.package-lock.json ## what is promised, beside plain baselines: doc/bench.md
+bench: film node build versitygw itest/browser/node_modules/.package-lock.json ## what is promised, beside plain baselines: doc/bench.md
 	@.ci/need ffmpeg=ffmpeg chromium=chromium nginx=nginx-light wrk=wrk openssl=openssl
 	@$(BIN)/htlcdash bench $(BENCHFLAGS)
 

@@ -80,7 +80,7 @@ var mayEnter = map[string][]string{
 	"internal/chart":           {},
 	"internal/web":             {},
 	"internal/devnet":          {"lightning"},
-	"internal/bench":           {".", "lightning", "lightning/lnd", "source", "source/web", "buyer", "internal/credential", "internal/dash", "internal/devnet", "internal/exchange", "internal/ledger", "internal/proof", "internal/proof/vole", "internal/proof/systems", "internal/publish", "internal/title"},
+	"internal/bench":           {".", "lightning", "lightning/lnd", "source", "source/web", "buyer", "internal/credential", "internal/dash", "internal/devnet", "internal/exchange", "internal/ledger", "internal/proof", "internal/proof/vole", "internal/proof/systems", "internal/publish", "internal/title", "source/dir", "source/gaia", "source/gaia/gaiatest", "source/s3", "internal/porter", "internal/spread"},
 	"cmd/htlcdash":             {"*"},
 	"itest/swarm":              {},
 	"itest":                    {"*"},

@@ -13,7 +13,7 @@ import (
 )
 
 type benchCommand struct {
-	What   string `arg:"" optional:"" default:"all" enum:"all,start,purchase,sales,till,relay,chunks,bytes,publish,proofs,crowd,memory" help:"What to measure: start, purchase, sales, till, relay, chunks, bytes, publish, proofs, crowd, memory or all."`
+	What   string `arg:"" optional:"" default:"all" enum:"all,start,purchase,sales,till,relay,chunks,bytes,sources,publish,proofs,crowd,memory" help:"What to measure: start, purchase, sales, till, relay, chunks, bytes, sources, publish, proofs, crowd, memory or all."`
 	Rounds int    `help:"How often to measure; by default as often as it takes." placeholder:"N"`
 	JSON   string `name:"json" help:"Write all figures to this folder too, a file for each measurement." placeholder:"FOLDER"`
 	Media  string `help:"Film to measure with; by default Big Buck Bunny, which make film fetches." placeholder:"FILE"`
@@ -37,7 +37,8 @@ func (c benchCommand) Run(ctx context.Context, t terminal, log *slog.Logger) err
 	p := newProgress(t.err)
 	config := bench.Config{
 		Program: self, Film: film, Browser: filepath.Join("itest", "browser", "watch.mjs"), Folder: c.Folder,
-		Rounds: c.Rounds, Progress: func(text string) { p.at("%s", text) }, Log: log,
+		Gateway: filepath.Join(".build", "bin", "versitygw"),
+		Rounds:  c.Rounds, Progress: func(text string) { p.at("%s", text) }, Log: log,
 	}
 	var errs []error
 	for _, m := range bench.All() {

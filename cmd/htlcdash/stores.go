@@ -10,7 +10,10 @@ import (
 
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
+	"htlcdash"
+	"htlcdash/internal/bittorrent"
 	"htlcdash/internal/config"
+	"htlcdash/internal/dash"
 	"htlcdash/internal/spread"
 	"htlcdash/internal/title"
 	"htlcdash/source"
@@ -54,6 +57,58 @@ func (c publishCommand) published() (folder string, ok bool) {
 	return "", false
 }
 
+// swarms is for --to what needs no store: who seeds needs only the torrents that
+// lie in the title's folder.
+const swarms = "torrent"
+
+// printMagnets checks the torrents of the title in folder, and prints a link to
+// each.
+func printMagnets(t terminal, folder string) error {
+	film, err := title.OpenDir(folder)
+	if err != nil {
+		return err
+	}
+	found := 0
+	for _, rep := range film.Manifest.Representations() {
+		if rep.Pay.InfoHash == [32]byte{} {
+			continue
+		}
+		file := filepath.Join(folder, filepath.FromSlash(title.TorrentFile(rep.Pay)))
+		info, err := torrentInfo(film, rep, file)
+		if err != nil {
+			return fmt.Errorf("%s: %w: publish the film again", file, err)
+		}
+		found++
+		fmt.Fprintf(t.out, "torrent\t%s\t%s\nmagnet\t%s\n", rep.ID, file, bittorrent.Magnet(info))
+	}
+	if found == 0 {
+		return errors.New("--to torrent: the title names no torrents: publish the film again")
+	}
+	_, err = fmt.Fprintln(t.out, "to seed them: htlcdash serve --seed :6881")
+	return err
+}
+
+// torrentInfo reads a torrent and holds it against what the publisher signed.
+func torrentInfo(film *title.Title, rep *dash.Representation, file string) ([]byte, error) {
+	segs, err := film.Segments(context.Background(), rep.ID)
+	if err != nil {
+		return nil, err
+	}
+	blobs := make([]htlcdash.Blob, len(segs))
+	for i, seg := range segs {
+		blobs[i] = seg.SealedBlob()
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	info, _, err := bittorrent.Parse(b, blobs)
+	if err == nil && bittorrent.InfoHashOf(info) != rep.Pay.InfoHash {
+		err = htlcdash.ErrCorrupt
+	}
+	return info, err
+}
+
 // A destination is where a title goes, besides the titles' folder.
 type destination struct {
 	address string
@@ -64,6 +119,10 @@ type destination struct {
 func (c publishCommand) destinations() ([]destination, error) {
 	var out []destination
 	for _, address := range c.To {
+		if address == swarms {
+			out = append(out, destination{address: swarms})
+			continue
+		}
 		s, err := open.Store(address, openConfig(c.Stores))
 		if err != nil {
 			return nil, usageError{fmt.Errorf("--to: %w", err)}
@@ -76,6 +135,12 @@ func (c publishCommand) destinations() ([]destination, error) {
 // spread copies the title in folder to each destination in turn.
 func (c publishCommand) spread(ctx context.Context, t terminal, folder string, to []destination) error {
 	for _, d := range to {
+		if d.address == swarms {
+			if err := printMagnets(t, folder); err != nil {
+				return err
+			}
+			continue
+		}
 		p := newProgress(t.err)
 		p.begin(fmt.Sprintf("copying to %v", d.store))
 		result, err := spread.Run(ctx, folder, d.store, spread.Options{Replace: c.Force, Progress: func(now spread.Progress) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -189,6 +190,28 @@ func TestSourcesThatTheTitleNames(t *testing.T) {
 	s.playsWhole(t, "--proxy-private-sources")
 	if asked.Load() == 0 {
 		t.Error("nobody asked the title's source")
+	}
+}
+
+// The torrents of a title are made when it is published; --to torrent says where
+// they are and how they are called.
+func TestPublishToTorrent(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
+	film := titletest.Make(t, titletest.Options{})
+	out, _, err := call(t, "publish", film.Dir, "--to", "torrent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rep := range film.Manifest.Representations() {
+		if want := fmt.Sprintf("&xt=urn:btmh:1220%x", rep.Pay.InfoHash); !strings.Contains(out, want) {
+			t.Errorf("no %q in %q", want, out)
+		}
+	}
+	if err := os.RemoveAll(filepath.Join(film.Dir, title.TorrentsDir)); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := call(t, "publish", film.Dir, "--to", "torrent"); err == nil || !strings.Contains(err.Error(), "publish the film again") {
+		t.Errorf("without the torrents: %v", err)
 	}
 }
 

@@ -7,6 +7,7 @@
 //	till     a till beside the node takes payments as fast as the node itself
 //	relay    what a relay adds to what it buys upstream
 //	chunks   what it costs to pay for one segment by hundreds of HTLCs at once
+//	sources  what it takes to fetch a segment from each kind of place
 //	bytes    sealed bytes are served about as fast as by nginx
 //	publish  sealing costs what its ciphers and hashes cost
 //	proofs   a proof that a key opens its segment takes milliseconds
@@ -36,6 +37,7 @@ type Config struct {
 	Program string // htlcdash itself
 	Film    string // a short film
 	Browser string // the script that drives a browser and prints what it saw
+	Gateway string // the service of buckets that make versitygw builds
 	Folder  string // for titles, which are kept for the next run, and for what ends with this one
 
 	Rounds   int               // of each measurement; 0: five, or what it needs
@@ -65,6 +67,7 @@ func All() []Measurement {
 		{"relay", "what a relay adds to its upstream", relays, nil, true},
 		{"chunks", "one segment as hundreds of payments at once", chunks, nil, true},
 		{"bytes", "sealed bytes served a second", serveBytes, map[string]string{"nginx": "nginx-light", "wrk": "wrk"}, true},
+		{"sources", "one segment from each kind of place", sources, map[string]string{"nginx": "nginx-light"}, true},
 		{"publish", "sealing, and a film from file to title", publishing, map[string]string{
 			"ffmpeg": "ffmpeg", "openssl": "openssl",
 		}, false},

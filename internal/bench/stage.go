@@ -30,6 +30,8 @@ type stage struct {
 	network *devnet.Network
 	nodes   map[string]*lnd.Node // with all rights
 
+	inside []func() error // end what is served in this process
+
 	disturbed int // times that no quiet moment came
 }
 
@@ -90,6 +92,9 @@ func (s *stage) startNetwork(ctx context.Context) (err error) {
 func (s *stage) close() (err error) {
 	for _, p := range s.running {
 		p.stop()
+	}
+	for _, end := range s.inside {
+		err = errors.Join(err, end())
 	}
 	for _, n := range s.nodes {
 		err = errors.Join(err, n.Close())

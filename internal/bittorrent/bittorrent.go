@@ -11,12 +11,11 @@ package bittorrent
 
 import (
 	"bytes"
-	"crypto/sha1" //nolint:gosec // BEP 3 names pieces by it; nothing here trusts it
+	"crypto/sha1" // BEP 3 names pieces by it; nothing here trusts it
 	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 
 	"htlcdash"
 )
@@ -237,13 +236,9 @@ func number(b []byte, n int64) []byte {
 	return append(strconv.AppendInt(append(b, 'i'), n, 10), 'e')
 }
 
-// Magnet returns the link by which any client that knows BitTorrent v2 finds the
-// torrent, with first peers, host:port each.
-func (h InfoHash) Magnet(peers ...string) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "magnet:?xt=urn:btmh:1220%x", h[:])
-	for _, p := range peers {
-		fmt.Fprintf(&b, "&x.pe=%s", p)
-	}
-	return b.String()
+// Magnet returns the link by which any client finds a hybrid torrent, by both of
+// its infohashes (BEP 9, 52). Who comes by that of v2 alone asks for piece layers,
+// which our seeds do not send.
+func Magnet(info []byte) string {
+	return fmt.Sprintf("magnet:?xt=urn:btih:%x&xt=urn:btmh:1220%x", sha1.Sum(info), InfoHashOf(info))
 }

@@ -61,7 +61,7 @@ type Publish struct {
 	SegmentSeconds int            `default:"4"      help:"Length of a segment in seconds, for films that are encoded here."`
 	Providers      []string       `help:"Addresses of the providers that viewers ask first."`
 	Sources        []string       `help:"Web addresses below which the sealed bytes will lie, for anybody: they are written into the title."`
-	To             []string       `help:"Where the title is copied to: s3://BUCKET/PREFIX, gaia://HUB/PATH, or a folder. Never its keys."`
+	To             []string       `help:"Where the title is copied to: s3://BUCKET/PREFIX, gaia://HUB/PATH, a folder, or torrent, which prints the links of its torrents. Never its keys."`
 }
 
 // Stores is the table [stores].

@@ -126,8 +126,7 @@ func TestSameTorrent(t *testing.T) {
 	}
 }
 
-// TestLibtorrentFetchesFromUs fetches by the file, and by what stands in the
-// MPD alone.
+// TestLibtorrentFetchesFromUs fetches by the file, and by a link.
 func TestLibtorrentFetchesFromUs(t *testing.T) {
 	f := makeFilm(t)
 	c := client(t, torrent.Options{Listen: "127.0.0.1:0"})
@@ -140,7 +139,7 @@ func TestLibtorrentFetchesFromUs(t *testing.T) {
 	host, port, _ := strings.Cut(c.Addr().String(), ":")
 	for name, what := range map[string]string{
 		"file":   f.file,
-		"magnet": bittorrent.InfoHash(f.torrent.InfoHash).Magnet(),
+		"magnet": bittorrent.Magnet(f.info),
 	} {
 		t.Run(name, func(t *testing.T) {
 			folder := t.TempDir()

@@ -45,8 +45,8 @@ type store struct {
 	// padded: pieces are filled up with zeros, of which the library knows only
 	// that they are bytes of the torrent, as those of BitTorrent v1 do.
 	padded bool
-	files Files           // nil: none
-	check func(*metainfo.Info) error
+	files  Files // nil: none
+	check  func(*metainfo.Info) error
 
 	mu      sync.Mutex
 	held    []bool          // blobs that files have

@@ -35,7 +35,7 @@ type swarm struct {
 	c       *Client
 	torrent Torrent
 	info    []byte // known in advance; nil: peers tell it
-	files   Files // what is seeded; nil: nothing
+	files   Files  // what is seeded; nil: nothing
 	single  bool
 
 	// These are guarded by Client.mu.
