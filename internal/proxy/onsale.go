@@ -102,6 +102,10 @@ func (p *Proxy) apiWant(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, "This proxy does not look at the market.")
 		return
 	}
+	if q.Title == (htlcdash.TitleID{}) {
+		refuse(w, http.StatusBadRequest, `The field "title" must be the id of a title.`)
+		return
+	}
 	if err := p.market.Want(q.Title); err != nil {
 		refuse(w, http.StatusConflict, err.Error())
 		return
