@@ -89,7 +89,7 @@ func (c proxyCommand) play(ctx context.Context, door net.Listener, node wallet, 
 	defer func() { err = errors.Join(err, market.close()) }()
 	player, err := proxy.New(proxy.Config{
 		Log: log, Buyer: market.buyer, Wallet: node, Purchases: purchasesOf(books),
-		Market: &onSale{market, c.Providers, books}, Hosts: c.Hosts, Origins: c.Origins,
+		Market: &onSale{market, c.Providers}, Hosts: c.Hosts, Origins: c.Origins,
 		Wish: proxy.Wish{
 			Profile: c.Profile, MinHeight: c.MinHeight, MaxHeight: c.MaxHeight,
 			Thrift: c.Thrift, Sound: c.SoundWeight, Switch: c.SwitchWeight, Stall: c.StallWeight,

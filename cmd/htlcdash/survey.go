@@ -91,17 +91,12 @@ func (m *market) hinted() (found []string) {
 type onSale struct {
 	market     *market
 	configured []string
-	books      *ledger.Ledger
 }
 
 // Look implements [proxy.Market].
 func (o *onSale) Look(ctx context.Context) (survey.Report, error) {
 	c := o.market.survey(o.configured)
-	standing, err := buyer.Remembered(ctx, o.books)
-	if err != nil {
-		return survey.Report{}, err
-	}
-	c.Standing = standing
+	c.Standing = o.market.buyer.Stands
 	return survey.Look(ctx, c, survey.Wanted{})
 }
 

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -113,7 +112,7 @@ func TestPlayByTheTable(t *testing.T) {
 	tells(t, nodes[9], s.title.ID, shop)
 
 	other := titletest.Make(t, titletest.Options{Segments: 2})
-	stranger, strangerNode, _ := s.serveAt(t, "stranger", "--titles-folder", filepath.Dir(other.Dir))
+	stranger, strangerNode, _ := s.serveAt(t, "stranger", "--titles-folder", other.Dir)
 	noProvider := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(noProvider.Close)
 	liar := lyingNode(t, []krpc.NodeAddr{
