@@ -11,7 +11,6 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -57,9 +56,7 @@ func newRelayStage(t *testing.T) *relayStage {
 	s.buying = s.bake(t, "viewer", lnd.BuyingRights)
 	s.selling = s.bake(t, "provider", lnd.SellingRights)
 	r := &relayStage{stage: s, title: film, table: &crashTable{stage: s, title: film, pids: map[string]int{}}}
-	both := slices.Concat(lnd.SellingRights, lnd.BuyingRights)
-	slices.Sort(both)
-	r.rights = s.bake(t, "relay", slices.Compact(both))
+	r.rights = s.bake(t, "relay", lnd.Relaying(lnd.SellingRights))
 	return r
 }
 
@@ -106,7 +103,7 @@ func (s *relayStage) openRelay(t *testing.T, crash string) {
 	s.relay = s.launch(t, "relay", env,
 		"serve", "--credentials", "free", "--listen", address, "--page", "", "--titles-folder", filepath.Join(s.dir, "none"),
 		"--upstream", s.front.URL, "--upstream-factor", "1", "--upstream-margin", "200 msat", "--upstream-max-fee", "0", "--upstream-max-fee-percent", "0",
-		"--upstream-mirror", filepath.Join(s.dir, "mirror"), "--upstream-cache", filepath.Join(s.dir, "relay.cache"),
+		"--upstream-mirror", filepath.Join(s.dir, "mirror"), "--cache", filepath.Join(s.dir, "relay.cache"),
 		"--node-address", node.REST, "--node-tls-cert", node.CertFile, "--macaroon", s.rights, "--upstream-macaroon", s.rights,
 		"--ledger", s.books("relay"), "--secret", filepath.Join(s.dir, "relay.secret"), "--upstream-complaints", "",
 	)

@@ -154,8 +154,8 @@ func (c doctorCommand) checkViewer(ctx context.Context, r *report) {
 	} else {
 		r.bad(c.asks("proxy"), "viewer's page", "its libraries are not in this binary; other players work", "build with make")
 	}
-	if len(c.Proxy.Providers) == 0 {
-		r.bad(c.asks("proxy"), "providers", "none", "name some in proxy.providers")
+	if len(c.Proxy.Providers)+len(c.Proxy.Relays) == 0 {
+		r.bad(c.asks("proxy"), "providers", "none", "name some in proxy.providers, or relays in proxy.relays")
 	}
 	for _, p := range c.Proxy.Providers {
 		checkPeer(ctx, r, strings.TrimSuffix(p, "/"))

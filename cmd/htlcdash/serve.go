@@ -96,6 +96,7 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, sealed.Close()) }()
 	till, err := c.openTill(ctx, node, secret, books)
 	if err != nil {
 		return err

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"htlcdash"
@@ -146,9 +145,7 @@ func (s *stage) relay(ctx context.Context, upstream *process) (*process, error) 
 	if err != nil {
 		return nil, err
 	}
-	rights := slices.Concat(lnd.SellingRights, lnd.BuyingRights)
-	slices.Sort(rights)
-	macaroon, err := s.macaroon(ctx, reseller, slices.Compact(rights))
+	macaroon, err := s.macaroon(ctx, reseller, lnd.Relaying(lnd.SellingRights))
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +156,7 @@ func (s *stage) relay(ctx context.Context, upstream *process) (*process, error) 
 	in := func(name string) string { return filepath.Join(s.dir, "relay."+name) }
 	return s.launch(ctx, "relay", "http://"+address, "/v1/provider", s.Program,
 		"serve", "--listen", address, "--page", "", "--titles-folder", in("none"), "--upstream", upstream.url,
-		"--upstream-mirror", in("mirror"), "--upstream-cache", in("cache"), "--upstream-complaints", "",
+		"--upstream-mirror", in("mirror"), "--cache", in("cache"), "--upstream-complaints", "",
 		"--node-address", at.REST, "--node-tls-cert", at.CertFile, "--macaroon", macaroon, "--upstream-macaroon", macaroon,
 		"--ledger", in("db"), "--secret", in("secret"),
 		"--offer-rate", "1000000", "--max-open-offers", "1000000", "--invoice-rate", "1000000", "--credentials", "free", "--log-level", "warn",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"htlcdash"
@@ -94,9 +95,9 @@ func TestOffersAreTheSameAgain(t *testing.T) {
 	r.config = func(c *relay.Config) { c.PerGuest = 2 }
 	r.open(t)
 	segs := w.film.Segments(t, "v0")
-	made := 0
+	var made atomic.Int32
 	hold := func(ctx context.Context, h lightning.Hash, terms lightning.Terms) (lightning.Invoice, error) {
-		made++
+		made.Add(1)
 		return r.node.HoldInvoice(ctx, h, terms)
 	}
 	guest := [32]byte{1}
@@ -109,8 +110,8 @@ func TestOffersAreTheSameAgain(t *testing.T) {
 		}
 	}
 	// A guest has no more than its share, and each has offers of its own.
-	if first[2].Error != exchange.RefusedBusy || other[0].Error != "" || other[0].Hash == first[0].Hash || made != 3 {
-		t.Errorf("offers %+v and %+v, %d invoices", first[2], other[0], made)
+	if first[2].Error != exchange.RefusedBusy || other[0].Error != "" || other[0].Hash == first[0].Hash || made.Load() != 3 {
+		t.Errorf("offers %+v and %+v, %d invoices", first[2], other[0], made.Load())
 	}
 	// Another's offer proves nothing to a guest.
 	_, err := r.relay.Proof(t.Context(), [32]byte{2}, first[0].ID(), "vole-80", exchange.NewNonce())
@@ -127,4 +128,45 @@ func TestOffersAreTheSameAgain(t *testing.T) {
 	eventually(t, "room for others", func() bool { return len(r.openResales(t)) == 1 })
 	eventually(t, "an offer", func() bool { return r.relay.Offers(t.Context(), guest, hold, segs[2:3], 8)[0].Error == "" })
 	r.wantAccount(t, account{})
+}
+
+// Two relays that buy of each other, and neither has the key: the question ends, and
+// nothing is paid.
+func TestRelaysInACircle(t *testing.T) {
+	w := newTown(t)
+	one, two := w.house(t, "one"), w.house(t, "two")
+	one.up, two.up = []*house{two}, []*house{one}
+	w.net.Connect(one.node, two.node, funds, 0)
+	w.net.Connect(two.node, one.node, funds, 0)
+	one.open(t)
+	two.open(t)
+	v := w.viewer(t, "viewer", one)
+	wantErr(t, v.try(t, "v0", 0), buyer.ErrNoOffer)
+	v.wantSpent(t, 0)
+	if n := one.node; left(t, n, funds) != 0 || len(one.openResales(t))+len(two.openResales(t)) != 0 {
+		t.Error("something was paid, or is open")
+	}
+	for _, h := range []*house{one, two} {
+		if s := h.buyer.Standing(w.film.ID)[0]; s.State == "shunned" {
+			t.Errorf("%s thinks the other has failed too often: %+v", h.name, s)
+		}
+	}
+}
+
+// What a hold must last is counted from upstream's invoice, and is no more than buyers
+// allow.
+func TestBlocksOfAHold(t *testing.T) {
+	const most = exchange.MaxLock - relay.Reserve - lightning.Padding - blocks
+	for _, c := range []struct {
+		route int
+		want  error
+	}{{most, nil}, {most + 1, buyer.ErrNoOffer}} {
+		w := newTown(t)
+		r := w.house(t, "relay", w.origin)
+		r.config = func(rc *relay.Config) { rc.Route = c.route }
+		r.open(t)
+		if err := w.viewer(t, "viewer", r).try(t, "v0", 0); !errors.Is(err, c.want) {
+			t.Errorf("%d blocks for the route: got %v, want %v", c.route, err, c.want)
+		}
+	}
 }

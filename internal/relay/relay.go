@@ -95,7 +95,7 @@ type Config struct {
 	MaxOpen     int            // resales that can be paid or are held, of all guests; 0: 512
 	PerGuest    int            // of one guest; 0: 96
 	PerUpstream int            // payments under way to one provider; 0: 48
-	MaxFlight   lightning.Msat // under way upstream, prices and routes; 0: 2000 sat
+	MaxFlight   lightning.Msat // under way upstream, prices and routes; 0: 1000 sat
 	Route       int            // blocks, see [Route]; 0: Route
 
 	Log *slog.Logger // nil: none
@@ -150,7 +150,7 @@ func New(ctx context.Context, c Config) (*Relay, error) {
 	}
 	c.Life = cmp.Or(c.Life, exchange.OfferLife)
 	c.MaxOpen, c.PerGuest = cmp.Or(c.MaxOpen, 512), cmp.Or(c.PerGuest, 96)
-	c.PerUpstream, c.MaxFlight = cmp.Or(c.PerUpstream, 48), cmp.Or(c.MaxFlight, 2000*lightning.Sat)
+	c.PerUpstream, c.MaxFlight = cmp.Or(c.PerUpstream, 48), cmp.Or(c.MaxFlight, 1000*lightning.Sat)
 	c.Route = cmp.Or(c.Route, Route)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
