@@ -417,3 +417,16 @@ func TestFirstNode(t *testing.T) {
 		}
 	}
 }
+
+// As spec/13 says.
+func TestTarget(t *testing.T) {
+	var count htlcdash.TitleID
+	for i := range count {
+		count[i] = byte(i)
+	}
+	for id, want := range map[htlcdash.TitleID]string{{}: "9a90c43e8a03585d15a8b1527426d5bbb17b15c0", count: "fe7a0550e603c16e8a4ff1847f18073c6814a0c6"} {
+		if got := Target(id); fmt.Sprintf("%x", got) != want {
+			t.Errorf("%x, want %s", got, want)
+		}
+	}
+}
