@@ -146,9 +146,7 @@ func printMarket(w io.Writer, r survey.Report, what string) error {
 	if r.More {
 		fmt.Fprintf(w, "There are more than these %d titles: name a part of what you look for.\n\n", len(r.Titles))
 	}
-	if err := printSilent(w, r); err != nil {
-		return err
-	}
+	printSilent(w, r)
 	if len(r.Titles) > 0 {
 		fmt.Fprint(w, "Prices are for the whole title, at its lowest quality and at its best, as providers say; binding is the signed offer for each key.\n"+
 			"\"answers in\" is the median of five small requests to the provider, not the time that a key takes: a payment comes on top.\n")
@@ -157,8 +155,7 @@ func printMarket(w io.Writer, r survey.Report, what string) error {
 }
 
 // printSilent tells of whom nothing is listed.
-func printSilent(w io.Writer, r survey.Report) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+func printSilent(w io.Writer, r survey.Report) {
 	some := false
 	for _, p := range r.Providers {
 		if p.Error == "" {
@@ -168,12 +165,11 @@ func printSilent(w io.Writer, r survey.Report) error {
 			fmt.Fprintln(w, "Left out:")
 			some = true
 		}
-		fmt.Fprintf(table, "  %s\t%s\n", words.Line(p.Address), words.Line(p.Error))
+		fmt.Fprintln(w, "  "+words.Line(p.Error)) // which names the provider
 	}
 	if some {
-		fmt.Fprintln(table)
+		fmt.Fprintln(w)
 	}
-	return table.Flush()
 }
 
 func named(p survey.Provider) string {

@@ -44,7 +44,7 @@ function resale(r) {
   if (!$('carriage-box').hidden) fill('carriage', sats(r.carriage_msat), `${sats(r.byte_price_msat)} a MiB`);
   const c = r.cache;
   $('cache-box').hidden = !c || !(c.hits + c.misses);
-  if (!$('cache-box').hidden) fill('cache', sats(c.profit_msat), `${Math.round(100 * c.hits / (c.hits + c.misses))} % of what was asked for was here; ${bytes(c.held_bytes)}`);
+  if (!$('cache-box').hidden) fill('cache', `${Math.round(100 * c.hits / (c.hits + c.misses))} % hits`, `${sats(c.profit_msat)} profit; ${bytes(c.held_bytes)}`);
 }
 
 function fill(id, main, small) {
@@ -88,7 +88,9 @@ function update(c, t) {
   c.margin.replaceChildren('Resold: ', element('b', {}, sats(t.upstream_msat)), ' paid upstream, ', element('b', {}, sats(left)),
     t.earned_msat ? ` left, ${Math.round(100 * left / t.earned_msat)} % of what it earned` : ' left');
   c.missing.hidden = !t.missing;
-  c.missing.textContent = `${plural('segment', t.missing)} cannot be sold: the key or the sealed bytes are not here.`;
+  c.missing.className = t.resold ? 'margin' : 'missing';
+  c.missing.textContent = t.resold ? `${plural('segment', t.missing)} not on the shelf yet: the key is bought when somebody asks for it.`
+    : `${plural('segment', t.missing)} cannot be sold: the key or the sealed bytes are not here.`;
 }
 
 // paint draws the strips: one column a segment, or several segments a column

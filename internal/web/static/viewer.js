@@ -304,14 +304,14 @@ function onSale(r, t) {
   const rows = t.offers.map(o => {
     const p = r.providers[o.provider], price = o.min_msat === o.max_msat ? sats(o.max_msat) : `${sat(o.min_msat)} to ${sats(o.max_msat)}`;
     return element('tr', p.standing?.state === 'banned' ? { class: 'bad' } : {}, seller(p.address, p.name, p.standing ?? { state: 'unknown' }),
-      element('td', { class: 'num' }, o.priced ? price : `at most ${price}`),
-      element('td', { class: 'num' }, !o.priced ? '–' : o.per_mib_msat ? sats(o.per_mib_msat) : 'free'),
+      element('td', { class: 'num' }, o.priced ? price : `at most ${price}`, element('br'),
+        element('small', {}, !o.priced ? '' : o.per_mib_msat ? `and ${sats(o.per_mib_msat)} a MiB` : 'bytes are free')),
       element('td', { class: 'num' }, millis(p.latency_ns)));
   });
   const head = (words, ...kind) => element('th', { scope: 'col', ...Object.fromEntries(kind.map(k => ['class', k])) }, words);
   return element('article', {},
     element('div', { class: 'head' }, element('h3', { title: t.id }, t.title, ' ', element('small', {}, `${clock(t.duration_ms / 1000)} · by ${shortKey(t.publisher)}`)), play),
-    element('table', {}, element('thead', {}, element('tr', {}, head('Provider'), head('Whole film', 'num'), head('Bytes, a MiB', 'num'), head('Answers in', 'num'))), element('tbody', {}, ...rows)));
+    element('table', {}, element('thead', {}, element('tr', {}, head('Provider'), head('Whole film', 'num'), head('Answers in', 'num'))), element('tbody', {}, ...rows)));
 }
 
 // want plays a title of the market, which the proxy finds and checks first.
