@@ -43,7 +43,7 @@ var mayEnter = map[string][]string{
 	"internal/config":          {"lightning"},
 	"internal/margin":          {"lightning"},
 	"internal/mirror":          {".", "internal/dash", "internal/title"},
-	"internal/stock":           {".", "lightning", "buyer", "internal/exchange", "internal/ledger", "internal/margin"},
+	"internal/stock":           {".", "lightning", "buyer", "internal/exchange", "internal/ledger", "internal/margin", "source/cache"},
 	"internal/porter":          {},
 	"internal/dash":            {".", "lightning"},
 	"internal/title":           {".", "lightning", "agent", "internal/dash", "internal/join"},

@@ -105,7 +105,8 @@ type Config struct {
 	Limits Limits // zero: nothing is bought
 	Fee    Fee
 	// Most is the most that the key of a segment may cost, the route included,
-	// for who buys to sell again. nil: the publisher's price, and the route.
+	// for who buys to sell again. nil: the publisher's price, and the route. A
+	// [Resale] has a bound of its own.
 	Most func(htlcdash.Segment) lightning.Msat
 	// Proofs are the ways of proof that are believed, by their names in spec/05,
 	// the preferred first, such as "vole-80".

@@ -165,12 +165,18 @@ const offerTimeout = 5 * time.Second
 // without. If free, it buys no credentials for that.
 func (b *Buyer) askPeer(ctx context.Context, p *peer, t *title, segs []htlcdash.Segment, free bool) error {
 	quotes, err := b.inquire(ctx, p, t, segs, free)
+	var dear []error
 	for i, q := range quotes {
-		if q != nil {
-			b.desk.put(segs[i], q)
+		if q == nil {
+			continue
 		}
+		if most := b.most(segs[i]); q.Price > most { // no fault of the provider's
+			dear = append(dear, fmt.Errorf("%s: segment %d of %s: %w: %v, at most %v", p, segs[i].Index, segs[i].Representation, ErrDear, q.Price, most))
+			continue
+		}
+		b.desk.put(segs[i], q)
 	}
-	return err
+	return errors.Join(append(dear, err)...)
 }
 
 // inquire asks one peer for quotes for segs, in their order: nil where it gives
@@ -199,14 +205,10 @@ func (b *Buyer) inquire(ctx context.Context, p *peer, t *title, segs []htlcdash.
 		return nil, err
 	}
 	quotes := make([]*quote, len(segs))
-	var errs, dear []error
+	var errs []error
 	said := market.Outcome{Kind: market.Quoted, Took: took}
 	for i, o := range offers {
 		q, err := b.check(p, o, segs[i])
-		if errors.Is(err, ErrDear) { // no fault of the provider's
-			dear = append(dear, fmt.Errorf("%s: segment %d of %s: %w", p, segs[i].Index, segs[i].Representation, err))
-			continue
-		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: segment %d of %s: %w", p, segs[i].Index, segs[i].Representation, err))
 			continue
@@ -222,7 +224,7 @@ func (b *Buyer) inquire(ctx context.Context, p *peer, t *title, segs []htlcdash.
 		b.fault(p, took, err)
 		b.c.Log.Warn("offers refused", "provider", p.URL(), "err", err)
 	}
-	return quotes, errors.Join(append(dear, err)...)
+	return quotes, err
 }
 
 // check holds an offer against the seal and the bans.
@@ -234,9 +236,6 @@ func (b *Buyer) check(p *peer, o exchange.Offer, seg htlcdash.Segment) (*quote, 
 	inv, err := exchange.Salted{}.Check(o, signer, seg, time.Now())
 	if err != nil {
 		return nil, err
-	}
-	if most := b.most(seg); o.Price > most {
-		return nil, fmt.Errorf("%w: %v, at most %v", ErrDear, o.Price, most)
 	}
 	q := &quote{peer: p, Offer: o, inv: inv, signer: signer, ceiling: seg.Price}
 	if inv.Expiry > maxLife {

@@ -19,11 +19,12 @@ type Outline struct {
 // order in which they were told.
 type outlined struct {
 	ids    []string
-	tracks [][]htlcdash.Blob
+	tracks [][]htlcdash.Segment
 }
 
 // Add tells of the segments of one Representation, all of them, in order, as
-// its seal list has them. What is known already stays.
+// its seal list has them. What is known already stays. The slice is kept, and not
+// to be changed.
 func (o *Outline) Add(segments []htlcdash.Segment) {
 	if len(segments) == 0 {
 		return
@@ -44,29 +45,29 @@ func (o *Outline) Add(segments []htlcdash.Segment) {
 			return
 		}
 	}
-	track := make([]htlcdash.Blob, len(segments))
 	for i, s := range segments {
-		track[i] = s.SealedBlob()
-		if _, twice := o.places[track[i]]; !twice { // a segment may stand in two titles
-			o.places[track[i]] = cache.Place{Title: first.Title, Track: len(t.tracks), Index: i, Count: len(segments)}
+		b := s.SealedBlob()
+		if _, twice := o.places[b]; !twice { // a segment may stand in two titles
+			o.places[b] = cache.Place{Title: first.Title, Track: len(t.tracks), Index: i, Count: len(segments)}
 		}
 	}
-	t.ids, t.tracks = append(t.ids, first.Representation), append(t.tracks, track)
+	t.ids, t.tracks = append(t.ids, first.Representation), append(t.tracks, segments)
 }
 
-// Forget forgets a title.
-func (o *Outline) Forget(id htlcdash.TitleID) {
+// Retain forgets the titles that keep does not name.
+func (o *Outline) Retain(keep func(htlcdash.TitleID) bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	t := o.titles[id]
-	if t == nil {
-		return
-	}
-	delete(o.titles, id)
-	for _, track := range t.tracks {
-		for _, b := range track {
-			if o.places[b].Title == id {
-				delete(o.places, b)
+	for id, t := range o.titles {
+		if keep(id) {
+			continue
+		}
+		delete(o.titles, id)
+		for _, track := range t.tracks {
+			for _, s := range track {
+				if o.places[s.SealedBlob()].Title == id {
+					delete(o.places, s.SealedBlob())
+				}
 			}
 		}
 	}
@@ -82,11 +83,17 @@ func (o *Outline) Place(b htlcdash.Blob) (cache.Place, bool) {
 
 // Blob implements [Guide].
 func (o *Outline) Blob(p cache.Place) (htlcdash.Blob, bool) {
+	s, ok := o.Segment(p)
+	return s.SealedBlob(), ok
+}
+
+// Segment is what is in a place.
+func (o *Outline) Segment(p cache.Place) (htlcdash.Segment, bool) {
 	o.mu.RLock()
 	defer o.mu.RUnlock()
 	t := o.titles[p.Title]
 	if t == nil || p.Track < 0 || p.Track >= len(t.tracks) || p.Index < 0 || p.Index >= len(t.tracks[p.Track]) {
-		return htlcdash.Blob{}, false
+		return htlcdash.Segment{}, false
 	}
 	return t.tracks[p.Track][p.Index], true
 }

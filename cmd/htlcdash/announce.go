@@ -37,7 +37,7 @@ func (c serveCommand) announce(host *directory.Host, list []seller.OnSale, log *
 	var titles []directory.Announcement
 	for _, t := range list {
 		titles = append(titles, directory.Announcement{
-			Title: t.ID, Publisher: t.Publisher, Name: t.Name, Label: directory.Label(t.Title),
+			Title: t.ID, Publisher: t.Publisher, Name: t.Name, Label: directory.Label(t.Manifest.Title()),
 			Factor: int64(math.Round(c.PriceFactor * directory.PPM)),
 		})
 	}

@@ -17,7 +17,7 @@ import (
 	"htlcdash/internal/stock"
 	"htlcdash/internal/title"
 	"htlcdash/lightning"
-	"htlcdash/source"
+	"htlcdash/source/cache"
 )
 
 // A reseller is what a provider has besides its own titles if it buys upstream: a
@@ -34,13 +34,40 @@ type reseller struct {
 	changed bool // the mirror, since the seller has read it; only refresh uses it
 }
 
+const (
+	// segmentsAhead is how far is looked ahead of who watches.
+	segmentsAhead = 3
+	// keysKept is for how many sales a key that was bought ahead, and whose viewer
+	// went, counts as one that somebody else may buy.
+	keysKept = 20_000
+	// readyWorth is what it is worth, by the MiB, that sealed bytes are here when
+	// they are asked for.
+	readyWorth = 50 * lightning.Msat(1)
+)
+
+// keysAhead and bytesAhead say what is got before somebody asks for it. Each risks
+// half of what may be risked.
+func (c serveCommand) keysAhead() cache.Terms {
+	if c.UpstreamAhead < 2 {
+		return cache.Terms{}
+	}
+	return cache.Terms{Depth: segmentsAhead, Risk: c.UpstreamAhead / 2, Keep: keysKept}
+}
+
+func (c serveCommand) bytesAhead() cache.Terms {
+	if len(c.Upstream) == 0 || c.Cache == "" || c.UpstreamAhead < 2 {
+		return cache.Terms{}
+	}
+	return cache.Terms{Depth: segmentsAhead, Risk: c.UpstreamAhead / 2}
+}
+
 func (c serveCommand) margin() margin.Policy {
 	return margin.Policy{Factor: c.UpstreamFactor, Add: c.UpstreamMargin, Shelf: c.UpstreamShelf}
 }
 
 // openReseller returns nil if there is no upstream. It adds upstream to where
 // sealed bytes come from.
-func (c serveCommand) openReseller(ctx context.Context, node till, books *ledger.Ledger, sealed *source.Library, log *slog.Logger) (*reseller, error) {
+func (c serveCommand) openReseller(ctx context.Context, node till, books *ledger.Ledger, elsewhere *elsewhere, log *slog.Logger) (*reseller, error) {
 	if len(c.Upstream) == 0 {
 		return nil, nil
 	}
@@ -64,12 +91,12 @@ func (c serveCommand) openReseller(ctx context.Context, node till, books *ledger
 	if r.mirror, err = mirror.Open(ctx, string(c.UpstreamMirror), 0); err != nil {
 		return nil, err
 	}
-	sealed.Add(r.market.sources...)
+	elsewhere.library.Add(r.market.sources...)
 	fee := buyer.Fee{Floor: c.UpstreamMaxFee, PPM: int64(c.UpstreamMaxFeePercent * 10_000)}
 	r.buyer, err = buyer.New(buyer.Config{
-		Ledger: books, Payer: payer, Sealed: sealed,
+		Ledger: books, Payer: payer, Sealed: elsewhere.library,
 		Limits: buyer.Limits{Segment: buyer.NoLimit, Title: c.UpstreamBudgetTitle, Day: c.UpstreamBudgetDay},
-		Fee:    fee, Most: c.most(policy),
+		Fee:    fee, Most: func(seg htlcdash.Segment) lightning.Msat { return policy.Most(seg.Price) },
 		Proofs: c.Proofs, Complain: complaintsIn(c.UpstreamComplaints), Signed: r.market.signed,
 		Log: log, Step: crashStep(),
 	})
@@ -78,7 +105,8 @@ func (c serveCommand) openReseller(ctx context.Context, node till, books *ledger
 	}
 	r.market.buyer, r.market.wants = r.buyer, carry.Wants
 	r.stock, err = stock.New(ctx, stock.Config{
-		Books: books, Buyer: r.buyer, Margin: policy, Risk: c.UpstreamRisk, InFlight: c.UpstreamInFlight, Log: log,
+		Books: books, Buyer: r.buyer, Margin: policy, Risk: c.UpstreamRisk, InFlight: c.UpstreamInFlight,
+		Guide: &elsewhere.titles, Ahead: c.keysAhead(), Log: log,
 	})
 	if err == nil && c.UpstreamMode == modePass {
 		err = r.openRelay(ctx, node, relay.Config{
@@ -95,15 +123,6 @@ func (c serveCommand) openReseller(ctx context.Context, node till, books *ledger
 
 // modePass is serve.upstream_mode for selling before buying.
 const modePass = "pass"
-
-// most is what a key may cost that is bought before it is sold. What is sold
-// first is held against its price then.
-func (c serveCommand) most(policy margin.Policy) func(htlcdash.Segment) lightning.Msat {
-	if c.UpstreamMode == modePass {
-		return nil
-	}
-	return func(seg htlcdash.Segment) lightning.Msat { return policy.Most(seg.Price) }
-}
 
 func (r *reseller) openRelay(ctx context.Context, node till, c relay.Config) (err error) {
 	var ok bool

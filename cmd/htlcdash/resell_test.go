@@ -263,6 +263,49 @@ func testResale(t *testing.T, mode ...string) {
 	}
 }
 
+// Who watches finds the second segment and what follows on the shelf of a relay
+// before it is asked for there; what was bought ahead is bounded, and a title that
+// nobody watches costs nothing.
+func TestAheadOfViewers(t *testing.T) {
+	for _, mode := range []string{"pass", "shelf"} {
+		t.Run(mode, func(t *testing.T) {
+			q := newQuarter(t)
+			origin := q.house(t, "origin")
+			origin.sell(t, "--price-factor", "0.5")
+			relay := q.house(t, "relay", origin)
+			relay.resell(t, 1, origin, "--upstream-mode", mode, "--upstream-factor", "1.5", "--upstream-ahead", "1000 sat")
+			viewer := q.house(t, "viewer", relay)
+			viewer.shop = relay.shop
+			viewer.play(t, "--ahead", "0s")
+			rep := q.film.Manifest.Representations()[0]
+			bought := func() int {
+				n, _, _, _ := relay.books(t, "provider.db")
+				return n
+			}
+			for i, seg := range rep.Segments {
+				if i > 0 {
+					relay.await(t, func() bool { return bought() > i })
+				}
+				code, got := viewer.get(t, "/t/"+q.film.ID.String()+"/"+seg.Path)
+				if code != http.StatusOK || !bytes.Equal(got, q.film.Plain(rep.ID, i)) {
+					t.Fatalf("segment %d: status %d", i, code)
+				}
+				relay.settled(t, i+1)
+			}
+			keys := map[[32]byte]bool{}
+			for _, seg := range q.film.Segments(t, rep.ID) {
+				keys[seg.KeyHash] = true
+			}
+			if n := bought(); n != len(keys) {
+				t.Errorf("%d keys bought, want the %d of what was watched", n, len(keys))
+			}
+			if r := relay.report(t); r.AtRisk != 0 {
+				t.Errorf("%v at risk after all was sold", r.AtRisk)
+			}
+		})
+	}
+}
+
 // A chain of three: each asks a tenth more than it paid, and none loses a msat.
 func TestChain(t *testing.T) {
 	for name, modes := range map[string][]string{

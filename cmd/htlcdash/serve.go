@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"htlcdash"
 	"htlcdash/internal/config"
 	"htlcdash/internal/exchange"
 	"htlcdash/internal/ledger"
@@ -92,11 +93,11 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 		TrustedProxies: proxies, OfferRate: c.OfferRate, InvoiceRate: c.InvoiceRate, MaxOpenOffers: c.MaxOpenOffers,
 		Log: log,
 	}
-	sealed, err := c.fetchElsewhere(&config)
+	elsewhere, err := c.fetchElsewhere(&config)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, sealed.Close()) }()
+	defer func() { err = errors.Join(err, elsewhere.library.Close()) }()
 	till, err := c.openTill(ctx, node, secret, books)
 	if err != nil {
 		return err
@@ -115,10 +116,11 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 	}
 	defer stand.close()
 	config.OnSale = func(list []seller.OnSale) {
+		elsewhere.know(list)
 		c.announce(host, list, log)
 		stand.sell(list)
 	}
-	upstream, err := c.openReseller(ctx, node, books, sealed, log)
+	upstream, err := c.openReseller(ctx, node, books, elsewhere, log)
 	if err != nil {
 		return err
 	}
@@ -187,28 +189,51 @@ func (c serveCommand) openSeeds(ctx context.Context, log *slog.Logger) (*torrent
 // elsewhere.
 const carriedMemory = 64 << 20
 
+// An elsewhere is where sealed bytes come from that are not in the titles'
+// folders, and what is on sale of which they are.
+type elsewhere struct {
+	library *source.Library
+	titles  source.Outline
+}
+
+// know tells which titles are on sale.
+func (e *elsewhere) know(list []seller.OnSale) {
+	onSale := map[htlcdash.TitleID]bool{}
+	for _, t := range list {
+		onSale[t.ID] = true
+		for _, rep := range t.Manifest.Representations() {
+			if segs, ok := t.Loaded(rep.ID); ok {
+				e.titles.Add(segs)
+			}
+		}
+	}
+	e.titles.Retain(func(id htlcdash.TitleID) bool { return onSale[id] })
+}
+
 // fetchElsewhere has the seller fetch sealed bytes that are not in its titles'
 // folders from the configured sources, and from those that a title names.
-func (c serveCommand) fetchElsewhere(s *seller.Config) (*source.Library, error) {
+func (c serveCommand) fetchElsewhere(s *seller.Config) (*elsewhere, error) {
 	sources, err := open.Sources(c.Sources, openConfig(c.Stores))
 	if err != nil {
 		return nil, usageError{fmt.Errorf("serve.sources: %w", err)}
 	}
-	library, err := source.NewLibrary(source.Options{
+	e := &elsewhere{}
+	e.library, err = source.NewLibrary(source.Options{
 		Memory: carriedMemory, Folder: string(c.Cache), Disk: int64(c.CacheSize), Log: s.Log,
+		Guide: &e.titles, Ahead: c.bytesAhead(), Ready: readyWorth,
 	}, sources...)
 	if err != nil {
 		return nil, err
 	}
-	named := &open.Named{Private: c.PrivateSources, Add: func(s source.Source) { library.Add(s) }}
-	s.Sealed = library
+	named := &open.Named{Private: c.PrivateSources, Add: func(s source.Source) { e.library.Add(s) }}
+	s.Sealed = e.library
 	s.Elsewhere = func(t *title.Title) bool {
 		if err := named.Title(t.ID, t.Manifest.Sources(), t.Holds); err != nil {
 			s.Log.Warn("not all sources that a title names are used", "title", t.ID, "err", err)
 		}
 		return len(c.Sources)+len(t.Manifest.Sources()) > 0
 	}
-	return library, nil
+	return e, nil
 }
 
 // tillInterceptor is serve.till for a till beside the node.

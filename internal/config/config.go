@@ -126,6 +126,7 @@ type ServeUpstream struct {
 	UpstreamBudgetDay     lightning.Msat `default:"20000 sat" help:"Most that is spent upstream in 24 hours. 0: nothing is bought."`
 	UpstreamBudgetTitle   lightning.Msat `default:"20000 sat" help:"Most that the keys of one title may cost, ever. 0: nothing is bought."`
 	UpstreamRisk          lightning.Msat `default:"1000 sat"  help:"Most that is spent in a day on keys that nobody has bought here yet, where upstream_mode is shelf: what somebody can make us lose who asks and does not pay."`
+	UpstreamAhead         lightning.Msat `default:"100 sat"   help:"Most that may be lost on keys, and on carriage of sealed bytes, that are bought before anybody asks for them: those that follow what a viewer has just paid for. No more than half of upstream_risk goes into keys. 0: nothing is bought or fetched ahead."`
 	UpstreamInFlight      lightning.Msat `default:"1000 sat"  help:"Most that is under way to upstream at a time."`
 	UpstreamMaxFee        lightning.Msat `default:"0"     help:"Most that the route of one payment may cost; or upstream_max_fee_percent, whichever is more. It counts as part of what a key costs."`
 	UpstreamMaxFeePercent float64        `default:"3"     help:"Most that the route of one payment may cost, in percent of the price; or upstream_max_fee, whichever is more."`

@@ -19,7 +19,7 @@ type Shelf interface {
 	// who asks what it costs and may not pay. An [exchange.Refusal] says why it is
 	// not sold now.
 	Order(ctx context.Context, seg htlcdash.Segment) (htlcdash.Key, error)
-	// Sold tells that somebody has paid for the key of seg.
+	// Sold tells that somebody has paid for the key of seg, which is of a resold title.
 	Sold(seg htlcdash.Segment)
 	// AtRisk is what was paid for keys that nobody has paid for here since.
 	AtRisk() lightning.Msat
@@ -73,7 +73,7 @@ func (s *Seller) sold(sale ledger.Sale) {
 	if s.config.Shelf == nil {
 		return
 	}
-	if t := s.shelf.Load().byID[sale.Title]; t != nil && t.segments[sale.Sealed] != nil {
+	if t := s.shelf.Load().byID[sale.Title]; t != nil && t.resold && t.segments[sale.Sealed] != nil {
 		s.config.Shelf.Sold(*t.segments[sale.Sealed])
 	}
 }

@@ -145,10 +145,8 @@ type Config struct {
 
 // An OnSale is a title that is sold here.
 type OnSale struct {
-	ID        htlcdash.TitleID
-	Publisher htlcdash.PublisherID
-	Name      string // in paths
-	Title     string // for people; may be empty
+	*title.Title        // with its seal lists
+	Name         string // in paths
 }
 
 // A ChannelLister lists channels, as [lightning.Wallet] does.
@@ -303,7 +301,7 @@ func (s *Seller) put(shelf *shelf) {
 		list := []OnSale{}
 		for _, name := range shelf.names() {
 			t := shelf.byName[name]
-			list = append(list, OnSale{t.ID, t.Publisher, name, t.Manifest.Title()})
+			list = append(list, OnSale{t.Title, name})
 		}
 		s.config.OnSale(list)
 	}

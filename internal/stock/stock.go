@@ -28,6 +28,7 @@ import (
 	"htlcdash/internal/ledger"
 	"htlcdash/internal/margin"
 	"htlcdash/lightning"
+	"htlcdash/source/cache"
 )
 
 const (
@@ -63,7 +64,19 @@ type Config struct {
 	Risk lightning.Msat
 	// InFlight is the most that is under way at a time; 0: as much as Risk.
 	InFlight lightning.Msat
-	Log      *slog.Logger // nil: none
+	// Guide knows the segments that are resold, and Ahead says which of their keys
+	// are bought before anybody asks for them: for who has just paid for one, those
+	// that follow. The zero value is none. Less than half of Risk goes into it.
+	Guide Guide
+	Ahead cache.Terms
+	Log   *slog.Logger // nil: none
+}
+
+// A Guide knows where in a title a segment is, and which is in a place.
+// source.Outline is one. It answers at once, and may be called at once.
+type Guide interface {
+	Place(htlcdash.Blob) (cache.Place, bool)
+	Segment(cache.Place) (htlcdash.Segment, bool)
 }
 
 // A Stock is the keys of one provider. Its methods may be called at once.
@@ -82,6 +95,8 @@ type Stock struct {
 	orders  map[[32]byte]*order
 	refused map[[32]byte]refusal
 	told    map[htlcdash.TitleID]string // the last trouble that was logged
+
+	watch watch // who watches; its lock is taken before mu
 }
 
 type bought struct {
@@ -118,6 +133,10 @@ func New(ctx context.Context, c Config) (*Stock, error) {
 	if err := s.load(ctx); err != nil {
 		return nil, err
 	}
+	if c.Ahead.Depth > 0 && c.Guide == nil {
+		return nil, errors.New("stock: nothing can be bought ahead without a guide to titles")
+	}
+	s.watch.open(c.Ahead)
 	s.alive, s.end = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -226,8 +245,14 @@ func (s *Stock) enter(ctx context.Context, seg htlcdash.Segment) error {
 	return nil
 }
 
-// Sold tells that somebody paid for the key of seg: it has earned its place.
+// Sold tells that somebody paid for the key of seg: it has earned its place, and
+// who paid will want the next.
 func (s *Stock) Sold(seg htlcdash.Segment) {
+	s.earned(seg)
+	s.lookAhead(seg)
+}
+
+func (s *Stock) earned(seg htlcdash.Segment) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, ok := s.cost[seg.KeyHash]; ok || s.closed {
@@ -275,23 +300,6 @@ func (s *Stock) Order(ctx context.Context, seg htlcdash.Segment) (htlcdash.Key, 
 		return o.key, o.err
 	case <-ctx.Done():
 		return htlcdash.Key{}, ctx.Err()
-	}
-}
-
-// Ahead buys keys that nobody has asked for yet, in their order, without waiting
-// for them: as long as no more than half of what may be at risk is, so that the
-// rest is left for what is asked for.
-func (s *Stock) Ahead(ctx context.Context, segs []htlcdash.Segment) {
-	for _, seg := range segs {
-		if s.Has(seg) {
-			continue
-		}
-		if _, err := s.Key(ctx, seg); !errors.Is(err, htlcdash.ErrNotFound) {
-			continue
-		}
-		if _, err := s.order(seg, s.c.Risk/2, 1); err != nil {
-			return
-		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,8 @@ import (
 	"htlcdash/internal/margin"
 	"htlcdash/internal/stock"
 	"htlcdash/lightning"
+	"htlcdash/source"
+	"htlcdash/source/cache"
 )
 
 const price = 1000 * lightning.Msat(1) // the publisher's
@@ -212,32 +215,97 @@ func TestRiskIsBounded(t *testing.T) {
 func TestInFlightIsBounded(t *testing.T) {
 	s, w, segs, _ := world(t, stock.Config{Risk: 100_000, InFlight: 1900})
 	w.gate = make(chan struct{})
-	s.Ahead(t.Context(), segs)
+	var work sync.WaitGroup
+	for i := range 2 {
+		work.Go(func() {
+			if _, err := s.Order(t.Context(), segs[i]); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for s.AtRisk() < 2*909 {
+		runtime.Gosched()
+	}
 	_, err := s.Order(t.Context(), segs[5])
 	wantRefusal(t, err, exchange.RefusedBusy)
 	close(w.gate)
-	for i := range 2 {
-		if _, err := s.Order(t.Context(), segs[i]); err != nil {
-			t.Error(err)
-		}
-	}
+	work.Wait()
 	if w.asked.Load() != 2 {
 		t.Errorf("%d purchases under way, want 2", w.asked.Load())
 	}
 }
 
-// What is bought ahead of need leaves half of what may be at risk.
+// watched is a stock that looks ahead, and the row of segments that it knows.
+func watched(t *testing.T, c stock.Config) (*stock.Stock, *wholesaler, []htlcdash.Segment) {
+	t.Helper()
+	titles := &source.Outline{}
+	c.Guide, c.Margin = titles, margin.Policy{Factor: 1.5}
+	s, w, segs, _ := world(t, c)
+	w.cost = 600
+	titles.Add(segs)
+	return s, w, segs
+}
+
+// Who pays for a segment finds the next ones on the shelf; who only asks moves
+// nothing.
 func TestAhead(t *testing.T) {
-	s, w, segs, log := world(t, stock.Config{Risk: 6000})
-	s.Ahead(t.Context(), segs)
-	for i := range 3 {
-		if _, err := s.Order(t.Context(), segs[i]); err != nil {
-			t.Error(err)
+	synctest.Test(t, func(t *testing.T) {
+		s, w, segs := watched(t, stock.Config{Risk: 100_000, Ahead: cache.Terms{Depth: 3, Risk: 100_000}})
+		_, err := s.Order(t.Context(), segs[0])
+		must(t, err)
+		synctest.Wait()
+		if n := w.asked.Load(); n != 1 {
+			t.Errorf("%d purchases for one who has not paid, want 1", n)
 		}
+		for i, seg := range segs {
+			if !s.Has(seg) {
+				t.Errorf("segment %d is not on the shelf before it is asked for", i)
+			}
+			s.Sold(seg)
+			synctest.Wait()
+		}
+		if n := w.asked.Load(); n != int64(len(segs)) {
+			t.Errorf("%d purchases of %d keys", n, len(segs))
+		}
+		wantRisk(t, s, 0)
+		if a := s.Account(); a.Used != int64(len(segs)-1) || a.Risked != 0 || a.Lost != 0 {
+			t.Errorf("account %+v", a)
+		}
+	})
+}
+
+// What is bought ahead of need is bounded by what it may lose, and leaves half of
+// what may be at risk.
+func TestAheadIsBounded(t *testing.T) {
+	for name, c := range map[string]stock.Config{
+		"by its own bound":    {Risk: 100_000, Ahead: cache.Terms{Depth: 10, Risk: 1400}},
+		"by half of the risk": {Risk: 2800, Ahead: cache.Terms{Depth: 10, Risk: 100_000}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, w, segs := watched(t, c)
+				s.Sold(segs[0])
+				synctest.Wait()
+				if n := w.asked.Load(); n != 2 {
+					t.Errorf("%d purchases, want 2", n)
+				}
+				wantRisk(t, s, 1200)
+			})
+		})
 	}
-	if w.asked.Load() != 3 || log.count("WARN") != 0 {
-		t.Errorf("%d purchases ahead, want 3; log: %s", w.asked.Load(), log.b.String())
-	}
+}
+
+// What upstream does not have costs nothing, and is not booked.
+func TestAheadFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, w, segs := watched(t, stock.Config{Risk: 100_000, Ahead: cache.Terms{Depth: 3, Risk: 100_000}})
+		w.fail = errors.New("nobody there")
+		s.Sold(segs[0])
+		synctest.Wait()
+		if a := s.Account(); a != (cache.Account{}) || w.asked.Load() != 3 {
+			t.Errorf("account %+v after %d requests", a, w.asked.Load())
+		}
+	})
 }
 
 // A key that nobody buys for a day is written off.
