@@ -28,6 +28,7 @@ import (
 	"github.com/minio/minio-go/v7"
 
 	"htlcdash"
+	"htlcdash/buyer"
 	"htlcdash/internal/devnet"
 	"htlcdash/internal/ledger"
 	"htlcdash/internal/title"
@@ -208,7 +209,18 @@ func (s *farStage) openRelay(t *testing.T, name string, flags ...string) {
 	}, flags...)...)
 	p.url = "http://" + address
 	p.await(t, "/v1/provider")
-	p.await(t, "/t/"+filmName+"/"+title.MPDFile)
+	relay, err := buyer.NewProvider(p.url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		if titles, err := relay.Titles(t.Context()); err == nil && len(titles) == 1 && titles[0].ID == s.title.ID {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("relay %s never sold the film", name)
+		}
+	}
 	s.relays[name] = newMeter(t, p.url, nil)
 }
 
