@@ -57,7 +57,7 @@ const (
 //	        origin dies, so each has sold a half of what is left, every other key, to a
 //	        viewer who was there before: neither could do without the other.
 //	bytes   from a bucket, where every third segment lies; from relay A, which kept those
-//	        that it has sold; and from libtorrent. Relay B keeps no bytes.
+//	        that it has sold; and from libtorrent. Relay B has none of what is left.
 //
 // Each of them must have served, every segment must be right, and all books, nodes
 // and balances must agree to the msat, in each attempt. That the picture never stands
