@@ -391,6 +391,7 @@ type watched struct {
 	Dropped    int
 	StartupMs  float64
 	StallMs    float64
+	Stalls     []struct{ At, Ms float64 }
 	MeanHeight float64
 	MaxHeight  int
 	Error      *string

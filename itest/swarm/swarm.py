@@ -3,6 +3,7 @@ one answer a line on standard output.
 
   seed TORRENT FOLDER          -> the port it listens on
   fetch TORRENT|MAGNET FOLDER HOST PORT -> "done" when all of it is there
+  uploaded                     -> bytes of files that it has sent
   infohashes TORRENT           -> both infohashes of it
   make FOLDER TORRENT          -> both infohashes of a torrent of FOLDER/sealed
 """
@@ -76,6 +77,8 @@ def main():
             answer = seed(ses, *args)
         elif command == "fetch":
             answer = fetch(ses, *args)
+        elif command == "uploaded":
+            answer = sum(h.status().total_payload_upload for h in ses.get_torrents())
         elif command == "make":
             answer = make(*args)
         elif command == "infohashes":
