@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -29,6 +30,8 @@ const (
 	marketRounds  = 5           // of a minute each
 	marketKnown   = 2           // shops that a viewer knows at first
 	segmentLength = 2 * time.Second
+	marketGroup   = 3 * segmentLength // that one key opens
+	marketFree    = time.Minute       // of playing what is free: nothing happens there
 )
 
 // markets has many viewers play a title that many shops sell, each a process of its
@@ -40,11 +43,17 @@ func markets(ctx context.Context, s *stage, r *Report) (err error) {
 	s.Progress("publishing a title")
 	// Longer than it is played: who has played to the end does not load the market.
 	count := int(long/segmentLength) + 30
-	titles, err := s.made(ctx, "market", shaped("240", 426, 240, count, 25_000), shaped("360", 640, 360, count, 50_000), shaped("480", 854, 480, count, 100_000))
-	if err != nil {
+	source, dir := filepath.Join(s.dir, "market.dash"), filepath.Join(s.dir, "titles", "market")
+	rungs := []rung{shaped("240", 426, 240, count, 25_000), shaped("360", 640, 360, count, 50_000), shaped("480", 854, 480, count, 100_000)}
+	if err := folder(source, rungs, nil); err != nil {
 		return err
 	}
-	dir := filepath.Join(titles, "market")
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	if _, err := s.publish(ctx, source, dir, publish.Grouping{Length: marketGroup}, nil); err != nil {
+		return err
+	}
 	film, err := title.OpenDir(dir)
 	if err != nil {
 		return err
@@ -53,7 +62,7 @@ func markets(ctx context.Context, s *stage, r *Report) (err error) {
 	if err != nil {
 		return err
 	}
-	free, err := s.freeDay(ctx, film, dir, long)
+	free, err := s.freeDay(ctx, film, dir, marketFree)
 	if err != nil {
 		return err
 	}
@@ -145,9 +154,8 @@ func (s *stage) marketDay(ctx context.Context, r *Report, film *title.Title, dir
 	s.Progress(fmt.Sprintf("%d viewers arrive", marketViewers))
 	day, end := context.WithTimeout(ctx, long)
 	defer end()
-	if err := arrive(day, viewers, film.ID.String()); err != nil {
-		return all, err
-	}
+	come := make(chan error, 1)
+	go func() { come <- arrive(day, viewers, film.ID.String()) }()
 	var killed int
 	riot := town.Riot{
 		Shops: shops, Every: marketEvery, Down: marketDown, Draw: rand.New(rand.NewPCG(20, 50)),
@@ -156,7 +164,8 @@ func (s *stage) marketDay(ctx context.Context, r *Report, film *title.Title, dir
 			s.Progress(fmt.Sprintf("%v of %v: %s is killed, the %d. one", time.Since(began).Round(time.Second), long, dead.Name, killed))
 		},
 	}
-	if killed, err = riot.Run(day); err != nil {
+	killed, err = riot.Run(day)
+	if err := errors.Join(err, <-come); err != nil {
 		return all, err
 	}
 	if ctx.Err() != nil {
@@ -177,6 +186,7 @@ func (s *stage) marketDay(ctx context.Context, r *Report, film *title.Title, dir
 	}
 	r.fact("shops killed and opened again", "", float64(killed))
 	r.fact("keys bought", "", float64(account.Keys))
+	r.fact("  segments to a key", "", float64(marketGroup/segmentLength))
 	r.fact("  a key", "sat", float64(account.Spent)/float64(lightning.Sat)/max(1, float64(account.Keys)))
 	r.fact("  a segment played", "sat", float64(account.Spent)/float64(lightning.Sat)/max(1, float64(all.segments)))
 	r.fact("  payments of relays upstream", "", float64(account.Payments-account.Keys))
@@ -184,7 +194,17 @@ func (s *stage) marketDay(ctx context.Context, r *Report, film *title.Title, dir
 	r.atMost("paid and not got", "", float64(account.NotGot), 0)
 	r.atMost("paid twice", "", float64(account.Twice), 0)
 	r.atMost("viewers' and relays' spending, less shops' income", "msat", float64(account.Spent+account.Resold-account.Income), 0)
-	r.fact("nodes' share of the processors", "cores", cpu.Seconds()/long.Seconds())
+	var selling, watching time.Duration
+	for _, shop := range shops {
+		shop.Stop()
+		selling += shop.Work()
+	}
+	for _, v := range viewers {
+		watching += v.Work()
+	}
+	r.fact("processors: shops", "cores", selling.Seconds()/long.Seconds())
+	r.fact("  viewers", "cores", watching.Seconds()/long.Seconds())
+	r.fact("  nodes", "cores", cpu.Seconds()/long.Seconds())
 	r.note("%d shops, %d of them relays, and %d viewers, each a process; a payment takes %v a hop; a shop is killed every %v, for %v and its start; load %.0f at the end",
 		marketShops, marketShops*2/5, marketViewers, marketHop, marketEvery, marketDown, load)
 	return all, nil
@@ -226,15 +246,15 @@ func arrive(ctx context.Context, viewers []*town.Viewer, what string) error {
 		}
 		select {
 		case <-time.After(arriving):
-		case <-ctx.Done():
-			return ctx.Err()
+		case <-ctx.Done(): // the others come too late
+			return nil
 		}
 	}
 	return nil
 }
 
 // arriving is how long after one viewer the next begins.
-const arriving = 200 * time.Millisecond
+const arriving = time.Second
 
 // freeDay has as many players play the same title, open, from one server of files.
 func (s *stage) freeDay(ctx context.Context, film *title.Title, dir string, long time.Duration) (c crowdSaw, err error) {
@@ -276,7 +296,7 @@ func (s *stage) freeDay(ctx context.Context, film *title.Title, dir string, long
 			return c, err
 		}
 		select {
-		case <-time.After(arriving):
+		case <-time.After(arriving / 10):
 		case <-day.Done():
 		}
 	}

@@ -24,7 +24,7 @@ type Account struct {
 	Income     lightning.Msat // of shops
 	Fees       lightning.Msat // of routes
 	Unsettled  int            // payments whose outcome the books do not know
-	NotGot     int            // paid, without a key that opens the segment
+	NotGot     int            // paid, without a key that opens its segments
 	Twice      int            // keys that one buyer has paid for more than once
 	Late       int            // payments whose outcome took more than lateAfter
 	Complaints int            // files that say that somebody cheated
@@ -33,19 +33,19 @@ type Account struct {
 // lateAfter is how long a payment may take and not count as late.
 const lateAfter = 5 * time.Second
 
-// Audit reads all books, opens with every key that was paid for the sealed segment
-// that it was paid for, and holds each resident's books against its node. The error
+// Audit reads all books, opens with every key that was paid for all sealed segments
+// that it is for, and holds each resident's books against its node. The error
 // says all that does not add up. Nothing may be under way: what is, shows as a
 // difference, or as Unsettled.
 func (t *Town) Audit(ctx context.Context, film *title.Title, folder string) (a Account, err error) {
-	segments := map[htlcdash.Root]htlcdash.Segment{}
+	segments := map[[32]byte][]htlcdash.Segment{}
 	for _, rep := range film.Manifest.Representations() {
 		list, err := film.Segments(ctx, rep.ID)
 		if err != nil {
 			return a, err
 		}
 		for _, seg := range list {
-			segments[seg.Sealed] = seg
+			segments[seg.KeyHash] = append(segments[seg.KeyHash], seg)
 		}
 	}
 	errs := []error{t.network.Check()}
@@ -60,7 +60,7 @@ func (t *Town) Audit(ctx context.Context, film *title.Title, folder string) (a A
 	return a, errors.Join(errs...)
 }
 
-func (r *Resident) audit(ctx context.Context, a *Account, segments map[htlcdash.Root]htlcdash.Segment, folder string) error {
+func (r *Resident) audit(ctx context.Context, a *Account, segments map[[32]byte][]htlcdash.Segment, folder string) error {
 	books, err := r.openBooks()
 	if books == nil || err != nil {
 		return err
@@ -97,7 +97,7 @@ func (r *Resident) audit(ctx context.Context, a *Account, segments map[htlcdash.
 }
 
 // bought counts the payments in a buyer's books.
-func (r *Resident) bought(ctx context.Context, a *Account, books *ledger.Ledger, segments map[htlcdash.Root]htlcdash.Segment, folder string) (out, fees lightning.Msat, _ error) {
+func (r *Resident) bought(ctx context.Context, a *Account, books *ledger.Ledger, segments map[[32]byte][]htlcdash.Segment, folder string) (out, fees lightning.Msat, _ error) {
 	var errs []error
 	keys := map[[32]byte]int{}
 	for p, err := range books.Purchases(ctx, ledger.Filter{}) {
@@ -131,21 +131,25 @@ func (r *Resident) bought(ctx context.Context, a *Account, books *ledger.Ledger,
 }
 
 // opens reports why what was paid for is not what was got.
-func opens(ctx context.Context, books *ledger.Ledger, p ledger.Purchase, segments map[htlcdash.Root]htlcdash.Segment, folder string) error {
-	seg, ok := segments[p.Sealed]
-	if !ok || p.Lost {
-		return fmt.Errorf("lost: %v, of the title: %v", p.Lost, ok)
+func opens(ctx context.Context, books *ledger.Ledger, p ledger.Purchase, segments map[[32]byte][]htlcdash.Segment, folder string) error {
+	group := segments[p.KeyHash]
+	if len(group) == 0 || p.Lost {
+		return fmt.Errorf("lost: %v, for %d segments of the title", p.Lost, len(group))
 	}
-	key, err := books.Key(ctx, seg.Seal)
-	if err != nil {
-		return err
+	for _, seg := range group {
+		key, err := books.Key(ctx, seg.Seal)
+		if err != nil {
+			return err
+		}
+		sealed, err := os.ReadFile(filepath.Join(folder, filepath.FromSlash(htlcdash.SealedPath(seg.Sealed))))
+		if err != nil {
+			return err
+		}
+		if _, err := seg.Open(key, sealed); err != nil {
+			return err
+		}
 	}
-	sealed, err := os.ReadFile(filepath.Join(folder, filepath.FromSlash(htlcdash.SealedPath(seg.Sealed))))
-	if err != nil {
-		return err
-	}
-	_, err = seg.Open(key, sealed)
-	return err
+	return nil
 }
 
 // openBooks returns nil if there are none.

@@ -72,6 +72,12 @@ func (p *Process) Stop() {
 	}
 }
 
+// work is the processor time of p, once it has ended.
+func (p *Process) work() time.Duration {
+	<-p.done
+	return p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
+}
+
 // Done is closed when p has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 

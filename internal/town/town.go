@@ -107,6 +107,7 @@ type Resident struct {
 
 	mu      sync.Mutex
 	program *Process // runs, or ran last
+	worked  time.Duration
 }
 
 // purse is what each side of a channel holds at first.
@@ -149,8 +150,22 @@ func (r *Resident) Launch(args ...string) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.program != nil {
+		r.worked += r.program.work()
+	}
 	r.program = p
 	return p, nil
+}
+
+// Work is the processor time of all programs that the resident has run and that
+// have ended.
+func (r *Resident) Work() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.program == nil || r.program.running() {
+		return r.worked
+	}
+	return r.worked + r.program.work()
 }
 
 // Kill ends the program as a power cut does. It reports whether it ran.

@@ -40,8 +40,12 @@ func (v *Viewer) Play(title string, flags ...string) (*Process, error) {
 	if err := os.Remove(v.events); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
+	return v.play(title, append([]string{"--json", v.events}, flags...)...)
+}
+
+func (v *Viewer) play(title string, flags ...string) (*Process, error) {
 	args := append([]string{
-		"play", title, "--quiet", "--json", v.events,
+		"play", title, "--quiet",
 		"--proxy-providers", URLs(v.knows), "--proxy-relays", URLs(v.knows),
 		"--node-address", v.api, "--node-tls-cert", "", "--proxy-macaroon", "",
 		"--proxy-ledger", v.books, "--proxy-cache", filepath.Join(v.Folder, "cache"), "--proxy-complaints", filepath.Join(v.Folder, "complaints"),
@@ -140,7 +144,7 @@ func (t *Town) Rest(ctx context.Context, viewers []*Viewer, title string) error 
 			}
 			// It asks its node first of all; then it plays, for no money.
 			work.Go(func() {
-				if p, err := v.Play(title, "--fast", "--anyway", "--to", "1s", "--proxy-budget-segment", "0"); err == nil {
+				if p, err := v.play(title, "--fast", "--anyway", "--to", "1s", "--proxy-budget-segment", "0"); err == nil {
 					<-p.Done()
 				}
 			})
