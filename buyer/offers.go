@@ -198,12 +198,17 @@ func (b *Buyer) inquire(ctx context.Context, p *peer, t *title, segs []htlcdash.
 	})
 	took := time.Since(begun)
 	if err != nil {
+		if later, ok := errors.AsType[*errLater](err); ok && p.putOff(time.Now(), later.wait) {
+			b.c.Log.Info("provider asks to wait", "provider", p.URL(), "for", later.wait)
+			return nil, err
+		}
 		if ctx.Err() == nil && !errors.Is(err, errTokensCost) {
 			b.fault(p, took, err)
 			b.c.Log.Warn("no offers", "provider", p.URL(), "err", err)
 		}
 		return nil, err
 	}
+	p.answered()
 	quotes := make([]*quote, len(segs))
 	var errs []error
 	said := market.Outcome{Kind: market.Quoted, Took: took}

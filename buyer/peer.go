@@ -31,6 +31,8 @@ type peer struct {
 	exposed  lightning.Msat // of them: what it could keep, since nothing proves that they buy keys
 	moved    time.Time      // when underway last shrank, or began
 	freed    chan struct{}  // closed when underway shrinks, and replaced
+	later    time.Time      // until when it asked to be left alone
+	laters   int            // how often in a row it did
 	proven   bool           // has sold a key in this run
 	sales    int            // keys bought in this run
 	paid     lightning.Msat // for them
@@ -137,11 +139,35 @@ func (p *peer) sold(price lightning.Msat) {
 	p.sales, p.paid = p.sales+1, p.paid+price
 }
 
-// holds reports whether p holds a payment and lets it hang.
+// holds reports whether p is asked only after others: it holds a payment and lets it
+// hang, or has asked to be left alone for a while.
 func (p *peer) holds(now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.hangs(now)
+	return p.hangs(now) || now.Before(p.later)
+}
+
+// mostLaters is how often in a row a provider may put us off. Many viewers at one
+// address share what it grants that address; who never grants anything does not sell.
+const mostLaters = 8
+
+// putOff notes that p asks to be left alone, and reports whether that is no fault of
+// its own.
+func (p *peer) putOff(now time.Time, wait time.Duration) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !now.Before(p.later) {
+		p.laters++
+	}
+	p.later = now.Add(wait)
+	return p.laters <= mostLaters
+}
+
+// answered ends that p puts us off.
+func (p *peer) answered() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.later, p.laters = time.Time{}, 0
 }
 
 func (p *peer) banish(b ledger.Ban) {

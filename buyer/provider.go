@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 
@@ -371,6 +372,17 @@ func unwrapURL(err error) error {
 	return err
 }
 
+// An errLater is a provider's request to ask again later. It matches
+// exchange.ErrRefused.
+type errLater struct{ wait time.Duration }
+
+// maxLater bounds, in seconds, what a provider may ask for.
+const maxLater = 60
+
+func (e *errLater) Error() string { return fmt.Sprintf("too many requests: wait %v", e.wait) }
+
+func (e *errLater) Unwrap() error { return exchange.ErrRefused }
+
 func refusal(resp *http.Response) error {
 	switch code := resp.StatusCode; {
 	case code == http.StatusOK, code == http.StatusPartialContent, code == http.StatusRequestedRangeNotSatisfiable:
@@ -380,7 +392,11 @@ func refusal(resp *http.Response) error {
 	case code == http.StatusNotFound, code == http.StatusGone:
 		return htlcdash.ErrNotFound
 	case code == http.StatusTooManyRequests:
-		return fmt.Errorf("%w: too many requests: wait %s s", exchange.ErrRefused, resp.Header.Get("Retry-After"))
+		seconds, err := strconv.Atoi(resp.Header.Get("Retry-After"))
+		if err != nil || seconds < 0 {
+			seconds = 1
+		}
+		return &errLater{time.Duration(min(seconds, maxLater)) * time.Second}
 	case code >= 300 && code < 400:
 		return fmt.Errorf("%w: moved to another address: configure that one if you trust it", exchange.ErrRefused)
 	}

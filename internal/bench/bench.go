@@ -12,6 +12,7 @@
 //	publish  sealing costs what its ciphers and hashes cost
 //	proofs   a proof that a key opens its segment takes milliseconds
 //	crowd    strangers and the greedy cost little, and do not delay who pays
+//	market   many viewers, many providers that are killed by turns, each a process
 //	memory   neither side's memory grows with films or viewers
 //
 // It needs a checkout: it runs the program itself, the private network, a
@@ -73,6 +74,7 @@ func All() []Measurement {
 		}, false},
 		{"proofs", "proofs that a preimage opens a segment", proofs, nil, false},
 		{"crowd", "a viewer amid strangers and greedy ones", crowdAt, nil, true},
+		{"market", "many viewers and many providers, which are killed by turns", markets, nil, false},
 		{"memory", "memory of both sides", memory, map[string]string{
 			"ffmpeg": "ffmpeg", "chromium": "chromium", "node": "nodejs",
 		}, true},

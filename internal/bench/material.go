@@ -62,33 +62,38 @@ func (s *stage) plain(ctx context.Context, titles string) (dir string, err error
 	if err != nil {
 		return "", err
 	}
+	return dir, laidOpen(ctx, t, keys, sealed, dir)
+}
+
+// laidOpen writes t, whose sealed folder this is, to dir.
+func laidOpen(ctx context.Context, t *title.Title, keys *title.Keys, sealed, dir string) error {
 	// One byte more makes it another title.
 	if err := write(filepath.Join(dir, title.MPDFile), slices.Concat(t.MPD, []byte("\n"))); err != nil {
-		return "", err
+		return err
 	}
 	for _, rep := range t.Manifest.Representations() {
 		head, err := t.Init(ctx, rep.ID)
 		if err != nil {
-			return "", err
+			return err
 		}
 		if err := write(filepath.Join(dir, rep.Init.Path), head); err != nil {
-			return "", err
+			return err
 		}
 		segs, err := t.Segments(ctx, rep.ID)
 		if err != nil {
-			return "", err
+			return err
 		}
 		for i, seg := range segs {
 			data, err := unsealed(ctx, sealed, keys, seg)
 			if err != nil {
-				return "", err
+				return err
 			}
 			if err := write(filepath.Join(dir, rep.Segments[i].Path), data); err != nil {
-				return "", err
+				return err
 			}
 		}
 	}
-	return dir, nil
+	return nil
 }
 
 func unsealed(ctx context.Context, dir string, keys *title.Keys, seg htlcdash.Segment) ([]byte, error) {

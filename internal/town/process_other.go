@@ -1,0 +1,7 @@
+//go:build !linux
+
+package town
+
+import "os/exec"
+
+func apart(*exec.Cmd) {}
