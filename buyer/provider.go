@@ -117,6 +117,7 @@ func (p *Provider) Info(ctx context.Context) (info ProviderInfo, err error) {
 type TitleInfo struct {
 	ID              htlcdash.TitleID     `json:"id"`
 	Name            string               `json:"name"`
+	Title           string               `json:"title"` // for people; may be empty
 	Publisher       htlcdash.PublisherID `json:"publisher"`
 	MPD             string               `json:"mpd"` // path at the provider
 	DurationMS      int64                `json:"duration_ms"`

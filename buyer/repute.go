@@ -3,6 +3,8 @@ package buyer
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -103,6 +105,44 @@ func (b *Buyer) restoreReputation(ctx context.Context) error {
 		b.c.Log.Warn("reputation forgotten", "err", err)
 	}
 	return nil
+}
+
+// Remembered tells how providers stand by the books alone, as [Buyer.Stands] does in
+// a run.
+func Remembered(ctx context.Context, books *ledger.Ledger) (func(url string, key htlcdash.ProviderID) Standing, error) {
+	b := &Buyer{c: Config{Ledger: books, Log: slog.New(slog.DiscardHandler)}, market: market.New(market.Config{}, rand.NewPCG(0, 0))}
+	if err := b.restoreReputation(ctx); err != nil {
+		return nil, err
+	}
+	return b.Stands, nil
+}
+
+// Stands tells how the provider stands that shows a key at an address, whatever it
+// sells. What is known of it with a title is in [Buyer.Standing].
+func (b *Buyer) Stands(url string, key htlcdash.ProviderID) Standing {
+	now := time.Now()
+	name := marketName(url, key)
+	look, s := b.market.Look(now, name), Standing{Provider: url, Key: key}
+	r, _ := b.market.Record(name)
+	if s.Latency, s.Success = look.Latency, look.Success; r.Ceiling > 0 {
+		s.Factor = float64(r.Price) / float64(r.Ceiling)
+	}
+	switch {
+	case look.Standing == market.Banned:
+		s.State, s.Until, s.Why = "shunned", look.Until, look.Reason
+	case now.Before(r.Benched):
+		s.State, s.Until = "resting", r.Benched
+	default:
+		s.State = string(look.Standing)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, name := range namesOf(url, key) {
+		if ban := b.bans[name]; now.Before(ban.Until) {
+			s.State, s.Until, s.Why = "banned", ban.Until, ban.Reason
+		}
+	}
+	return s
 }
 
 // keepEvery is how often reputations are written down. What a crash loses of

@@ -12,6 +12,7 @@ import (
 
 	"htlcdash"
 	"htlcdash/buyer"
+	"htlcdash/internal/config"
 	"htlcdash/internal/directory"
 	"htlcdash/internal/reach"
 	"htlcdash/source"
@@ -36,8 +37,10 @@ type discovery struct {
 	looked    map[htlcdash.TitleID]time.Time
 	client    *http.Client // for strangers
 	over      func(source.Source) source.Source
-	hints     chan string // addresses of providers
-	err       error       // why a wanted title was not found
+	hints     chan string                // addresses of providers
+	errs      map[htlcdash.TitleID]error // why wanted titles were not found
+	table     *table                     // nil: none is asked
+	late      chan htlcdash.TitleID      // titles that are asked for while it runs
 }
 
 // keyAt asks a provider for its key.
@@ -61,20 +64,55 @@ func anyLocal(addresses ...string) bool {
 	})
 }
 
-// newDiscovery asks relays, and providers as relays.
-func newDiscovery(providers, relays []string, m *market) (d discovery, err error) {
-	local := anyLocal(slices.Concat(providers, relays)...)
+// newDiscovery asks relays, providers as relays, and a distributed hash table.
+func newDiscovery(from config.ProxyProviders, m *market) (d discovery, err error) {
+	local := anyLocal(slices.Concat(from.Providers, from.Relays, asURLs(from.DHTBootstrap))...)
 	d = discovery{
-		strangers: map[*buyer.Provider]bool{}, looked: map[htlcdash.TitleID]time.Time{},
+		strangers: map[*buyer.Provider]bool{}, looked: map[htlcdash.TitleID]time.Time{}, errs: map[htlcdash.TitleID]error{},
 		client: reach.Client(local, learntTime), hints: make(chan string, learntQueued),
+		late: make(chan htlcdash.TitleID, maxWanted),
 	}
-	d.directory, err = directory.New(directory.Config{
-		Relays: relays, KeyAt: keyAt(d.client), Local: local, Log: m.log,
-	})
-	if err == nil {
-		d.directory.AddRelays(providers...)
+	c := directory.Config{Relays: from.Relays, KeyAt: keyAt(d.client), Local: local, Log: m.log}
+	if len(from.DHTBootstrap) > 0 {
+		if d.table, err = openTable(from.DHTBootstrap, local, d.client, m.log); err != nil {
+			return d, err
+		}
+		c.More = func(ctx context.Context, id htlcdash.TitleID) ([]string, error) {
+			found, err := d.table.sellers(ctx, id)
+			for _, address := range found { // it may sell, and announce nothing
+				m.hint(address)
+			}
+			return found, err
+		}
 	}
-	return d, err
+	if d.directory, err = directory.New(c); err != nil {
+		d.close()
+		return d, err
+	}
+	d.directory.AddRelays(from.Providers...)
+	return d, nil
+}
+
+// close lets go of what a discovery holds open.
+func (d discovery) close() {
+	if d.directory != nil {
+		d.directory.Close()
+	}
+	if d.table != nil {
+		d.table.node.Close()
+	}
+	d.client.CloseIdleConnections()
+}
+
+// missing says why titles that were asked for by their ids are not here.
+func (m *market) missing() error {
+	var errs []error
+	for _, id := range m.found.wanted {
+		if m.titles[id] == nil {
+			errs = append(errs, m.found.errs[id])
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // noStrangers leaves it at the providers that are configured. A relay that bought
@@ -97,6 +135,17 @@ func (m *market) want(ids ...string) error {
 		m.found.wanted = append(m.found.wanted, id)
 	}
 	return nil
+}
+
+// wantLate asks for a title while the market runs. Who was asked for longest gives way.
+func (m *market) wantLate(id htlcdash.TitleID) {
+	d := &m.found
+	d.wanted = slices.DeleteFunc(d.wanted, func(w htlcdash.TitleID) bool { return w == id || m.titles[w] != nil })
+	if len(d.wanted) == maxWanted {
+		delete(d.errs, d.wanted[0])
+		d.wanted = d.wanted[1:]
+	}
+	d.wanted = append(d.wanted, id)
 }
 
 // discover looks for providers of the titles that are wanted, and of a few
@@ -122,7 +171,9 @@ func (m *market) discover(ctx context.Context) {
 		work.Go(func() { sellers[i], errs[i] = d.directory.Find(ctx, id) })
 	}
 	work.Wait()
-	d.err = errors.Join(errs[:len(d.wanted)]...)
+	for i, id := range d.wanted {
+		d.errs[id] = errs[i]
+	}
 	for _, found := range sellers {
 		for _, s := range found {
 			m.learn(s.Address)

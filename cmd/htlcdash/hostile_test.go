@@ -319,12 +319,12 @@ var attacks = []struct {
 		w.Header().Set("Content-Length", "1000000000000")
 		w.WriteHeader(http.StatusOK)
 	}), why: "content length 1000000000000", taken: tick},
-	{name: "endless sealed bytes", attack: at("/sealed/", endless("x")), why: "content length -1", taken: tick},
+	{name: "endless sealed bytes", attack: at("/sealed/", endless("x")), why: "bytes do not match their root", taken: tick},
 	{name: "sealed bytes in a bomb", attack: at("/sealed/", func(_ *hostile, w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Encoding", "gzip")
 		_, _ = w.Write([]byte{0x1f, 0x8b})
 	}), why: "content encoding", taken: tick},
-	{name: "sealed bytes elsewhere", attack: at("/sealed/", inward), why: "redirect into a private network", taken: tick},
+	{name: "sealed bytes elsewhere", attack: at("/sealed/", inward), why: "leads into a private network", taken: tick},
 }
 
 // tick is the price of the segment that the attacks are about.

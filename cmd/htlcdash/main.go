@@ -84,6 +84,7 @@ type commands struct {
 	Publish  publishCommand   `cmd:"" help:"Turn a film into a title that can be sold."`
 	Serve    serveCommand     `cmd:"" help:"Sell titles: run a provider."`
 	Proxy    proxyCommand     `cmd:"" help:"Buy titles for any DASH player: run a viewer's proxy."`
+	Market   marketCommand    `cmd:"" help:"See what is on sale, who sells it, for how much, and how soon each answers."`
 	Play     playCommand      `cmd:"" help:"Play a title without a player: what is seen, what it costs, and a stream for a pipe."`
 	Get      getCommand       `cmd:"" help:"Buy a file by its BitTorrent v2 root, chunk by chunk."`
 	Files    filesCommand     `cmd:"" help:"List the files in a folder, or those that a provider sells, with their roots."`

@@ -89,7 +89,7 @@ func newMarket(from config.ProxyProviders, publishers []string, log *slog.Logger
 		}
 	}
 	var err error
-	m.found, err = newDiscovery(from.Providers, from.Relays, m)
+	m.found, err = newDiscovery(from, m)
 	return m, err
 }
 
@@ -135,7 +135,7 @@ func (m *market) buyFor(c config.ProxyBuying, stores config.Stores, books *ledge
 
 // close ends purchases, leaves the swarms, and keeps what the cache has learnt.
 func (m *market) close() error {
-	m.found.directory.Close()
+	m.found.close()
 	m.buyer.Close()
 	err := m.sealed.Close()
 	if m.swarms != nil {
@@ -160,6 +160,9 @@ func (m *market) follow(ctx context.Context) (stop func()) {
 			case <-time.After(pause):
 				m.refresh(ctx)
 			case <-told:
+				m.refresh(ctx)
+			case id := <-m.found.late:
+				m.wantLate(id)
 				m.refresh(ctx)
 			case <-ctx.Done():
 				return

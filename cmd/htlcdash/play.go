@@ -130,8 +130,8 @@ func (c playCommand) playSold(ctx context.Context, t terminal, node lightning.Pa
 	settlePast(ctx, market.buyer, log)
 	market.refresh(ctx)
 	film, err := onSale.find(c.Title)
-	if why := market.found.err; err != nil && byID && why != nil {
-		return fmt.Errorf("%w\nmore relays to ask can be given by --proxy-relays, or providers by --proxy-providers", why)
+	if why := market.missing(); err != nil && byID && why != nil {
+		return fmt.Errorf("%w\nmore relays to ask can be given by --proxy-relays, providers by --proxy-providers, or nodes of a table by --proxy-dht-bootstrap", why)
 	}
 	if err != nil {
 		return err

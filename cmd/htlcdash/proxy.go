@@ -35,7 +35,7 @@ type proxyCommand struct {
 	config.Proxy `embed:"" envprefix:"HTLCDASH_PROXY_"`
 	Stores       config.Stores `embed:"" prefix:"stores-" envprefix:"HTLCDASH_STORES_"`
 
-	Title []string `placeholder:"ID" help:"A title to look for, by its id of 64 hexadecimal digits: the relays tell who sells it."`
+	Title []string `placeholder:"ID" help:"A title to look for, by its id of 64 hexadecimal digits: the relays tell who sells it, or else the nodes of --dht-bootstrap."`
 
 	// For measurements: what payment adds to the very same files.
 	Free []string `placeholder:"NAME=URL" help:"Play an ordinary DASH title too, which is not paid for: its name and the address of its MPD."`
@@ -44,7 +44,8 @@ type proxyCommand struct {
 func (proxyCommand) Help() string {
 	return "Any DASH player can play through it: it finds, pays, checks and opens segments, within your budgets.\n\n" +
 		"Example: htlcdash proxy --providers https://films.example --budget-day '5000 sat'\n\n" +
-		"Example: htlcdash proxy --relays https://films.example --title 5f0c...e1"
+		"Example: htlcdash proxy --relays https://films.example --title 5f0c...e1\n\n" +
+		"Example: htlcdash proxy --dht-bootstrap films.example:8402 --title 5f0c...e1"
 }
 
 func (c proxyCommand) Run(ctx context.Context, t terminal, log *slog.Logger) error {
@@ -88,7 +89,7 @@ func (c proxyCommand) play(ctx context.Context, door net.Listener, node wallet, 
 	defer func() { err = errors.Join(err, market.close()) }()
 	player, err := proxy.New(proxy.Config{
 		Log: log, Buyer: market.buyer, Wallet: node, Purchases: purchasesOf(books),
-		Hosts: c.Hosts, Origins: c.Origins,
+		Market: &onSale{market, c.Providers}, Hosts: c.Hosts, Origins: c.Origins,
 		Wish: proxy.Wish{
 			Profile: c.Profile, MinHeight: c.MinHeight, MaxHeight: c.MaxHeight,
 			Thrift: c.Thrift, Sound: c.SoundWeight, Switch: c.SwitchWeight, Stall: c.StallWeight,
@@ -106,8 +107,8 @@ func (c proxyCommand) play(ctx context.Context, door net.Listener, node wallet, 
 	}
 	settlePast(ctx, market.buyer, log)
 	market.refresh(ctx)
-	if err := market.found.err; err != nil && ctx.Err() == nil {
-		log.Warn("not found yet; more relays can be given by --relays", "err", err)
+	if err := market.missing(); err != nil && ctx.Err() == nil {
+		log.Warn("not found yet; more relays can be given by --relays, or nodes of a table by --dht-bootstrap", "err", err)
 	}
 	stopFollowing := market.follow(ctx)
 	defer stopFollowing()

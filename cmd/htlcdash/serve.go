@@ -109,7 +109,15 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 		return err
 	}
 	config.Directory = host
-	config.OnSale = func(list []seller.OnSale) { c.announce(host, list, log) }
+	stand, err := c.openStand(ctx, public.Addr(), log)
+	if err != nil {
+		return err
+	}
+	defer stand.close()
+	config.OnSale = func(list []seller.OnSale) {
+		c.announce(host, list, log)
+		stand.sell(list)
+	}
 	upstream, err := c.openReseller(ctx, node, books, sealed, log)
 	if err != nil {
 		return err
@@ -152,6 +160,7 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 		host.Run(ctx)
 		return nil
 	})
+	group.Go(func() error { stand.run(ctx); return nil })
 	if upstream != nil {
 		group.Go(func() error { upstream.run(ctx, s); return nil })
 	}

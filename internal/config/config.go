@@ -98,6 +98,8 @@ type Serve struct {
 	MaxOpenOffers   int            `default:"20000" help:"Offers that can be paid at one time, of all together."`
 	PublicURL       []string       `name:"public-url" help:"Addresses by which viewers reach this provider, such as https://films.example, the preferred first. They are announced with each title; empty: nothing is announced."`
 	Relays          []string       `help:"Whom announcements of titles are exchanged with: addresses of other providers, and of public Nostr relays (wss://relay.example), which get only ours. More providers are learnt from these."`
+	DHT             string         `name:"dht" placeholder:":8402" help:"UDP address at which this provider takes part in a distributed hash table (BitTorrent's, BEP 5), where viewers who know only a title's id find first addresses. It tells that the titles are sold at this host, on the port of the first public_url that is plain http, else of listen. Empty: it takes no part."`
+	DHTBootstrap    []string       `name:"dht-bootstrap" help:"Nodes of the table to begin with, host:port, such as other providers'. Empty: it waits for others to come."`
 
 	Proofs           []string       `default:"vole-80,vole-128,zkb-128" help:"Ways in which offers are proved before they are paid. Viewers refuse unproved ones, unless told otherwise."`
 	ProofsAhead      int            `default:"32" help:"Proofs of the first kind that are half made ahead of need, while the machine is idle: half a MiB of memory each."`
@@ -185,6 +187,8 @@ type Guard struct {
 type ProxyProviders struct {
 	Providers []string `help:"Addresses of providers, such as https://films.example, the preferred first."`
 	Relays    []string `help:"Where providers of a title are looked for, besides at the providers themselves: addresses of providers, and of public Nostr relays (wss://relay.example)."`
+	// Who asks shows its address and what it wants to see to strangers.
+	DHTBootstrap []string `name:"dht-bootstrap" help:"Nodes of a distributed hash table (BitTorrent's, BEP 5), host:port, such as providers'. Through them providers of a title are looked for when the relays know none. Whoever takes part there can see your address and which title you look for, so without any it is not asked."`
 }
 
 // ServeBooks is the part of [serve] that other commands share.

@@ -35,8 +35,10 @@ import (
 const (
 	domain = "htlcdash/dht-title/v1"
 
-	// MaxFound bounds the addresses that one search gives.
-	MaxFound = 64
+	// MaxFound bounds the addresses that one search gives, of which each teller
+	// names at most perTeller: one that lies cannot drown the others.
+	MaxFound  = 64
+	perTeller = 8
 	// Often is how often what is sold is announced: nodes forget it after
 	// peerLife, and tell nobody of a node that was silent for a quarter of an hour.
 	Often = 10 * time.Minute
@@ -49,6 +51,7 @@ const (
 	maxMet      = 4096                   // addresses remembered for that
 	enough      = 8                      // nodes to begin a search with: K of BEP 5
 	firstRetry  = time.Second            // when no node answers yet
+	awaitOthers = 15 * time.Second       // between looks for who came to the first node
 )
 
 // ErrAlone means that no node of the table answers.
@@ -67,12 +70,17 @@ type Config struct {
 	Bootstrap []string // "host:port" of nodes to begin with, such as those of providers
 	// Passive nodes ask and answer nothing: viewers, who come and go.
 	Passive bool
-	Log     *slog.Logger // nil: none
+	// Self is the address at which others reach this host, if that is known: who asks
+	// this very node is told of what it announces, too.
+	Self netip.Addr
+	Log  *slog.Logger // nil: none
 }
 
 // A Node takes part in the table. Its methods may be called at once.
 type Node struct {
 	server *dht.Server
+	peers  *peers
+	self   netip.Addr
 	ready  chan struct{} // closed when server is set: it answers before that
 	log    *slog.Logger
 
@@ -103,7 +111,7 @@ func open(c Config, packets rate.Limit) (*Node, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{ready: make(chan struct{}), log: c.Log, begin: slices.Clone(c.Bootstrap), pings: make(chan struct{}, pingsAtOnce), met: map[string]time.Time{}}
+	n := &Node{peers: newPeers(time.Now), self: c.Self, ready: make(chan struct{}), log: c.Log, begin: slices.Clone(c.Bootstrap), pings: make(chan struct{}, pingsAtOnce), met: map[string]time.Time{}}
 	n.server, err = dht.NewServer(&dht.ServerConfig{
 		Conn:             conn,
 		NoSecurity:       true, // BEP 42 wants the public address, which a node does not know
@@ -111,7 +119,7 @@ func open(c Config, packets rate.Limit) (*Node, error) {
 		StartingNodes:    n.starting,
 		DefaultWant:      []krpc.Want{krpc.WantNodes},
 		QueryResendDelay: func() time.Duration { return resend },
-		PeerStore:        newPeers(time.Now),
+		PeerStore:        n.peers,
 		OnQuery:          n.asked,
 		Store:            nothing{},
 		Logger:           alog.Default,
@@ -223,6 +231,7 @@ func (n *Node) Join(ctx context.Context) error {
 
 // Find calls found for each address that somebody has announced for a title, until
 // it returns false, [MaxFound] were found, the near nodes were all asked, or ctx is done.
+// Of what one machine tells a few count, drawn by lot.
 // A stranger cannot point a viewer to its own machine or network: an address that is
 // not public counts only if a node told it that is no more public. The error matches
 // [ErrAlone] if no node answered.
@@ -239,7 +248,7 @@ func (n *Node) Find(ctx context.Context, id htlcdash.TitleID, found func(netip.A
 		return fmt.Errorf("%w: %w", ErrAlone, err)
 	}
 	defer a.Close()
-	seen, answers := map[netip.AddrPort]bool{}, 0
+	seen, answers, took := map[netip.AddrPort]bool{}, 0, map[netip.AddrPort]int{}
 	for {
 		select {
 		case told, ok := <-a.Peers:
@@ -248,12 +257,15 @@ func (n *Node) Find(ctx context.Context, id htlcdash.TitleID, found func(netip.A
 			}
 			answers++
 			teller, _ := netip.AddrFromSlice(told.Addr.IP)
+			machine := machineOf(teller.Unmap(), told.Addr.Port)
+			rand.Shuffle(len(told.Peers), func(i, j int) { told.Peers[i], told.Peers[j] = told.Peers[j], told.Peers[i] })
 			for _, p := range told.Peers {
 				at, ok := usable(p, teller.Unmap())
-				if !ok || seen[at] {
+				if !ok || seen[at] || took[machine] == perTeller {
 					continue
 				}
 				seen[at] = true
+				took[machine]++
 				if !found(at) || len(seen) == MaxFound {
 					return nil
 				}
@@ -262,6 +274,15 @@ func (n *Node) Find(ctx context.Context, id htlcdash.TitleID, found func(netip.A
 			return ctx.Err()
 		}
 	}
+}
+
+// machineOf tells one teller from another. Many nodes may run at one address; only
+// on this machine are they taken for many.
+func machineOf(teller netip.Addr, port int) netip.AddrPort {
+	if !teller.IsLoopback() {
+		port = 0
+	}
+	return netip.AddrPortFrom(teller, uint16(port))
 }
 
 func aloneIf(alone bool) error {
@@ -288,15 +309,19 @@ func usable(p krpc.NodeAddr, teller netip.Addr) (netip.AddrPort, bool) {
 // sold at a TCP port of this host. What fails is tried again.
 func (n *Node) Announce(ctx context.Context, port int, ids func() []htlcdash.TitleID) {
 	for pause := firstRetry; ; {
+		sold := ids()
+		n.remember(port, sold)
 		err := n.Join(ctx)
 		if err == nil {
-			err = n.announceAll(ctx, port, ids())
+			err = n.announceAll(ctx, port, sold)
 		}
 		if ctx.Err() != nil {
 			return
 		}
 		next := Often - rand.N(Often/8) // so that providers do not all speak at once
-		if err != nil {
+		if err != nil && n.first() {
+			next = awaitOthers
+		} else if err != nil {
 			n.log.Warn("dht", "err", err, "again in", pause)
 			next, pause = pause, min(2*pause, Often)
 		} else {
@@ -307,6 +332,23 @@ func (n *Node) Announce(ctx context.Context, port int, ids func() []htlcdash.Tit
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// first reports whether this node begins a table: others will come to it.
+func (n *Node) first() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.begin) == 0
+}
+
+// remember answers for what is sold here.
+func (n *Node) remember(port int, sold []htlcdash.TitleID) {
+	if !n.self.IsValid() {
+		return
+	}
+	for _, id := range sold {
+		n.peers.AddPeer(Target(id), krpc.NodeAddr{IP: n.self.AsSlice(), Port: port})
 	}
 }
 

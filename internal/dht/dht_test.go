@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/anacrolix/dht/v2/krpc"
+	"github.com/anacrolix/torrent/bencode"
 	"github.com/anacrolix/torrent/metainfo"
 	"golang.org/x/time/rate"
 
@@ -318,6 +319,114 @@ func BenchmarkFind(b *testing.B) {
 		first := false
 		if err := nodes[15].Find(b.Context(), htlcdash.TitleID{1}, func(netip.AddrPort) bool { first = true; return false }); err != nil || !first {
 			b.Fatal(err, first)
+		}
+	}
+}
+
+// liar answers every search with addresses that it made up.
+func liar(t *testing.T, values []krpc.NodeAddr) string {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	id := krpc.RandomNodeID()
+	go func() {
+		token, buf := "t", make([]byte, 2048)
+		for {
+			k, from, err := conn.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			var q krpc.Msg
+			if bencode.Unmarshal(buf[:k], &q) != nil || q.Y != krpc.YQuery {
+				continue
+			}
+			answer := krpc.Msg{T: q.T, Y: krpc.YResponse, R: &krpc.Return{ID: id, Token: &token}}
+			if q.Q == "get_peers" {
+				answer.R.Values = values
+			}
+			if b, err := bencode.Marshal(answer); err == nil {
+				_, _ = conn.WriteTo(b, from)
+			}
+		}
+	}()
+	return conn.LocalAddr().String()
+}
+
+// A node that makes up addresses does not drown those that are announced.
+func TestALiarDoesNotDrownOthers(t *testing.T) {
+	nodes := table(t, 6)
+	title := htlcdash.TitleID{1}
+	if err := nodes[3].AnnounceOnce(t.Context(), 8402, title); err != nil {
+		t.Fatal(err)
+	}
+	var made []krpc.NodeAddr
+	for i := range 2 * MaxFound {
+		made = append(made, krpc.NodeAddr{IP: net.IPv4(192, 0, 2, byte(i)), Port: 80})
+	}
+	viewer := node(t, true, nodes[5])
+	if err := viewer.Know(liar(t, made)); err != nil {
+		t.Fatal(err)
+	}
+	lies, truth := 0, false
+	for _, at := range find(t, viewer, title) {
+		if at.Addr().IsLoopback() {
+			truth = true
+		} else {
+			lies++
+		}
+	}
+	if !truth || lies == 0 || lies > perTeller {
+		t.Errorf("%d lies, the truth: %v", lies, truth)
+	}
+}
+
+// The first node of a table tells of what is sold at its own host.
+func TestFirstNode(t *testing.T) {
+	n, err := New(Config{Listen: "127.0.0.1:0", Self: netip.MustParseAddr("127.0.0.1")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.Close)
+	title := htlcdash.TitleID{1}
+	asked := make(chan struct{})
+	ctx, stop := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer stop()
+	work.Go(func() {
+		n.Announce(ctx, 8402, func() []htlcdash.TitleID {
+			close(asked)
+			return []htlcdash.TitleID{title}
+		})
+	})
+	<-asked
+	viewer := node(t, true, n)
+	for ctx, done := context.WithTimeout(t.Context(), time.Minute); ; {
+		if got := find(t, viewer, title); slices.Equal(got, []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:8402")}) {
+			done()
+			return
+		}
+		select {
+		case <-ctx.Done():
+			done()
+			t.Fatal("it does not tell")
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// As spec/13 says.
+func TestTarget(t *testing.T) {
+	var count htlcdash.TitleID
+	for i := range count {
+		count[i] = byte(i)
+	}
+	for id, want := range map[htlcdash.TitleID]string{{}: "9a90c43e8a03585d15a8b1527426d5bbb17b15c0", count: "fe7a0550e603c16e8a4ff1847f18073c6814a0c6"} {
+		if got := Target(id); fmt.Sprintf("%x", got) != want {
+			t.Errorf("%x, want %s", got, want)
 		}
 	}
 }

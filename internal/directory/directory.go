@@ -161,18 +161,18 @@ func (d *Directory) find(ctx context.Context, title htlcdash.TitleID, gone func(
 	if len(found) == 0 && len(relays) > relaysAsked {
 		found = d.search(ctx, title, relays[relaysAsked:], gone)
 	}
+	var failed error
 	if len(found) == 0 && d.config.More != nil && ctx.Err() == nil {
-		more, err := d.config.More(ctx, title)
-		if err != nil {
-			d.config.Log.Debug("further providers", "err", err)
-		}
+		var more []string
+		more, failed = d.config.More(ctx, title)
 		found = d.search(ctx, title, d.sound(more), gone)
 	}
 	if err := ctx.Err(); err != nil && len(found) == 0 {
 		return nil, err
 	}
 	if len(found) == 0 {
-		return nil, fmt.Errorf("title %s: of %d relays none knows a provider that answers: %w", title, len(relays), htlcdash.ErrNotFound)
+		err := fmt.Errorf("title %s: of %d relays none knows a provider that answers: %w", title, len(relays), htlcdash.ErrNotFound)
+		return nil, errors.Join(err, failed)
 	}
 	d.keep(title, found)
 	return found, nil

@@ -40,6 +40,8 @@ func (p *Proxy) routes() http.Handler {
 	mux.HandleFunc("GET /api/events", p.apiEvents)
 	mux.HandleFunc("GET /api/ledger", p.apiLedger)
 	mux.HandleFunc("GET /api/ledger.csv", p.apiLedgerCSV)
+	mux.HandleFunc("GET /api/market", p.apiMarket)
+	mux.HandleFunc("POST /api/want", p.apiWant)
 	mux.HandleFunc("POST /api/budget", p.apiBudget)
 	mux.HandleFunc("POST /api/preferences", p.apiPreferences)
 	mux.HandleFunc("POST /api/stop", p.apiSwitch(func(b Buyer, id htlcdash.TitleID) { b.Stop(id) }))
@@ -344,12 +346,7 @@ func (p *Proxy) apiSwitch(do func(Buyer, htlcdash.TitleID)) http.HandlerFunc {
 // post reads the body of a change into q and finds the sealed title that it
 // names.
 func (p *Proxy) post(w http.ResponseWriter, r *http.Request, q any, name *string) (*film, bool) {
-	// Fails where the connection has no deadlines, in tests.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(postLimit))
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxPost))
-	d.DisallowUnknownFields()
-	if err := d.Decode(q); err != nil {
-		refuse(w, http.StatusBadRequest, "The body is not the JSON that is expected here.")
+	if !readBody(w, r, q) {
 		return nil, false
 	}
 	f, err := p.film(*name)

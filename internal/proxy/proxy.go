@@ -5,8 +5,8 @@
 //	GET /                               the viewer's page
 //	GET /t/{title}/manifest.mpd         the MPD, made fit for a stock player
 //	GET /t/{title}/{file}               heads (free) and media (bought), ranges too
-//	GET /api/titles, /api/state, /api/events, /api/ledger, /api/ledger.csv
-//	POST /api/budget, /api/preferences, /api/stop, /api/resume
+//	GET /api/titles, /api/state, /api/events, /api/ledger, /api/ledger.csv, /api/market
+//	POST /api/want, /api/budget, /api/preferences, /api/stop, /api/resume
 //
 // {title} is a title's id or its name. A player asks for a segment and waits
 // while it is bought; it never sees a 402, because stock players drop the
@@ -56,6 +56,7 @@ type Config struct {
 	Log    *slog.Logger // nil: nothing is logged
 	Buyer  Buyer        // required for sealed titles
 	Scheme string       // of the exchange, for the page; empty: "salted"
+	Market Market       // nil: the page does not tell what else is on sale
 	Wallet Wallet       // nil: the page shows no balance
 	// Purchases gives the payments of a title, newest first; limit 0 means
 	// all. nil: the page lists only what this run bought.
@@ -79,6 +80,7 @@ type Proxy struct {
 	log       *slog.Logger
 	buyer     Buyer
 	scheme    string
+	market    Market
 	wallet    Wallet
 	purchases func(context.Context, htlcdash.TitleID, int) iter.Seq2[buyer.Purchase, error]
 	ahead     Ahead
@@ -104,6 +106,7 @@ type Proxy struct {
 	recent   []buyer.Purchase // newest last, at most maxRecent
 	booked   int              // purchases ever, this run
 	watchers int              // streams of events
+	seen     *look            // nil: nobody has asked yet
 }
 
 // New returns a proxy without titles; see [Proxy.Add].
@@ -118,7 +121,7 @@ func New(c Config) (*Proxy, error) {
 		return nil, err
 	}
 	p := &Proxy{
-		log: c.Log, buyer: c.Buyer, wallet: c.Wallet, purchases: c.Purchases,
+		log: c.Log, buyer: c.Buyer, market: c.Market, wallet: c.Wallet, purchases: c.Purchases,
 		ahead: c.Ahead.withDefaults(), cautious: c.NoEarlyBuy, client: c.Client,
 		scheme: cmp.Or(c.Scheme, "salted"),
 		hold:   cmp.Or(c.Hold, 3500*time.Millisecond),

@@ -74,7 +74,7 @@ func (w *timed) Write(b []byte) (int, error) {
 // was.
 func TestEachAnswerEnds(t *testing.T) {
 	bubble(t, titletest.Make(t, titletest.Options{}), func(t *testing.T, h *house) {
-		for _, path := range []string{"/", "/t/film/manifest.mpd", "/t/film/v0/1.m4s", "/t/film/none", "/t/none/manifest.mpd", "/api/titles", "/api/state?title=film", "/api/ledger?title=film", "/api/ledger.csv?title=film"} {
+		for _, path := range []string{"/", "/t/film/manifest.mpd", "/t/film/v0/1.m4s", "/t/film/none", "/t/none/manifest.mpd", "/api/titles", "/api/state?title=film", "/api/ledger?title=film", "/api/ledger.csv?title=film", "/api/market"} {
 			w := &timed{ResponseRecorder: httptest.NewRecorder()}
 			h.Handler().ServeHTTP(w, request(http.MethodGet, path))
 			if w.late || w.Body.Len() == 0 {

@@ -9,6 +9,7 @@ import (
 	"htlcdash"
 	"htlcdash/internal/ledger"
 	"htlcdash/lightning"
+	"htlcdash/source"
 )
 
 // A Report is what the operator's page shows: GET /api/provider, and the data
@@ -31,12 +32,25 @@ type Report struct {
 	UpstreamToday lightning.Msat `json:"upstream_today_msat"`
 	AtRisk        lightning.Msat `json:"at_risk_msat"`
 
+	Cache *CacheReport `json:"cache,omitempty"` // of sealed bytes from elsewhere; nil: there is none
+
 	BytesServed int64 `json:"bytes_served"` // bodies to viewers, since Started
 	Requests    int64 `json:"requests"`     // of viewers, since Started
 
 	Titles []TitleReport `json:"titles"`
 	Recent []SaleReport  `json:"recent"` // newest first, at most 50
 	Peers  []PeerReport  `json:"peers"`  // by capacity, largest first
+}
+
+// A CacheReport tells what keeping sealed bytes that came from elsewhere was worth,
+// since Started.
+type CacheReport struct {
+	Hits   int64          `json:"hits"`   // blobs that were asked for and were here
+	Misses int64          `json:"misses"` // and that were not
+	Saved  lightning.Msat `json:"saved_msat"`
+	Spent  lightning.Msat `json:"spent_msat"`  // for bytes
+	Profit lightning.Msat `json:"profit_msat"` // saved, less what was got ahead and nobody wanted
+	Held   int64          `json:"held_bytes"`
 }
 
 // A NodeReport tells of the provider's Lightning node. Error is empty while it
@@ -135,6 +149,10 @@ func (s *Seller) Report(ctx context.Context) (Report, error) {
 		Titles:      []TitleReport{},
 		Recent:      s.recent(shelf),
 		Peers:       peers,
+	}
+	if library, ok := s.config.Sealed.(interface{ Stats() source.Stats }); ok {
+		c := library.Stats()
+		r.Cache = &CacheReport{Hits: c.Hits, Misses: c.Misses, Saved: c.Saved, Spent: c.Spent, Profit: c.Profit(), Held: c.Held}
 	}
 	if s.config.Shelf != nil {
 		r.AtRisk = s.config.Shelf.AtRisk()

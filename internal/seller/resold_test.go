@@ -17,6 +17,8 @@ import (
 	"htlcdash/internal/seller"
 	"htlcdash/internal/title/titletest"
 	"htlcdash/lightning"
+	"htlcdash/source"
+	"htlcdash/source/cache"
 )
 
 // A cupboard is a keyring and the sealed bytes of a title that others publish.
@@ -70,6 +72,22 @@ func (c *cupboard) AtRisk() lightning.Msat { return 77 }
 type cellar struct{ *cupboard }
 
 func (c cellar) Has(context.Context, htlcdash.Blob) error { return nil }
+
+func (c cellar) Stats() source.Stats {
+	return source.Stats{Hits: 3, Misses: 1, Saved: 900, Spent: 300, Held: 1 << 20, Ahead: cache.Account{Lost: 200}}
+}
+
+// The operator sees what keeping others' sealed bytes is worth.
+func TestCacheIsReported(t *testing.T) {
+	s, _, _ := openReseller(t, nil)
+	r, err := s.Report(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (seller.CacheReport{Hits: 3, Misses: 1, Saved: 900, Spent: 300, Profit: 700, Held: 1 << 20}); r.Cache == nil || *r.Cache != want {
+		t.Errorf("%+v, want %+v", r.Cache, want)
+	}
+}
 
 func (c *cupboard) Get(_ context.Context, b htlcdash.Blob) ([]byte, error) {
 	c.mu.Lock()

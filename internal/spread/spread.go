@@ -136,6 +136,9 @@ func (c *copying) list(ctx context.Context, t *title.Title) error {
 		if rep.Init.Path != "" {
 			plain = append(plain, rep.Init.Path)
 		}
+		if rep.Pay.InfoHash != [32]byte{} {
+			plain = append(plain, title.TorrentFile(rep.Pay))
+		}
 		for _, path := range plain {
 			info, err := c.folder.Stat(filepath.FromSlash(path))
 			if err != nil {

@@ -31,6 +31,12 @@ export function clock(seconds) {
 
 export const time = date => new Date(date).toLocaleTimeString('en-GB');
 
+// date gives the time of day for what is today, else the day.
+export function date(when) {
+  const d = new Date(when);
+  return d.toDateString() === new Date().toDateString() ? time(d) : d.toLocaleDateString('en-GB', { day: 'numeric', month: 'short', year: 'numeric' });
+}
+
 export function bytes(n) {
   const units = ['B', 'kB', 'MB', 'GB', 'TB'];
   let i = 0;

@@ -24,10 +24,27 @@ function show() {
   fill('bytes', bytes(r.bytes_served), `${plural('request', r.requests)} since ${time(r.started)}`);
   const inbound = (r.peers ?? []).filter(p => p.active).reduce((sum, p) => sum + p.remote_msat, 0);
   fill('inbound', sats(inbound), plural('channel', r.peers?.length ?? 0));
+  resale(r);
   if (r.titles?.length) titles(r.titles);
   if (r.recent?.length) $('recent').replaceChildren(...r.recent.slice(0, rows).map(sale));
   if (r.peers?.length) $('peers').replaceChildren(...r.peers.map(peer));
   tell();
+}
+
+// resale tells what was paid for what is sold, where anything was.
+function resale(r) {
+  const resold = r.upstream_msat > 0 || r.titles?.some(t => t.resold);
+  $('upstream-box').hidden = $('risk-box').hidden = $('kept').hidden = !resold;
+  if (resold) {
+    fill('upstream', sats(r.upstream_msat), `${sats(r.upstream_today_msat)} today`);
+    fill('risk', sats(r.at_risk_msat), 'keys of the last day');
+    $('kept').textContent = `${sats(r.earned_msat - r.upstream_msat)} of it is left after what was paid upstream`;
+  }
+  $('carriage-box').hidden = !r.carriage_msat && !r.byte_price_msat;
+  if (!$('carriage-box').hidden) fill('carriage', sats(r.carriage_msat), `${sats(r.byte_price_msat)} a MiB`);
+  const c = r.cache;
+  $('cache-box').hidden = !c || !(c.hits + c.misses);
+  if (!$('cache-box').hidden) fill('cache', `${Math.round(100 * c.hits / (c.hits + c.misses))} % hits`, `${sats(c.profit_msat)} profit; ${bytes(c.held_bytes)}`);
 }
 
 function fill(id, main, small) {
@@ -49,7 +66,7 @@ function titles(list) {
 }
 
 function card(t) {
-  const head = element('p'), missing = element('p', { class: 'missing' });
+  const head = element('p'), margin = element('p', { class: 'margin' }), missing = element('p', { class: 'missing' });
   const strips = element('div', { class: 'strips' });
   const lines = t.representations.map(r => {
     const canvas = element('canvas', { role: 'img' }), sum = element('span', { class: 'sum' });
@@ -58,16 +75,22 @@ function card(t) {
   });
   strips.append(element('div', { class: 'axis', 'aria-hidden': 'true' }, element('span', {}, '0:00'), element('span', {}, clock(t.duration_ms / 1000))));
   const box = element('article', { class: 'card title' },
-    element('div', { class: 'head' }, element('h3', {}, t.title || t.name, ' ', element('code', { title: `publisher ${t.publisher}` }, short(t.publisher))), head), missing, strips);
-  return { box, head, missing, lines, title: t };
+    element('div', { class: 'head' }, element('h3', {}, t.title || t.name, ' ', element('code', { title: `publisher ${t.publisher}` }, short(t.publisher))), head), margin, missing, strips);
+  return { box, head, margin, missing, lines, title: t };
 }
 
 function update(c, t) {
   c.title = t;
   c.head.replaceChildren(element('b', {}, sats(t.earned_msat)), ` from ${plural('segment', t.sales)}, `,
     element('b', {}, sats(t.earned_today_msat)), ` today${t.prepaid ? ', also sold to other clients' : ''}`);
+  c.margin.hidden = !t.resold && !t.upstream_msat;
+  const left = t.earned_msat - t.upstream_msat;
+  c.margin.replaceChildren('Resold: ', element('b', {}, sats(t.upstream_msat)), ' paid upstream, ', element('b', {}, sats(left)),
+    t.earned_msat ? ` left, ${Math.round(100 * left / t.earned_msat)} % of what it earned` : ' left');
   c.missing.hidden = !t.missing;
-  c.missing.textContent = `${plural('segment', t.missing)} cannot be sold: the key or the sealed bytes are not here.`;
+  c.missing.className = t.resold ? 'margin' : 'missing';
+  c.missing.textContent = t.resold ? `${plural('segment', t.missing)} not on the shelf yet: the key is bought when somebody asks for it.`
+    : `${plural('segment', t.missing)} cannot be sold: the key or the sealed bytes are not here.`;
 }
 
 // paint draws the strips: one column a segment, or several segments a column

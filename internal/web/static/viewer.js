@@ -3,13 +3,13 @@
 import { get, post, watch } from './api.js';
 import { Player } from './player.js';
 import { Plots } from './plot.js';
-import { sat, sats, satColumn, rate, time, plural, rungName, shortName, shortKey, element } from './format.js';
+import { sat, sats, satColumn, rate, clock, time, date, plural, rungName, shortName, shortKey, element } from './format.js';
 
 const $ = id => document.getElementById(id);
 const retryAfter = 5000; // ms, for trouble that may pass by itself
 const rows = 12;         // purchases shown
 
-let title = null, state = null, lost = false, unwatch = () => {};
+let titles = [], title = null, state = null, lost = false, unwatch = () => {};
 const weights = ['thrift', 'sound', 'switch', 'stall']; // fields of a wish, and of the page
 let soundOnly = null; // whether the film is played without its picture
 let sliding = false, retry = 0, purchases = new Map();
@@ -20,22 +20,26 @@ const plots = new Plots($('plot-price'), $('plot-rung'), $('plot-money'));
 main().catch(e => notice('The page cannot start.', e.message, true));
 
 async function main() {
-  let titles = await get('/api/titles');
+  titles = await get('/api/titles');
   while (!titles.length) {
     notice('There is no film here yet.', 'The proxy asks its providers again and again; this page goes on by itself.', false);
     await new Promise(done => setTimeout(done, retryAfter / 2));
     titles = await get('/api/titles').catch(() => []);
   }
-  $('title').append(...titles.map(t => element('option', { value: t.id }, called(t))));
-  $('title').hidden = titles.length < 2;
-  $('only').hidden = titles.length > 1;
-  $('only').textContent = called(titles[0]);
+  offerTitles();
   $('title').addEventListener('change', () => choose(titles.find(t => t.id === $('title').value)));
   const wanted = decodeURIComponent(location.hash.slice(1));
   const first = titles.find(t => t.id === wanted || t.name === wanted) ?? titles.find(t => t.paid) ?? titles[0];
   $('title').value = first.id;
   await choose(first);
   setInterval(showBuffer, 500);
+}
+
+function offerTitles() {
+  $('title').replaceChildren(...titles.map(t => element('option', { value: t.id }, called(t))));
+  $('title').hidden = titles.length < 2;
+  $('only').hidden = titles.length > 1;
+  $('only').textContent = called(titles[0]);
 }
 
 // called names a film and who published it: a name alone is anybody's.
@@ -195,15 +199,20 @@ function outlook(s) {
 
 function showSellers(list = []) {
   $('sellers-card').hidden = !list.length;
-  $('sellers').replaceChildren(...list.map(p => {
-    const name = element('td', { title: p.why ?? '' }, new URL(p.provider).host, element('br'), element('small', {}, p.until ? `${p.state} until ${time(p.until)}` : p.state));
-    const ms = Math.round(p.latency_ns / 1e6);
-    return element('tr', p.state === 'banned' ? { class: 'bad' } : {}, name,
-      element('td', { class: 'num' }, p.factor ? `${Math.round(p.factor * 100)} %` : '–'),
-      element('td', { class: 'num' }, ms ? `${ms} ms` : '–'),
-      element('td', { class: 'num' }, String(p.sold)));
-  }));
+  $('sellers').replaceChildren(...list.map(p => element('tr', p.state === 'banned' ? { class: 'bad' } : {}, seller(p.provider, '', p),
+    element('td', { class: 'num' }, p.factor ? `${Math.round(p.factor * 100)} %` : '–'),
+    element('td', { class: 'num' }, millis(p.latency_ns)),
+    element('td', { class: 'num' }, String(p.sold)))));
 }
+
+// seller names a provider, and how it stands, in a table.
+function seller(address, name, standing) {
+  const { host } = new URL(address), state = standing.state === 'unknown' ? 'new to you' : standing.state;
+  return element('td', { title: standing.why ?? address }, host, element('br'),
+    element('small', {}, [name === host ? '' : name, standing.until ? `${state} until ${date(standing.until)}` : state].filter(Boolean).join(' · ')));
+}
+
+const millis = ns => ns ? `${ns < 1e7 ? (ns / 1e6).toFixed(1) : Math.round(ns / 1e6)} ms` : '–';
 
 function risk(s) {
   if (!s.paid) return 'Nothing: this film is free.';
@@ -259,6 +268,78 @@ function mark(rep, index, facts, asked = true) {
   if (rung < 0) return;
   const cap = rungs.findLastIndex(r => r.allowed);
   plots.add(index * title.duration_ms / 1000 / rungs[rung].count, asked ? { rung, cap, ...facts } : facts);
+}
+
+// --- what others sell
+
+const marketRows = 40; // titles shown
+
+$('look').addEventListener('click', async () => {
+  $('look').disabled = true;
+  $('market-note').textContent = 'Asking…';
+  try {
+    showMarket(await get('/api/market'));
+  } catch (e) {
+    $('market-note').textContent = e.message;
+  }
+  $('look').disabled = false;
+  $('look').textContent = 'Look again';
+});
+
+function showMarket(r) {
+  const shown = r.titles.slice(0, marketRows);
+  $('market').replaceChildren(...shown.map(t => onSale(r, t)));
+  const silent = r.providers.filter(p => p.error).length;
+  const words = [];
+  if (!shown.length) words.push('Nobody who answers sells anything.');
+  else words.push('Prices are for the whole film, at its lowest quality and at its best, as providers say. “Answers in” is the median of five small requests, not the time of a key.');
+  if (r.more || shown.length < r.titles.length) words.push(`These are ${shown.length} of more titles: htlcdash market finds the others.`);
+  if (silent) words.push(`${plural('provider', silent)} did not answer, or not truly.`);
+  $('market-note').textContent = words.join(' ');
+}
+
+function onSale(r, t) {
+  const play = element('button', { 'aria-label': `Play ${t.title}` }, 'Play');
+  play.addEventListener('click', () => want(t, play));
+  const rows = t.offers.map(o => {
+    const p = r.providers[o.provider], price = o.min_msat === o.max_msat ? sats(o.max_msat) : `${sat(o.min_msat)} to ${sats(o.max_msat)}`;
+    return element('tr', p.standing?.state === 'banned' ? { class: 'bad' } : {}, seller(p.address, p.name, p.standing ?? { state: 'unknown' }),
+      element('td', { class: 'num' }, o.priced ? price : `at most ${price}`, element('br'),
+        element('small', {}, !o.priced ? '' : o.per_mib_msat ? `and ${sats(o.per_mib_msat)} a MiB` : 'bytes are free')),
+      element('td', { class: 'num' }, millis(p.latency_ns)));
+  });
+  const head = (words, ...kind) => element('th', { scope: 'col', ...Object.fromEntries(kind.map(k => ['class', k])) }, words);
+  return element('article', {},
+    element('div', { class: 'head' }, element('h3', { title: t.id }, t.title, ' ', element('small', {}, `${clock(t.duration_ms / 1000)} · by ${shortKey(t.publisher)}`)), play),
+    element('table', {}, element('thead', {}, element('tr', {}, head('Provider'), head('Whole film', 'num'), head('Answers in', 'num'))), element('tbody', {}, ...rows)));
+}
+
+// want plays a title of the market, which the proxy finds and checks first.
+async function want(t, button) {
+  const has = () => titles.find(x => x.id === t.id);
+  button.disabled = true;
+  button.textContent = 'Finding it…';
+  try {
+    if (!has()) {
+      await post('/api/want', { title: t.id });
+      history.replaceState(null, '', `#${t.id}`); // for a page that has no film yet
+    }
+    for (let tries = 0; !has() && tries < 60; tries++) {
+      await new Promise(done => setTimeout(done, 500));
+      titles = await get('/api/titles');
+    }
+    if (!has()) throw new Error('Its providers do not show it to your proxy, or its publisher is not one of yours.');
+    if (title) {
+      offerTitles();
+      $('title').value = t.id;
+      await choose(has());
+    }
+    scrollTo({ top: 0 });
+  } catch (e) {
+    $('market-note').textContent = e.message;
+  }
+  button.disabled = false;
+  button.textContent = 'Play';
 }
 
 // --- trouble
