@@ -33,6 +33,7 @@ const (
 	perRelay    = 32                     // announcements of one relay that are looked into
 	probesAsked = 16                     // addresses at once
 	watchPause  = time.Minute            // between searches while one watches
+	maxGone     = 4096                   // providers of which is remembered that they withdrew
 )
 
 // A Seller is a provider of a title whose address was asked for its key, and
@@ -147,19 +148,24 @@ func (d *Directory) Relays() []string {
 // matches [htlcdash.ErrNotFound] if there are none. What it found is kept for a
 // minute.
 func (d *Directory) Find(ctx context.Context, title htlcdash.TitleID) ([]Seller, error) {
+	return d.find(ctx, title, func(Announcement) {})
+}
+
+// find is Find, and calls gone with the withdrawals that were come upon.
+func (d *Directory) find(ctx context.Context, title htlcdash.TitleID, gone func(Announcement)) ([]Seller, error) {
 	if found := d.recall(title); found != nil {
 		return found, nil
 	}
 	relays := d.Relays()
-	found := d.search(ctx, title, relays[:min(len(relays), relaysAsked)])
+	found := d.search(ctx, title, relays[:min(len(relays), relaysAsked)], gone)
 	if len(found) == 0 && len(relays) > relaysAsked {
-		found = d.search(ctx, title, relays[relaysAsked:])
+		found = d.search(ctx, title, relays[relaysAsked:], gone)
 	}
 	var failed error
 	if len(found) == 0 && d.config.More != nil && ctx.Err() == nil {
 		var more []string
 		more, failed = d.config.More(ctx, title)
-		found = d.search(ctx, title, d.sound(more))
+		found = d.search(ctx, title, d.sound(more), gone)
 	}
 	if err := ctx.Err(); err != nil && len(found) == 0 {
 		return nil, err
@@ -307,7 +313,7 @@ type search struct {
 	first  chan struct{} // closed with the first seller
 }
 
-func (d *Directory) search(ctx context.Context, title htlcdash.TitleID, relays []string) []Seller {
+func (d *Directory) search(ctx context.Context, title htlcdash.TitleID, relays []string, gone func(Announcement)) []Seller {
 	ctx, cancel := context.WithTimeout(ctx, findTime)
 	defer cancel()
 	s := &search{
@@ -332,6 +338,11 @@ func (d *Directory) search(ctx context.Context, title htlcdash.TitleID, relays [
 	}
 	cancel()
 	<-all
+	for _, a := range s.latest {
+		if a.Withdrawn() {
+			gone(a)
+		}
+	}
 	return s.sellers()
 }
 
@@ -448,10 +459,13 @@ func (d *Directory) List(ctx context.Context, publisher *htlcdash.PublisherID) (
 // gives, and new ones as they are announced, until ctx is done. It calls again
 // with one whose announcement changed.
 func (d *Directory) Watch(ctx context.Context, title htlcdash.TitleID, found func(Seller)) {
-	w := &watch{d: d, title: title, found: found, told: map[htlcdash.ProviderID]Seller{}, slots: make(chan struct{}, probesAsked), watched: map[string]bool{}}
+	w := &watch{
+		d: d, title: title, found: found, slots: make(chan struct{}, probesAsked), watched: map[string]bool{},
+		told: map[htlcdash.ProviderID]Seller{}, gone: map[htlcdash.ProviderID]time.Time{},
+	}
 	defer w.work.Wait()
 	for {
-		sellers, _ := d.Find(ctx, title) // no one yet: again, later
+		sellers, _ := d.find(ctx, title, w.leave) // no one yet: again, later
 		for _, s := range sellers {
 			w.tell(s)
 		}
@@ -473,13 +487,46 @@ type watch struct {
 
 	watched map[string]bool // relays; only Watch uses it
 
-	mu   sync.Mutex
-	told map[htlcdash.ProviderID]Seller
+	mu     sync.Mutex
+	told   map[htlcdash.ProviderID]Seller
+	gone   map[htlcdash.ProviderID]time.Time // when they withdrew the title
+	stored []chan struct{}                   // of the relays: closed when one has said what it had
+	begun  time.Time                         // when the last of them was asked
+}
+
+// leave notes that a provider has withdrawn.
+func (w *watch) leave(a Announcement) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	at, known := w.gone[a.Provider]
+	if a.At.After(at) && (known || len(w.gone) < maxGone) {
+		w.gone[a.Provider] = a.At
+	}
+}
+
+// settle waits until all relays have said what they had, the slow ones not for
+// long: one may tell what another knows to be withdrawn.
+func (w *watch) settle(ctx context.Context) {
+	w.mu.Lock()
+	stored, late := slices.Clone(w.stored), time.After(time.Until(w.begun.Add(findGrace)))
+	w.mu.Unlock()
+	for _, s := range stored {
+		select {
+		case <-s:
+		case <-late:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (w *watch) tell(s Seller) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if at, gone := w.gone[s.Provider]; gone && !s.At.After(at) {
+		return
+	}
 	old, known := w.told[s.Provider]
 	if known && (!s.At.After(old.At) || sameTerms(old, s)) || !known && len(w.told) >= MaxSellers {
 		return
@@ -505,10 +552,15 @@ func (w *watch) listen(ctx context.Context) {
 		if err != nil {
 			continue
 		}
+		done := make(chan struct{})
+		w.mu.Lock()
+		w.stored, w.begun = append(w.stored, done), time.Now()
+		w.mu.Unlock()
+		stored := sync.OnceFunc(func() { close(done) })
 		w.work.Go(func() { client.Run(ctx) })
 		w.work.Go(func() {
 			for ctx.Err() == nil {
-				_ = client.Subscribe(ctx, func(e nostr.Event) { w.hear(ctx, e) }, func() {}, forTitle(w.title))
+				_ = client.Subscribe(ctx, func(e nostr.Event) { w.hear(ctx, e) }, stored, forTitle(w.title))
 				select {
 				case <-time.After(watchPause): // it did not want to
 				case <-ctx.Done():
@@ -522,7 +574,11 @@ func (w *watch) listen(ctx context.Context) {
 // will come upon it.
 func (w *watch) hear(ctx context.Context, e nostr.Event) {
 	a, err := Read(e)
-	if err != nil || a.Withdrawn() || a.sound(time.Now()) != nil {
+	if err != nil || a.sound(time.Now()) != nil {
+		return
+	}
+	if a.Withdrawn() {
+		w.leave(a)
 		return
 	}
 	select {
@@ -533,6 +589,7 @@ func (w *watch) hear(ctx context.Context, e nostr.Event) {
 	w.work.Go(func() {
 		defer func() { <-w.slots }()
 		if address, _, err := w.d.prober.at(ctx, a); err == nil {
+			w.settle(ctx)
 			w.tell(Seller{a, address})
 		}
 	})

@@ -397,6 +397,50 @@ func TestMoreIsAskedLast(t *testing.T) {
 	}
 }
 
+// One relay tells what a provider has taken back by its word at another. Who
+// watches is not led there, although the provider answers.
+func TestWatchKnowsWhoWithdrew(t *testing.T) {
+	late, other, gone, fresh := openProvider(t, 1, nil), openProvider(t, 2, nil), openProvider(t, 3, nil), openProvider(t, 4, nil)
+	now := time.Now().Truncate(time.Second)
+	old := announce(t, 3, at(offer(film, "bunny"), now.Add(-time.Minute), time.Hour, gone.url))
+	back := announce(t, 3, at(directory.Announcement{Title: film}, now, time.Hour))
+	ctx, cancel := context.WithCancel(patience(t))
+	teller := client(t, late.socket())
+	if err := errors.Join(teller.Publish(ctx, old), client(t, other.socket()).Publish(ctx, back)); err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan directory.Seller, 10)
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer cancel()
+	work.Go(func() { viewer(t, late.url, other.url).Watch(ctx, film, func(s directory.Seller) { told <- s }) })
+	// Heard after the old one, from the same relay.
+	if err := teller.Publish(ctx, announce(t, 4, at(offer(film, "bunny"), now, time.Hour, fresh.url))); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case s := <-told:
+		if s.Provider != fresh.id() {
+			t.Errorf("led to %v, want %v", s.Provider, fresh.id())
+		}
+	case <-ctx.Done():
+		t.Fatal("nobody came")
+	}
+	// Who sells again is found again.
+	again := announce(t, 3, at(offer(film, "bunny"), now.Add(time.Second), time.Hour, gone.url))
+	if err := teller.Publish(ctx, again); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case s := <-told:
+		if s.Provider != gone.id() || !s.At.After(now) {
+			t.Errorf("got %+v", s)
+		}
+	case <-ctx.Done():
+		t.Fatal("it does not come back")
+	}
+}
+
 func TestWatch(t *testing.T) {
 	first, second := openProvider(t, 1, nil), openProvider(t, 2, nil)
 	first.sell(t, film)
