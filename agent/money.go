@@ -100,6 +100,29 @@ func (t *Track) Cost(index, rung, last int) lightning.Msat {
 	return r.Price
 }
 
+// Weight is how many bytes stand, at most, for a msat of the prices of a track's rung,
+// each key counted once: what bytes cost besides is no more than that for each msat
+// that is spent on keys. Rungs without a price do not count.
+func (t *Title) Weight() (most float64) {
+	for _, track := range t.Tracks {
+		var bytes, price [MaxRungs]float64
+		for i, s := range track.Segments {
+			for r, g := range s.Rungs {
+				bytes[r] += float64(g.Size)
+				if g.First == i {
+					price[r] += float64(g.Price)
+				}
+			}
+		}
+		for r := range bytes {
+			if price[r] > 0 {
+				most = max(most, bytes[r]/price[r])
+			}
+		}
+	}
+	return most
+}
+
 // rungs counts those of all segments.
 func (t *Track) rungs() (n int) {
 	for _, s := range t.Segments {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"htlcdash"
+	"htlcdash/internal/ledger"
 	"htlcdash/lightning"
 )
 
@@ -25,15 +26,18 @@ type Limits struct {
 
 // An Account is how the money of one title stands.
 type Account struct {
-	Budget   lightning.Msat // [NoLimit] if there is none
-	Spent    lightning.Msat // ever, fees and losses included
-	Fees     lightning.Msat // of Spent: for routes
-	Lost     lightning.Msat // of Spent: paid to providers who gave no key
-	Reserved lightning.Msat // for payments whose outcome is not known
-	DayLeft  lightning.Msat // of the limit for a day, which all titles share; [NoLimit] if there is none
-	InFlight int            // payments whose outcome is not known
-	Stopped  bool
-	Risk     lightning.Msat // the most that is unproved with one provider at a time
+	Budget      lightning.Msat // [NoLimit] if there is none
+	Spent       lightning.Msat // ever, fees and losses included
+	Fees        lightning.Msat // of Spent: for routes
+	Lost        lightning.Msat // of Spent: paid to providers who gave no key
+	Carriage    lightning.Msat // of Spent: for sealed bytes, without routes
+	Credentials lightning.Msat // of Spent: for anonymous credentials, without routes
+	BytePrice   lightning.Msat // what a MiB of sealed bytes costs now at the cheapest, as far as is known
+	Reserved    lightning.Msat // for payments whose outcome is not known
+	DayLeft     lightning.Msat // of the limit for a day, which all titles share; [NoLimit] if there is none
+	InFlight    int            // payments whose outcome is not known
+	Stopped     bool
+	Risk        lightning.Msat // the most that is unproved with one provider at a time
 
 	spare lightning.Msat // of Reserved: for fees
 }
@@ -41,6 +45,17 @@ type Account struct {
 // FeeShare is what routes cost so far, as a part of the prices paid.
 func (a Account) FeeShare() float64 {
 	return float64(a.Fees) / float64(max(a.Spent-a.Fees, 1))
+}
+
+// CarriageShare is what sealed bytes are to cost as a part of the prices of keys, where
+// a msat of these stands for so many bytes: as they did so far, or as they do at the
+// cheapest, whichever is more.
+func (a Account) CarriageShare(bytesPerMsat float64) float64 {
+	share := float64(a.BytePrice) * bytesPerMsat / (1 << 20)
+	if keys := a.Spent - a.Fees - a.Carriage - a.Credentials; keys > 0 {
+		share = max(share, float64(a.Carriage)/float64(keys))
+	}
+	return share
 }
 
 // Spare is the part of Reserved that is for routes. What they do not take comes
@@ -232,7 +247,8 @@ type hold struct {
 	till       *till
 	account    *Account
 	price, fee lightning.Msat
-	ended      bool // guarded by till.mu
+	rung       string // what is paid for, if it is no key; see rungOf
+	ended      bool   // guarded by till.mu
 }
 
 // take moves the money into the sums of what is reserved, or out of them. It
@@ -243,6 +259,15 @@ func (h *hold) take(sign lightning.Msat) {
 	h.account.spare += sign * h.fee
 	h.till.reserved += sign * (h.price + h.fee)
 	h.till.spare += sign * h.fee
+}
+
+// rungOf says what p was for, if it was for no key: what stands in the books where a
+// purchase has its Representation. Nobody signs anything of it.
+func rungOf(p ledger.Purchase) string {
+	if (p.Representation == ledger.Carriage || p.Representation == tokenRung) && p.Signer == (htlcdash.ProviderID{}) {
+		return p.Representation
+	}
+	return ""
 }
 
 // release gives all back: nothing was spent, and nothing can be.
@@ -265,6 +290,12 @@ func (h *hold) end(p lightning.Payment, lost bool) {
 	}
 	h.account.Spent += p.Spent()
 	h.account.Fees += p.Fee
+	switch h.rung {
+	case ledger.Carriage:
+		h.account.Carriage += p.Amount
+	case tokenRung:
+		h.account.Credentials += p.Amount
+	}
 	if lost {
 		h.account.Lost += p.Spent()
 	}

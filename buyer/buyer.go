@@ -119,6 +119,9 @@ type Config struct {
 	// a title may cost together what its keys of that title have cost, and
 	// TokenPrice.
 	TokenPrice lightning.Msat
+	// BytePrice is the most that a MiB of sealed bytes may cost at providers that
+	// take money for them; 0: none is paid for. See [Buyer.Carried].
+	BytePrice lightning.Msat
 	// Exposure bounds the payments under way to one provider that are unproved,
 	// which a cheat could keep, or go to one that has sold no key in this run,
 	// which it could let hang. A single payment may always be under way. 0: the price of
@@ -283,6 +286,12 @@ func (b *Buyer) openAccount(ctx context.Context, id htlcdash.TitleID) error {
 	if a.Lost, err = b.c.Ledger.Lost(ctx, &id); err != nil {
 		return err
 	}
+	if a.Carriage, err = b.c.Ledger.Unsigned(ctx, id, ledger.Carriage); err != nil {
+		return err
+	}
+	if a.Credentials, err = b.c.Ledger.Unsigned(ctx, id, tokenRung); err != nil {
+		return err
+	}
 	chosen, err := b.c.Ledger.Setting(ctx, budgetSetting(id))
 	if err == nil {
 		var n int64
@@ -376,7 +385,11 @@ func (b *Buyer) titlesOf(segs []htlcdash.Segment) []*title {
 
 // Account tells how the money of a title stands. It is the zero Account for a
 // title that was not added.
-func (b *Buyer) Account(id htlcdash.TitleID) Account { return b.till.account(id) }
+func (b *Buyer) Account(id htlcdash.TitleID) Account {
+	a := b.till.account(id)
+	a.BytePrice = b.bytePrice(id)
+	return a
+}
 
 // SetTitleBudget bounds what a title may cost, what it has cost included, at
 // once and for later runs. An error means that later runs may not know.

@@ -46,7 +46,7 @@ type bidder struct {
 func (b *Buyer) bidders(t *title, seg htlcdash.Segment) (all []bidder) {
 	quoted := b.desk.asks(seg)
 	for _, p := range t.peers {
-		if !p.ok() {
+		if !p.ok() || p.onlyCarries() {
 			continue
 		}
 		c := market.Candidate{ID: p.id(), Group: p.group}

@@ -192,6 +192,9 @@ func (b *Buyer) inquire(ctx context.Context, p *peer, t *title, segs []htlcdash.
 	var offers []exchange.Offer
 	var shown *pass
 	err := b.withPass(ask, p, t, free, func(v *pass) (err error) {
+		if p.onlyCarries() { // which was not known before
+			return fmt.Errorf("%s sells no keys: %w", p, exchange.ErrRefused)
+		}
 		shown = v
 		offers, err = p.offers(ask, v.credential, req)
 		return err

@@ -131,10 +131,13 @@ func (b *Buyer) tryBegin(seg htlcdash.Segment, q *quote, d *download, risk light
 	if q.resale != nil {
 		most = q.resale.most
 	}
+	if f.IsCarriage() {
+		most = NoLimit // it is no key
+	}
 	if f.hold, err = b.till.reserve(seg.Title, f.Amount, min(b.c.Fee.Of(f.Amount), max(most-f.Amount, 0))); err != nil {
 		return nil, false, err
 	}
-	f.MaxFee = f.hold.fee
+	f.MaxFee, f.hold.rung = f.hold.fee, rungOf(f.Purchase)
 	if d != nil {
 		select {
 		case <-d.done:
@@ -157,6 +160,7 @@ func (b *Buyer) tryBegin(seg htlcdash.Segment, q *quote, d *download, risk light
 // earlier run or so that it seemed to have failed. It needs b.mu.
 func (b *Buyer) takeUp(p ledger.Purchase) {
 	f := &flight{Purchase: p, began: p.Created, risk: p.Amount, hold: b.till.restore(p.Title, p.Amount, p.MaxFee)}
+	f.hold.rung = rungOf(p)
 	b.past = append(b.past, f)
 	if known := b.peers[p.Provider]; known != nil {
 		known.adopt(f)
@@ -340,6 +344,9 @@ func (b *Buyer) failed(f *flight, out lightning.Payment) error {
 // open turns the preimage into the key. A provider whose preimage is not the
 // key has cheated. Where the wallet gives no preimage, the provider is asked.
 func (b *Buyer) open(f *flight, out lightning.Payment) (htlcdash.Key, error) {
+	if f.IsCarriage() {
+		return htlcdash.Key{}, nil // the bytes are here
+	}
 	if !out.Preimage.Opens(f.Hash) {
 		b.mu.Lock()
 		p := f.peer
@@ -390,7 +397,7 @@ func (b *Buyer) judge(f *flight, err error) {
 	b.mu.Unlock()
 	took := f.waited + f.proving + time.Since(f.began)
 	switch {
-	case p == nil || f.inv.Bolt11 == "": // of an earlier run: its time says nothing
+	case p == nil || f.inv.Bolt11 == "" || f.IsCarriage(): // of an earlier run: its time says nothing, nor that of a payment for no key
 	case errors.Is(err, ErrBudget): // not the provider's doing
 	case err == nil:
 		p.sold(f.Amount)
@@ -437,7 +444,7 @@ func (b *Buyer) forget(f *flight) {
 func (b *Buyer) free(f *flight, out lightning.Payment, key htlcdash.Key) {
 	b.doubt(f.Purchase)
 	if out.State == lightning.Paid {
-		f.hold.commit(out, key.IsZero())
+		f.hold.commit(out, key.IsZero() && !f.IsCarriage())
 	} else {
 		f.hold.release()
 	}

@@ -23,23 +23,27 @@ type peer struct {
 	group string        // that it shares with others of one operator
 	stall time.Duration // of payments, after which it gives way to others
 
-	mu       sync.Mutex
-	ban      ledger.Ban     // the last one for a cheat
-	owes     lightning.Hash // of a payment that it got and told no key for; zero: none
-	shunned  time.Time      // end of the last ban by the market that was told of
-	underway int            // payments whose outcome is not known
-	exposed  lightning.Msat // of them: what it could keep, since nothing proves that they buy keys
-	moved    time.Time      // when underway last shrank, or began
-	freed    chan struct{}  // closed when underway shrinks, and replaced
-	later    time.Time      // until when it asked to be left alone
-	laters   int            // how often in a row it did
-	proven   bool           // has sold a key in this run
-	sales    int            // keys bought in this run
-	paid     lightning.Msat // for them
+	mu        sync.Mutex
+	ban       ledger.Ban     // the last one for a cheat
+	owes      lightning.Hash // of a payment that it got and told no key for; zero: none
+	shunned   time.Time      // end of the last ban by the market that was told of
+	underway  int            // payments whose outcome is not known
+	exposed   lightning.Msat // of them: what it could keep, since nothing proves that they buy keys
+	moved     time.Time      // when underway last shrank, or began
+	freed     chan struct{}  // closed when underway shrinks, and replaced
+	later     time.Time      // until when it asked to be left alone
+	laters    int            // how often in a row it did
+	proven    bool           // has sold a key in this run
+	sales     int            // keys bought in this run
+	paid      lightning.Msat // for them
+	unsure    int64          // sealed bytes that it was paid for, or is, and that are not known to be sound
+	uncarried time.Time      // until then it is not asked for sealed bytes that cost money
+
+	wide chan struct{} // holds a token while a blob longer than a step is fetched
 }
 
 func newPeer(p *Provider, stall time.Duration) *peer {
-	return &peer{Provider: p, purse: newPurse(), group: reach.Group(p.base), stall: stall, freed: make(chan struct{})}
+	return &peer{Provider: p, purse: newPurse(), group: reach.Group(p.base), stall: stall, freed: make(chan struct{}), wide: make(chan struct{}, 1)}
 }
 
 // id names p in the market.

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,6 +30,7 @@ const maxJSON = 4 << 20
 type Provider struct {
 	base   *url.URL
 	client *http.Client
+	slow   *http.Client // the same, for what may take as long as it flows
 }
 
 // NewProvider returns the provider at address, an http or https URL. A nil
@@ -44,7 +46,9 @@ func NewProvider(address string, client *http.Client) (*Provider, error) {
 	// A redirect would move the till: only the same place may answer.
 	own := *client
 	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &Provider{u, &own}, nil
+	slow := own
+	slow.Timeout = 0
+	return &Provider{u, &own, &slow}, nil
 }
 
 func newClient() *http.Client {
@@ -72,7 +76,11 @@ type ProviderInfo struct {
 	Key         htlcdash.ProviderID `json:"key"`    // signs its offers
 	Proofs      []string            `json:"proofs"` // in which it proves them
 	Credentials CredentialInfo      `json:"credentials"`
+	Carriage    CarriageInfo        `json:"carriage"` // zero: sealed bytes are free
 }
+
+// sells reports whether there are keys to buy by offers.
+func (info ProviderInfo) sells() bool { return slices.Contains(info.Schemes, exchange.SchemeSalted) }
 
 // CredentialInfo is what a provider says of its anonymous credentials.
 type CredentialInfo struct {
@@ -262,6 +270,41 @@ func (p *Provider) recall(ctx context.Context, c credential.Credential, req exch
 	return found[0], nil
 }
 
+// carriage asks for a bill for sealed bytes, or shows that it was paid.
+func (p *Provider) carriage(ctx context.Context, c credential.Credential, req exchange.CarriageRequest) ([]byte, error) {
+	return p.post(ctx, c, "v1/carriage", req, exchange.MaxCarriageBytes)
+}
+
+// sealed asks for n bytes of a blob, from an offset. They are not checked.
+func (p *Provider) sealed(ctx context.Context, c credential.Credential, b htlcdash.Blob, from, n int64) (io.ReadCloser, error) {
+	file := htlcdash.SealedPath(b.Root)
+	r, err := p.request(ctx, http.MethodGet, file, nil)
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Accept-Encoding", "identity")
+	r.Header.Set("Authorization", c.Authorization(http.MethodGet, "/"+file, nil, time.Now()))
+	want := http.StatusOK
+	if n < b.Length {
+		r.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", from, from+n-1))
+		want = http.StatusPartialContent
+	}
+	resp, err := p.slow.Do(r)
+	if err != nil {
+		return nil, fmt.Errorf("%s does not answer: %w", p, unwrapURL(err))
+	}
+	err = refusal(resp)
+	if err == nil && (resp.StatusCode != want || resp.ContentLength != n ||
+		want == http.StatusPartialContent && !strings.HasPrefix(resp.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", from))) {
+		err = fmt.Errorf("%d bytes, by %q, are not those that were asked for: %w", resp.ContentLength, resp.Status, htlcdash.ErrCorrupt)
+	}
+	if err != nil {
+		resp.Body.Close()
+		return nil, fmt.Errorf("%s: %s: %w", p, r.URL.Path, err)
+	}
+	return resp.Body, nil
+}
+
 // tokens asks for anonymous tokens, with the preimage of the payment where they
 // were paid for. If the provider wants money first, it returns its offer.
 func (p *Provider) tokens(ctx context.Context, request []byte, paid lightning.Preimage) (response, offer []byte, err error) {
@@ -387,6 +430,8 @@ func refusal(resp *http.Response) error {
 	switch code := resp.StatusCode; {
 	case code == http.StatusOK, code == http.StatusPartialContent, code == http.StatusRequestedRangeNotSatisfiable:
 		return nil
+	case code == http.StatusPaymentRequired:
+		return errOwing
 	case code == http.StatusUnauthorized:
 		return errPass
 	case code == http.StatusNotFound, code == http.StatusGone:

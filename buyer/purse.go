@@ -44,6 +44,7 @@ type berth struct {
 // A pass is a credential in use.
 type pass struct {
 	credential credential.Credential
+	account    *account // for sealed bytes
 	until      time.Time
 }
 
@@ -115,7 +116,7 @@ func (b *Buyer) pass(ctx context.Context, p *peer, t *title, free bool) (*pass, 
 		return nil, fmt.Errorf("%s: credential: %w", p, err)
 	}
 	serves := min(max(time.Duration(info.Credentials.Life)*time.Second-passMargin, passMargin), maxServe)
-	v := &pass{c, time.Now().Add(serves)}
+	v := &pass{c, newAccount(), time.Now().Add(serves)}
 	p.purse.mu.Lock()
 	p.purse.passes[t.berth()] = v
 	p.purse.mu.Unlock()
@@ -384,7 +385,7 @@ func (b *Buyer) mayBuyTokens(ctx context.Context, p *peer, t *title, price light
 		switch {
 		case err != nil:
 			return err
-		case bought.Provider != p.URL() || bought.State == lightning.Failed:
+		case bought.Provider != p.URL() || bought.State == lightning.Failed || bought.IsCarriage():
 		case bought.Representation == tokenRung && bought.Signer == (htlcdash.ProviderID{}): // nothing of it is signed
 			tokens += bought.Amount
 		case bought.State == lightning.Paid && !bought.Lost:

@@ -120,6 +120,7 @@ type shop struct {
 	keys     credential.IssuerKey
 	till     exchange.Till
 	tokens   atomic.Int64 // batches given out
+	cart     *cart        // carries sealed bytes for money; nil: they are elsewhere
 	expires  int64        // of the keys; 0: always another time
 	prover   *shop        // whose proofs it passes on; nil: its own
 	silent   atomic.Bool  // gives out no credentials that were paid for
@@ -143,6 +144,8 @@ func (w *world) shop(t testing.TB, name string) *shop {
 	mux.HandleFunc("POST /v1/offers", s.offers)
 	mux.HandleFunc("POST /v1/proofs", s.prove)
 	mux.HandleFunc("POST /v1/keys", s.tell)
+	mux.HandleFunc("POST /v1/carriage", func(w http.ResponseWriter, r *http.Request) { s.cart.bill(w, r) })
+	mux.HandleFunc("GET /sealed/{shard}/{root}", func(w http.ResponseWriter, r *http.Request) { s.cart.carry(w, r) })
 	s.Server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body) // so that the server sees it when who asked has gone
 		r.Body = io.NopCloser(bytes.NewReader(body))
@@ -173,13 +176,17 @@ func (s *shop) info(w http.ResponseWriter, _ *http.Request) {
 	if s.borrows != nil {
 		key = s.borrows.till.Key.ID()
 	}
-	_ = json.NewEncoder(w).Encode(map[string]any{
+	info := map[string]any{
 		"version": 1, "node": s.node.ID(), "key": key, "proofs": names, "max_batch": exchange.MaxBatch,
 		"credentials": map[string]any{
 			"issue": "free", "max_batch": 32, "life_s": 3600, "price_msat": s.price,
 			"keys": []any{map[string]any{"key": s.keys.Public(), "expires": cmp.Or(s.expires, time.Now().Add(time.Hour).UnixNano())}},
 		},
-	})
+	}
+	if s.cart != nil {
+		info["carriage"], info["schemes"] = s.cart.terms, s.cart.schemes
+	}
+	_ = json.NewEncoder(w).Encode(info)
 }
 
 func (s *shop) credentials(w http.ResponseWriter, r *http.Request) {

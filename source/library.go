@@ -1,6 +1,7 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -177,7 +178,8 @@ func (l *Library) Has(ctx context.Context, b htlcdash.Blob) error {
 		return nil
 	}
 	var errs []error
-	for _, s := range l.order(b) {
+	order, _ := l.order(b)
+	for _, s := range order {
 		err := l.probe(ctx, s.Source, b)
 		if err == nil {
 			return nil
@@ -248,57 +250,71 @@ func (l *Library) keep(it cache.Item, data []byte) {
 // it is asked after others.
 const muchSlower = 4
 
-// order gives the sources in their order, those last that are on the bench, or
-// much slower than others which do not take more for b: money is not spent on
-// haste that nobody asked for.
-func (l *Library) order(b htlcdash.Blob) []*shelf {
+// order gives the sources by what they take for b, which it tells, the cheapest
+// first; those of one price in their order, but the ones that are much slower than
+// others after these: money is not spent on haste that nobody asked for. Last are
+// those on the bench.
+func (l *Library) order(b htlcdash.Blob) ([]*shelf, map[*shelf]lightning.Msat) {
 	l.mu.Lock()
 	sources := l.sources
 	l.mu.Unlock()
-	costs := make([]lightning.Msat, len(sources))
-	for i, s := range sources {
-		costs[i] = costOf(s.Source, b)
+	costs := make(map[*shelf]lightning.Msat, len(sources))
+	for _, s := range sources {
+		costs[s] = costOf(s.Source, b)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
 	best := func(atMost lightning.Msat) (rate float64) {
-		for i, s := range sources {
-			if costs[i] <= atMost && !now.Before(s.benched) {
+		for _, s := range sources {
+			if costs[s] <= atMost && !now.Before(s.benched) {
 				rate = max(rate, s.rate(now))
 			}
 		}
 		return rate
 	}
 	var good, slow, benched []*shelf
-	for i, s := range sources {
+	for _, s := range sources {
 		switch {
 		case now.Before(s.benched):
 			benched = append(benched, s)
-		case s.rate(now) > 0 && s.rate(now)*muchSlower < best(costs[i]):
+		case s.rate(now) > 0 && s.rate(now)*muchSlower < best(costs[s]):
 			slow = append(slow, s)
 		default:
 			good = append(good, s)
 		}
 	}
-	return slices.Concat(good, slow, benched)
+	order := slices.Concat(good, slow)
+	slices.SortStableFunc(order, func(a, b *shelf) int { return cmp.Compare(costs[a], costs[b]) })
+	return slices.Concat(order, benched), costs
 }
 
-// helper says which of sources to ask beside one that is late: the quickest that
-// is known, or else the one that was asked so least recently.
-func (l *Library) helper(left []*shelf) int {
+// helper says which of sources to ask beside one that is late: of the cheapest, the
+// quickest that is known, or else the one that was asked so least recently. It is
+// -1 if all cost more than atMost.
+func (l *Library) helper(left []*shelf, costs map[*shelf]lightning.Msat, atMost lightning.Msat) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now, best := time.Now(), 0
-	for i, s := range left {
-		b := left[best]
+	now, best := time.Now(), -1
+	better := func(s, b *shelf) bool {
 		switch {
-		case now.Before(s.benched):
-		case now.Before(b.benched), s.rate(now) > b.rate(now), s.rate(now) == b.rate(now) && s.helped.Before(b.helped):
+		case now.Before(s.benched) != now.Before(b.benched):
+			return now.Before(b.benched)
+		case costs[s] != costs[b]:
+			return costs[s] < costs[b]
+		case s.rate(now) != b.rate(now):
+			return s.rate(now) > b.rate(now)
+		}
+		return s.helped.Before(b.helped)
+	}
+	for i, s := range left {
+		if costs[s] <= atMost && (best < 0 || better(s, left[best])) {
 			best = i
 		}
 	}
-	left[best].helped = now
+	if best >= 0 {
+		left[best].helped = now
+	}
 	return best
 }
 

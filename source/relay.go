@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -11,6 +12,7 @@ import (
 
 	"htlcdash"
 	"htlcdash/internal/due"
+	"htlcdash/lightning"
 )
 
 // A relay gets one blob from the first of several sources that gives it: the
@@ -19,6 +21,7 @@ type relay struct {
 	l       *Library
 	b       htlcdash.Blob
 	left    []*shelf // not asked yet
+	costs   map[*shelf]lightning.Msat
 	running map[*shelf]*reading
 	done    chan *reading
 	work    sync.WaitGroup
@@ -47,8 +50,8 @@ const (
 )
 
 func (l *Library) relay(b htlcdash.Blob) *relay {
-	order := l.order(b)
-	return &relay{l: l, b: b, left: order, running: make(map[*shelf]*reading), done: make(chan *reading, len(order))}
+	order, costs := l.order(b)
+	return &relay{l: l, b: b, left: order, costs: costs, running: make(map[*shelf]*reading), done: make(chan *reading, len(order))}
 }
 
 // run returns the blob. No source is being read when it returns.
@@ -70,7 +73,7 @@ func (r *relay) run(ctx context.Context) ([]byte, error) {
 			}
 		case now := <-tick.C:
 			if r.late(ctx, now) {
-				r.start(runners, r.l.helper(r.left))
+				r.start(runners, r.l.helper(r.left, r.costs, r.purse()))
 			}
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -82,9 +85,20 @@ func (r *relay) run(ctx context.Context) ([]byte, error) {
 	return nil, fmt.Errorf("blob %s: %w", r.b.Root, errors.Join(r.errs...))
 }
 
+// purse is the most that a source may take that is asked beside others: nothing, if
+// one of these takes money. So no more is spent on haste than one blob costs.
+func (r *relay) purse() lightning.Msat {
+	for s := range r.running {
+		if r.costs[s] > 0 {
+			return 0
+		}
+	}
+	return math.MaxInt64
+}
+
 // start asks source i of those that are left, if there is one.
 func (r *relay) start(ctx context.Context, i int) bool {
-	if len(r.left) == 0 {
+	if i < 0 || i >= len(r.left) {
 		return false
 	}
 	d := &reading{shelf: r.left[i], begun: time.Now()}

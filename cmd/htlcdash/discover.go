@@ -223,7 +223,7 @@ func (m *market) add(address string, client *http.Client) (*buyer.Provider, erro
 	s.Authorization = func(ctx context.Context, path string) string {
 		return m.buyer.Authorization(ctx, p.URL(), path)
 	}
-	m.providers, m.sources = append(m.providers, p), append(m.sources, s)
+	m.providers, m.sources = append(m.providers, p), append(m.sources, carrier{s, m, p})
 	return p, nil
 }
 

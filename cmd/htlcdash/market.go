@@ -126,7 +126,7 @@ func (m *market) buyFor(c config.ProxyBuying, stores config.Stores, books *ledge
 		Ledger: books, Payer: node, Sealed: sealed,
 		Limits: buyer.Limits{Segment: c.BudgetSegment, Title: c.BudgetTitle, Day: c.BudgetDay},
 		Fee:    buyer.Fee{Floor: c.MaxFee, PPM: int64(c.MaxFeePercent * 10_000)},
-		Proofs: c.Proofs, Unproved: c.Unproved, Exposure: c.Exposure, PayBeside: c.PayBeside, TokenPrice: c.TokenPrice,
+		Proofs: c.Proofs, Unproved: c.Unproved, Exposure: c.Exposure, PayBeside: c.PayBeside, TokenPrice: c.TokenPrice, BytePrice: c.BytePriceMax,
 		Complain: complaintsIn(c.Complaints), Signed: m.signed,
 		Log: m.log, Step: crashStep(),
 	})
@@ -265,6 +265,7 @@ func (m *market) visit(ctx context.Context, p *buyer.Provider) (v visit) {
 	if err != nil {
 		return visit{err: err}
 	}
+	m.buyer.Meet(ctx, p) // what its bytes cost is known before any are asked for
 	room := maxKept - m.kept[p]
 	for _, info := range list {
 		if !m.takes(p, info.ID) {

@@ -147,7 +147,9 @@ func (c playCommand) playSold(ctx context.Context, t terminal, node lightning.Pa
 	if err != nil {
 		return err
 	}
-	stock := player.NewSealed(film, market.buyer, meter)
+	perMiB := market.buyer.BytePrice(ctx, film.ID)
+	menu = menu.Carried(perMiB)
+	stock := player.NewSealed(film, market.buyer, meter, perMiB)
 	_, err = c.play(ctx, t, menu, stock, log)
 	if missing, ok := errors.AsType[*player.MoneyError](err); ok {
 		err = fmt.Errorf("%w\n%s", err, c.advice(missing, before.Spent+stock.Money().Spent, before.DayLeft))

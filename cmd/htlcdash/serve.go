@@ -89,6 +89,7 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 		Rations: seller.Rations{
 			Life: c.CredentialLife, OpenOffers: c.CredentialOffers, Proofs: c.CredentialProofs, Bytes: int64(c.CredentialBytes),
 		},
+		BytePrice: c.BytePrice, ByteStep: int64(c.ByteStep),
 		StrangerBytes:  cmp.Or(int64(c.StrangerBytes), -1),
 		TrustedProxies: proxies, OfferRate: c.OfferRate, InvoiceRate: c.InvoiceRate, MaxOpenOffers: c.MaxOpenOffers,
 		Log: log,

@@ -92,6 +92,8 @@ type Serve struct {
 	Prepaid         []string       `default:"*"   help:"Titles whose segments answer a stranger's request with an invoice (L402 and Payment): names, or * for all. Our own viewers need none."`
 	Seed            string         `placeholder:":6881" help:"Address for BitTorrent clients, such as :6881: the titles' sealed bytes are given to all who ask for their torrents. Empty: they are not seeded."`
 	TorrentTrackers []string       `help:"BitTorrent trackers that are told what is seeded, http, https or udp URLs."`
+	BytePrice       lightning.Msat `default:"0"   help:"Price of a MiB of sealed bytes, which viewers pay after they came. Titles without a key file are carried, then, and no keys of them are sold. 0: bytes are free."`
+	ByteStep        Bytes          `default:"0"   help:"Sealed bytes for one credential before they are paid for. 0: two of the longest segments, and what a satoshi pays for."`
 	OfferLife       time.Duration  `default:"10m" help:"How long an offer can be paid."`
 	OfferRate       float64        `default:"500" help:"Offers a second for one address."`
 	InvoiceRate     float64        `default:"1"   help:"Invoices a second for one address of strangers."`
@@ -173,6 +175,7 @@ type ProxyBuying struct {
 	Unproved        bool           `help:"Buy from providers that prove nothing, too: each can take exposure from you, once."`
 	Exposure        lightning.Msat `default:"0"         help:"Most that is under way, unproved, to one provider, which it could keep. 0: the price of the title's dearest key."`
 	TokenPrice      lightning.Msat `default:"0"         help:"Most that a batch of anonymous credentials may cost, at providers that sell them. 0: such providers are not bought from."`
+	BytePriceMax    lightning.Msat `default:"100 msat"  help:"Most that a MiB of sealed bytes may cost, at providers that take money for carrying them; their price counts against the budgets. 0: only free ones are taken."`
 	ProxyComplaints
 	MaxFee        lightning.Msat `default:"2 sat"     help:"Most that one payment's route may cost; or max_fee_percent, whichever is more."`
 	MaxFeePercent float64        `default:"5"         help:"Most that one payment's route may cost, in percent of the price; or max_fee, whichever is more."`

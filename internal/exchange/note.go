@@ -19,6 +19,7 @@ const (
 	notePrepaid = 2 // || Q || id
 	noteTokens  = 3 // || SHA-256 of the request || epoch
 	noteKeyed   = 4 // || preimage: only the buyer's credential leads to it
+	noteCarried = 5 // || account || number || bytes
 )
 
 const (
@@ -42,6 +43,10 @@ func prepaidNote(q htlcdash.Root) []byte {
 
 func tokensNote(digest [32]byte, epoch int64) []byte {
 	return binary.BigEndian.AppendUint64(append([]byte{noteTokens}, digest[:]...), uint64(epoch))
+}
+
+func carriageNote(account [32]byte, number uint32, n int64) []byte {
+	return append(append([]byte{noteCarried}, account[:]...), carriageTail(number, n)...)
 }
 
 // keyedNote holds a secret. Payees seal notes.
@@ -69,6 +74,8 @@ func (s Secret) Preimage(note []byte, key func(htlcdash.Root) (htlcdash.Key, err
 		return lightning.NewPreimage(s.mac(domainPrepaid, named[:], rest)), nil
 	case note[0] == noteTokens && len(rest) == 8:
 		return s.tokenPreimage(named, int64(binary.BigEndian.Uint64(rest))), nil
+	case note[0] == noteCarried && len(rest) == len(carriageTail(0, 0)):
+		return s.carriagePreimage(named, rest), nil
 	case note[0] == noteKeyed && len(rest) == 0:
 		return lightning.NewPreimage(named), nil
 	}

@@ -43,6 +43,10 @@ func TestNotesLeadToPreimages(t *testing.T) {
 			_, err := exchange.Keyed{}.Sell(t.Context(), till(node), keyer{}, cut, 0, exchange.Nonce{9}, 77, start)
 			return err
 		}, ""},
+		{"carriage", func() error {
+			_, err := till(node).SellCarriage(t.Context(), [32]byte{3}, 7, 1<<20, 2400)
+			return err
+		}, ""},
 	} {
 		t.Run(sale.name, func(t *testing.T) {
 			if err := sale.make(); err != nil {
@@ -60,7 +64,7 @@ func TestNotesLeadToPreimages(t *testing.T) {
 			if ok != (sale.scheme != "") || ok && (q != seal.Sealed || scheme != sale.scheme) {
 				t.Errorf("it sells %v by %q, %v", q, scheme, ok)
 			}
-			if sale.name == "prepaid" || sale.name == "tokens" { // else the secret is another one
+			if sale.name == "prepaid" || sale.name == "tokens" || sale.name == "carriage" { // else the secret is another one
 				if got, err := other.Preimage(note, keys); err != nil || got.Opens(h) {
 					t.Errorf("another's secret: %v, %v", got, err)
 				}
@@ -99,6 +103,7 @@ func FuzzNote(f *testing.F) {
 	f.Add(append([]byte{1}, make([]byte, 64)...))
 	f.Add(append([]byte{2}, make([]byte, 48)...))
 	f.Add(append([]byte{3}, make([]byte, 40)...))
+	f.Add(append([]byte{5}, make([]byte, 44)...))
 	secret := exchange.NewSecret([32]byte{1})
 	f.Fuzz(func(t *testing.T, note []byte) {
 		p, err := secret.Preimage(note, func(htlcdash.Root) (htlcdash.Key, error) { return htlcdash.NewKey([32]byte{1}), nil })

@@ -13,6 +13,18 @@ import (
 	"htlcdash/lightning"
 )
 
+// Carriage stands where a payment has its Representation, if it is for sealed bytes
+// that were carried, and nobody has signed anything of it.
+const Carriage = "carriage"
+
+// carried is what such a payment looks like.
+const carried = "representation = '" + Carriage + "' AND signer = zeroblob(32)"
+
+// IsCarriage reports whether p is for sealed bytes, not for a key.
+func (p Purchase) IsCarriage() bool {
+	return p.Representation == Carriage && p.Signer == (htlcdash.ProviderID{})
+}
+
 // A Purchase is one payment for the key of one segment.
 type Purchase struct {
 	Hash           lightning.Hash
@@ -84,7 +96,8 @@ func (l *Ledger) IntendAgain(ctx context.Context, h lightning.Hash, maxFee light
 }
 
 // Conclude books the outcome of the payment h and the key that it gave, in one
-// transaction. A payment that is Paid without a key is booked as lost. It may
+// transaction. A payment that is Paid without a key is booked as lost, unless it
+// was for carriage. It may
 // be called again: what is paid stays paid, and a key that was missing is
 // added. An Unknown outcome is no outcome and is refused. If h was never
 // intended the error matches htlcdash.ErrNotFound.
@@ -99,7 +112,8 @@ func (l *Ledger) Conclude(ctx context.Context, h lightning.Hash, out lightning.P
 func conclude(w *writer, h lightning.Hash, out lightning.Payment, key htlcdash.Key, now int64) error {
 	var title []byte
 	var state lightning.State
-	err := w.row("SELECT title, state FROM purchases WHERE hash = ?", h[:]).Scan(&title, &state)
+	var bytes bool // were bought, not a key
+	err := w.row("SELECT title, state, "+carried+" FROM purchases WHERE hash = ?", h[:]).Scan(&title, &state, &bytes)
 	if errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("payment %s: %w", h, htlcdash.ErrNotFound)
 	}
@@ -111,6 +125,9 @@ func conclude(w *writer, h lightning.Hash, out lightning.Payment, key htlcdash.K
 	}
 	if err != nil || out.State != lightning.Paid {
 		return err
+	}
+	if bytes {
+		return nil
 	}
 	if err := w.exec("UPDATE purchases SET lost = ? WHERE hash = ?", key.IsZero(), h[:]); err != nil {
 		return err
@@ -211,6 +228,14 @@ func (l *Ledger) Fees(ctx context.Context, title *htlcdash.TitleID) (fees lightn
 	}
 	err = l.read.QueryRowContext(ctx, query, args...).Scan(&fees)
 	return fees, explain(l.path, err)
+}
+
+// Unsigned returns what was paid, without routes, for what stands where a purchase
+// has its Representation, and of which nothing is signed, of one title.
+func (l *Ledger) Unsigned(ctx context.Context, title htlcdash.TitleID, what string) (sum lightning.Msat, err error) {
+	err = l.read.QueryRowContext(ctx, `SELECT coalesce(sum(amount), 0) FROM purchases
+		WHERE title = ? AND state = 2 AND representation = ? AND signer = zeroblob(32)`, title[:], what).Scan(&sum)
+	return sum, explain(l.path, err)
 }
 
 // Lost returns what was paid to providers who gave no key, for one title, or

@@ -2,6 +2,7 @@ package player
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -113,6 +114,34 @@ func (m Menu) Below(limit lightning.Msat) (Menu, error) {
 		}
 	}
 	return out, nil
+}
+
+// Carried returns the menu in which the price of a key has that of carrying what it
+// opens on top, where a MiB of sealed bytes costs so much.
+func (m Menu) Carried(perMiB lightning.Msat) Menu {
+	if perMiB == 0 {
+		return m
+	}
+	type group struct {
+		rep   *dash.Representation
+		first int
+	}
+	opens := map[group]int64{} // bytes
+	m.each(func(p piece, g *agent.Rung) bool {
+		opens[group{p.rep, g.First}] += g.Size
+		return true
+	})
+	return m.each(func(p piece, g *agent.Rung) bool {
+		if p.rep != nil {
+			g.Price += carriageOf(perMiB, opens[group{p.rep, g.First}])
+		}
+		return true
+	})
+}
+
+// carriageOf is what so many bytes cost, rounded up.
+func carriageOf(perMiB lightning.Msat, bytes int64) lightning.Msat {
+	return lightning.Msat(math.Ceil(float64(perMiB) * float64(bytes) / (1 << 20)))
 }
 
 // each returns the menu of the rungs that keep keeps, as it changes them.

@@ -31,20 +31,27 @@ var _ Buyer = (*buyer.Buyer)(nil)
 // Sealed is the stock of a sealed title: its keys are bought. The buyer must know
 // the title, and its sealed bytes must come through Meter.
 type Sealed struct {
-	title *title.Title
-	buyer Buyer
-	meter *Meter
-	first lightning.Msat // what could be spent when it was opened; [agent.NoLimit]
-	spent lightning.Msat // by then
-	fees  lightning.Msat
+	title   *title.Title
+	buyer   Buyer
+	meter   *Meter
+	first   lightning.Msat // what could be spent when it was opened; [agent.NoLimit]
+	spent   lightning.Msat // by then
+	carried lightning.Msat // of spent: for sealed bytes
+	fees    lightning.Msat
+
+	perMiB lightning.Msat // of sealed bytes
+	mu     sync.Mutex
+	keys   map[[32]byte]lightning.Msat // that were opened: what carrying all that they open costs
 }
 
 var _ Stock = (*Sealed)(nil)
 
-// NewSealed returns the stock of t. What is spent counts from now on.
-func NewSealed(t *title.Title, b Buyer, m *Meter) *Sealed {
+// NewSealed returns the stock of t. What is spent counts from now on. A MiB of its
+// sealed bytes costs so much: what is still to be paid of what was begun counts as
+// spent.
+func NewSealed(t *title.Title, b Buyer, m *Meter, perMiB lightning.Msat) *Sealed {
 	a := b.Account(t.ID)
-	s := &Sealed{title: t, buyer: b, meter: m, first: agent.NoLimit, spent: a.Spent, fees: a.Fees}
+	s := &Sealed{title: t, buyer: b, meter: m, first: agent.NoLimit, spent: a.Spent, fees: a.Fees, carried: a.Carriage, perMiB: perMiB, keys: map[[32]byte]lightning.Msat{}}
 	if left, limited := a.Left(); limited {
 		s.first = left
 	}
@@ -84,6 +91,9 @@ func (s *Sealed) Open(ctx context.Context, rep *dash.Representation, index int, 
 		return nil, err
 	}
 	data, err := s.buyer.Segment(ctx, seg)
+	if err == nil && s.perMiB > 0 {
+		err = s.begin(ctx, seg)
+	}
 	switch {
 	case errors.Is(err, buyer.ErrBudget):
 		err = fmt.Errorf("%w: %w", ErrMoney, err)
@@ -91,6 +101,35 @@ func (s *Sealed) Open(ctx context.Context, rep *dash.Representation, index int, 
 		err = fmt.Errorf("%w: %w", ErrStopped, err)
 	}
 	return data, err
+}
+
+// begin counts what carrying all that the key of seg opens costs.
+func (s *Sealed) begin(ctx context.Context, seg htlcdash.Segment) error {
+	segs, err := s.title.Segments(ctx, seg.Representation)
+	if err != nil {
+		return err
+	}
+	bytes := int64(0)
+	from, to := seg.Opens()
+	for _, other := range segs[from:to] {
+		bytes += other.SealedBlob().Length
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys[seg.KeyHash] = carriageOf(s.perMiB, bytes)
+	return nil
+}
+
+// toCarry is what is still to be paid for sealed bytes of what was begun, where so
+// much was.
+func (s *Sealed) toCarry(paid lightning.Msat) lightning.Msat {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sum := -paid
+	for _, cost := range s.keys {
+		sum += cost
+	}
+	return max(sum, 0)
 }
 
 // Ready has an offer for the key proved, so that a payment is all that is left.
@@ -116,7 +155,7 @@ func (s *Sealed) Money() Money {
 	a := s.buyer.Account(s.title.ID)
 	m := Money{Left: agent.NoLimit, Spent: a.Spent - s.spent, Fees: a.Fees - s.fees, Share: a.FeeShare(), Routed: true}
 	if s.first != agent.NoLimit {
-		m.Left = s.first - m.Spent
+		m.Left = s.first - m.Spent - s.toCarry(a.Carriage-s.carried)
 	}
 	return m
 }
@@ -180,6 +219,16 @@ func (s metered) Open(ctx context.Context, b htlcdash.Blob) (io.ReadCloser, erro
 		return nil, err
 	}
 	return counted{r, s.meter, b}, nil
+}
+
+// Cost passes on what source.Coster says, for who sees through it.
+func (s metered) Cost(b htlcdash.Blob) lightning.Msat {
+	if c, ok := s.source.(interface {
+		Cost(b htlcdash.Blob) lightning.Msat
+	}); ok {
+		return c.Cost(b)
+	}
+	return 0
 }
 
 func (s metered) String() string { return fmt.Sprint(s.source) }

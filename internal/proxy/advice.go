@@ -151,9 +151,9 @@ func (f *film) gives(p piece) {
 
 // A budget is what may still be spent on a film.
 type budget struct {
-	left    lightning.Msat // on keys: what routes will take is taken off
+	left    lightning.Msat // on keys: what routes and carriage will take is taken off
 	limited bool
-	fees    float64 // what routes take, as a part of prices
+	fees    float64 // what routes and carriage take, as a part of prices
 }
 
 // budget asks the buyer how the money stands. What is being bought is spent; what
@@ -163,13 +163,14 @@ func (f *film) budget() budget {
 		return budget{left: agent.NoLimit}
 	}
 	a := f.proxy.buyer.Account(f.id)
-	fees := f.proxy.feeShare(a)
+	f.mu.Lock()
+	weight, under := f.weight, f.underWay()
+	f.mu.Unlock()
+	fees := (1+f.proxy.feeShare(a))*(1+a.CarriageShare(weight)) - 1
 	if _, limited := a.Left(); !limited {
 		return budget{left: agent.NoLimit, fees: fees}
 	}
-	f.mu.Lock()
-	taken := max(a.Reserved-a.Spare(), f.underWay())
-	f.mu.Unlock()
+	taken := max(a.Reserved-a.Spare(), under)
 	left := lightning.Msat(math.MaxInt64)
 	if a.Budget != buyer.NoLimit {
 		left = a.Budget - a.Spent

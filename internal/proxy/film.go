@@ -40,6 +40,7 @@ type film struct {
 	read     chan struct{} // closed by once when the price lists were read for the first time, or could not be
 
 	mu        sync.Mutex
+	weight    float64       // bytes that a msat of its keys stands for, at most
 	ladder    *title.Ladder // what the agent may buy; of open titles nothing
 	title     *agent.Title  // of the ladder, with what keys still cost
 	starts    [][]time.Duration
@@ -120,7 +121,7 @@ func newFilm(p *Proxy, name string, id htlcdash.TitleID, m *dash.Manifest, s sto
 }
 
 func (f *film) setLadder(l *title.Ladder) {
-	f.ladder, f.starts, f.adviser = l, startsOf(l.Title), nil
+	f.ladder, f.starts, f.adviser, f.weight = l, startsOf(l.Title), nil, l.Title.Weight()
 	f.title = f.priced()
 	if len(f.menuGiven.Rungs) != len(l.Title.Tracks) {
 		f.menuGiven = agent.Everything(l.Title)

@@ -48,6 +48,13 @@ type TitleState struct {
 	Reserved lightning.Msat  `json:"reserved_msat"`
 	Fees     lightning.Msat  `json:"fees_msat"`
 	Lost     lightning.Msat  `json:"lost_msat"` // of it: paid, and no key came
+
+	// What Spent is besides Fees: for keys, for sealed bytes, and for anonymous
+	// credentials.
+	Keys        lightning.Msat `json:"keys_msat"`
+	Carriage    lightning.Msat `json:"carriage_msat"`
+	Credentials lightning.Msat `json:"credentials_msat"`
+
 	InFlight int             `json:"in_flight"`
 	Stopped  bool            `json:"stopped"`
 	Scheme   string          `json:"scheme"`
@@ -135,6 +142,8 @@ func (f *film) state() *TitleState {
 	if f.paid {
 		a := f.proxy.buyer.Account(f.id)
 		s.Spent, s.Reserved, s.Fees, s.Lost = a.Spent, a.Reserved, a.Fees, a.Lost
+		s.Carriage, s.Credentials = a.Carriage, a.Credentials
+		s.Keys = a.Spent - a.Fees - a.Carriage - a.Credentials
 		s.Providers = f.proxy.buyer.Standing(f.id)
 		s.InFlight, s.Stopped, s.Scheme, s.Risk = a.InFlight, a.Stopped, f.proxy.scheme, a.Risk
 		if a.Budget != buyer.NoLimit {

@@ -155,6 +155,7 @@ func (b *books) settle(ctx context.Context, from ledger.Source, batch []lightnin
 		}
 		sale.Received, sale.Settled = r.Amount, r.At
 		if owner != nil {
+			owner.credit(sale.Hash)
 			owner.paid(b.worth(sale))
 		}
 		b.told(sale)

@@ -114,6 +114,7 @@ type guest struct {
 	answers  float64   // asked for, less what came back since
 	answered time.Time // when answers was counted
 	nonces   []uint64  // of proof requests, the newest last: a part of each
+	account  account   // for carriage
 }
 
 // An admission lets in who sent r with body from an address.

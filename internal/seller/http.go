@@ -40,6 +40,7 @@ func (s *Seller) Handler() http.Handler {
 	route("/v1/files/{root}", s.serveFile, http.MethodGet, http.MethodHead)
 	route("/v1/files/{root}/layer", s.serveLayer, http.MethodGet, http.MethodHead)
 	route("/v1/chunks", s.serveChunks, http.MethodPost)
+	route("/v1/carriage", s.serveCarriage, http.MethodPost)
 	route("/sealed/{root}", s.serveSealed, http.MethodGet, http.MethodHead)
 	route("/sealed/{shard}/{root}", s.serveSealed, http.MethodGet, http.MethodHead) // as in a title's folder
 	route("/t/{name}/{path...}", s.serveTitle, http.MethodGet, http.MethodHead)
@@ -198,6 +199,7 @@ type providerInfo struct {
 	Key         htlcdash.ProviderID `json:"key"`    // signs offers
 	Proofs      []string            `json:"proofs"` // in which offers are proved
 	Credentials credentialsInfo     `json:"credentials"`
+	Carriage    *exchange.Carriage  `json:"carriage,omitempty"` // what sealed bytes cost; nil: nothing
 }
 
 func (s *Seller) serveProvider(w http.ResponseWriter, r *http.Request) error {
@@ -214,6 +216,12 @@ func (s *Seller) serveProvider(w http.ResponseWriter, r *http.Request) error {
 		Key:         s.till.Key.ID(),
 		Proofs:      []string{},
 		Credentials: credentials,
+	}
+	if terms := s.carriage(); !terms.Free() {
+		info.Carriage = &terms
+		if !s.shelf.Load().sells() {
+			info.Schemes = []string{}
+		}
 	}
 	if len(s.files.Load().list) > 0 {
 		info.Schemes = append(info.Schemes, exchange.SchemeKeyed)

@@ -19,9 +19,10 @@ import (
 // again, so it is asked for again each time, and 304 is cheap. Sealed bytes
 // never change. What was paid for belongs to who paid.
 const (
-	cacheFree   = "no-cache"
-	cacheSealed = "public, max-age=31536000, immutable"
-	cachePaid   = "private, max-age=3600"
+	cacheFree    = "no-cache"
+	cacheSealed  = "public, max-age=31536000, immutable"
+	cachePaid    = "private, max-age=3600"
+	cacheCarried = "private, max-age=31536000, immutable"
 )
 
 // serveSealed answers GET /sealed/{root}. Where the bytes lie in the title's
@@ -39,7 +40,7 @@ func (s *Seller) serveSealed(w http.ResponseWriter, r *http.Request) error {
 	blob := t.segments[q].SealedBlob()
 	size := blob.Length
 	etag := `"` + q.String() + `"`
-	served, err := s.allowSealed(r, size, etag)
+	served, err := s.allowSealed(r, t.ID, size, etag)
 	if err != nil {
 		return err
 	}
@@ -51,6 +52,9 @@ func (s *Seller) serveSealed(w http.ResponseWriter, r *http.Request) error {
 	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Cache-Control", cacheSealed)
+	if s.config.BytePrice > 0 {
+		h.Set("Cache-Control", cacheCarried)
+	}
 	h.Set("ETag", etag)
 	if err != nil {
 		return s.serveCarried(w, r, blob)
@@ -63,11 +67,15 @@ func (s *Seller) serveSealed(w http.ResponseWriter, r *http.Request) error {
 }
 
 // allowSealed takes what r asks for, of size bytes, out of the ration of who
-// sent it: of its credential, or of its address. The caller calls served when
+// sent it: of its credential, or of its address; or on the account of its
+// credential, where bytes have a price. The caller calls served when
 // it has answered, which gives back to a credential what was not sent.
-func (s *Seller) allowSealed(r *http.Request, size int64, etag string) (served func(http.ResponseWriter), err error) {
+func (s *Seller) allowSealed(r *http.Request, title htlcdash.TitleID, size int64, etag string) (served func(http.ResponseWriter), err error) {
 	if r.Method == http.MethodHead {
 		return func(http.ResponseWriter) {}, nil
+	}
+	if s.config.BytePrice > 0 {
+		return s.allowCarriage(r, title, size, etag)
 	}
 	v, err := s.guard.admit(r, nil, s.from(r))
 	if errors.Is(err, errStranger) {

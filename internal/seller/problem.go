@@ -31,7 +31,8 @@ type problem struct {
 	Title  string        `json:"title"`
 	Status int           `json:"status"`
 	Detail string        `json:"detail,omitempty"`
-	Offer  *mediaOffer   `json:"offer,omitempty"` // of a 402
+	Offer  *mediaOffer   `json:"offer,omitempty"`    // of a 402
+	Owed   *errOwed      `json:"carriage,omitempty"` // of a 402 for sealed bytes
 	wait   time.Duration // Retry-After; 0: none
 }
 
@@ -53,6 +54,12 @@ var (
 func status(err error) problem {
 	var limited errLimited
 	var tooLarge *http.MaxBytesError
+	if owed, ok := errors.AsType[errOwed](err); ok {
+		return problem{
+			Type: problemPayment, Title: http.StatusText(http.StatusPaymentRequired), Status: http.StatusPaymentRequired,
+			Detail: owed.Error(), Owed: &owed,
+		}
+	}
 	code, detail := http.StatusInternalServerError, "see the provider's log"
 	var wait time.Duration
 	switch {

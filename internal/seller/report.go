@@ -22,9 +22,14 @@ type Report struct {
 
 	Earned      lightning.Msat `json:"earned_msat"`       // ever
 	EarnedToday lightning.Msat `json:"earned_today_msat"` // since midnight, local time
-	Sales       int64          `json:"sales"`             // settled, ever
+	Sales       int64          `json:"sales"`             // of keys, settled, ever
 	SalesToday  int64          `json:"sales_today"`
 	OpenOffers  int            `json:"open_offers"` // can still be paid
+
+	// Of what was earned: for carrying sealed bytes.
+	Carriage      lightning.Msat `json:"carriage_msat"`
+	CarriageToday lightning.Msat `json:"carriage_today_msat"`
+	BytePrice     lightning.Msat `json:"byte_price_msat"` // of a MiB; 0: they are free
 
 	// What keys cost upstream, routes included; and, of the last day, keys that
 	// nobody has bought here since.
@@ -74,7 +79,8 @@ type TitleReport struct {
 	Resold          bool                   `json:"resold"`  // others publish it
 	Upstream        lightning.Msat         `json:"upstream_msat"`
 	UpstreamToday   lightning.Msat         `json:"upstream_today_msat"`
-	Earned          lightning.Msat         `json:"earned_msat"`
+	Earned          lightning.Msat         `json:"earned_msat"`   // by keys
+	Carriage        lightning.Msat         `json:"carriage_msat"` // earned by its sealed bytes
 	EarnedToday     lightning.Msat         `json:"earned_today_msat"`
 	Sales           int64                  `json:"sales"`
 	Representations []RepresentationReport `json:"representations"`
@@ -99,7 +105,7 @@ type SaleReport struct {
 	Title          string         `json:"title"` // its name; its id if it is no longer here
 	Representation string         `json:"representation"`
 	Segment        int            `json:"segment"`
-	Scheme         string         `json:"scheme"` // "salted", "prepaid" or "keyed"
+	Scheme         string         `json:"scheme"` // "salted", "prepaid", "keyed" or "carriage"
 	Amount         lightning.Msat `json:"amount_msat"`
 }
 
@@ -136,19 +142,22 @@ func (s *Seller) Report(ctx context.Context) (Report, error) {
 	peers, nodeErr := s.channels(ctx)
 	shelf := s.shelf.Load()
 	r := Report{
-		Node:        NodeReport{ID: s.config.Node.String(), Alias: s.config.Alias, Error: nodeErr},
-		Started:     s.started.UTC(),
-		Now:         now.UTC(),
-		Earned:      total.all.Amount,
-		Sales:       total.all.Count,
-		EarnedToday: today.all.Amount,
-		SalesToday:  today.all.Count,
-		OpenOffers:  s.register.count(),
-		BytesServed: s.bytes.Load(),
-		Requests:    s.requests.Load(),
-		Titles:      []TitleReport{},
-		Recent:      s.recent(shelf),
-		Peers:       peers,
+		Node:          NodeReport{ID: s.config.Node.String(), Alias: s.config.Alias, Error: nodeErr},
+		Started:       s.started.UTC(),
+		Now:           now.UTC(),
+		Earned:        total.all.Amount,
+		Sales:         total.all.Count - total.carriage.Count,
+		EarnedToday:   today.all.Amount,
+		SalesToday:    today.all.Count - today.carriage.Count,
+		Carriage:      total.carriage.Amount,
+		CarriageToday: today.carriage.Amount,
+		BytePrice:     s.config.BytePrice,
+		OpenOffers:    s.register.count(),
+		BytesServed:   s.bytes.Load(),
+		Requests:      s.requests.Load(),
+		Titles:        []TitleReport{},
+		Recent:        s.recent(shelf),
+		Peers:         peers,
 	}
 	if library, ok := s.config.Sealed.(interface{ Stats() source.Stats }); ok {
 		c := library.Stats()
@@ -172,9 +181,10 @@ func (s *Seller) Report(ctx context.Context) (Report, error) {
 // earnings is what was earned: in all, and by title and Representation; and what
 // was spent for that upstream, by title.
 type earnings struct {
-	all   ledger.Earning
-	by    map[soldKey]ledger.Earning
-	spent map[htlcdash.TitleID]lightning.Msat
+	all      ledger.Earning
+	carriage ledger.Earning // of all
+	by       map[soldKey]ledger.Earning
+	spent    map[htlcdash.TitleID]lightning.Msat
 }
 
 func (s *Seller) earned(ctx context.Context, since time.Time) (earnings, error) {
@@ -189,6 +199,10 @@ func (s *Seller) earned(ctx context.Context, since time.Time) (earnings, error) 
 	for _, x := range list {
 		e.all.Amount += x.Amount
 		e.all.Count += x.Count
+		if x.Representation == ledger.Carriage {
+			e.carriage.Amount += x.Amount
+			e.carriage.Count += x.Count
+		}
 		e.by[soldKey{x.Title, x.Representation}] = x
 	}
 	return e, nil
@@ -205,6 +219,7 @@ func (s *Seller) titleReport(t *sealedTitle, total, today earnings) TitleReport 
 		Prepaid:         t.prepaid,
 		Missing:         t.lacks(s.config.Shelf),
 		Resold:          t.resold,
+		Carriage:        total.by[soldKey{t.ID, ledger.Carriage}].Amount,
 		Upstream:        total.spent[t.ID],
 		UpstreamToday:   today.spent[t.ID],
 		Representations: []RepresentationReport{},

@@ -3,7 +3,8 @@
 //
 //	GET  /v1/provider, /v1/titles       who sells, and what
 //	GET  /t/{name}/manifest.mpd, ...    signed files, free
-//	GET  /sealed/{Q}                    sealed bytes, free, immutable
+//	GET  /sealed/{Q}                    sealed bytes, immutable; free, unless they have a price
+//	POST /v1/carriage                   with a credential: pays for sealed bytes that came
 //	POST /v1/credentials                anonymous credentials
 //	POST /v1/offers                     with one: an invoice for each of up to 64 segments
 //	POST /v1/proofs                     with one: proofs that their preimages give the keys
@@ -108,6 +109,13 @@ type Config struct {
 	Alias    string        // the provider's name: for people, and the realm of challenges
 	Channels ChannelLister // for the operator's page; nil: it shows none
 
+	// BytePrice is that of a MiB of sealed bytes; 0: they are free. What costs money
+	// is sent to credentials only, which owe no more than ByteStep bytes; 0: as
+	// [exchange.NewCarriage] has it. Where bytes have a price, a title without a key
+	// file is carried, and no keys of it are sold.
+	BytePrice lightning.Msat
+	ByteStep  int64
+
 	// Price is what a segment costs here; nil: what the publisher asks, which
 	// is also the ceiling. See [Factor].
 	Price func(htlcdash.Segment) lightning.Msat
@@ -178,8 +186,10 @@ type Seller struct {
 	own      lane // of what is made ahead
 	books    *books
 
-	strangers     *guest   // who shows no credential: all of them
-	strangerBytes *clients // of sealed bytes, in KiB
+	accounts      *clients     // new ones, for carriage
+	step          atomic.Int64 // of carriage, for the longest blob so far
+	strangers     *guest       // who shows no credential: all of them
+	strangerBytes *clients     // of sealed bytes, in KiB
 	started       time.Time
 	carrying      *semaphore.Weighted // sealed bytes from elsewhere
 	loaded        chan struct{}       // says that shelf is another
@@ -229,6 +239,10 @@ func New(ctx context.Context, c Config) (*Seller, error) {
 		loaded:   make(chan struct{}, 1),
 		closing:  make(chan struct{}),
 	}
+	if err := (exchange.Carriage{Price: c.BytePrice, Step: c.ByteStep}).Check(); err != nil && (c.BytePrice <= 0 || c.ByteStep != 0) {
+		return nil, fmt.Errorf("seller: %w", err)
+	}
+	s.accounts = newAccounts()
 	s.putFiles(files)
 	s.register = newRegister(c.Payee, cmp.Or(c.MaxOpenOffers, defaultOpenOffers), nodeCalls)
 	s.register.holder = c.Holder
@@ -291,6 +305,7 @@ func (s *Seller) Reload(ctx context.Context) error {
 }
 
 func (s *Seller) put(shelf *shelf) {
+	s.stretch(shelf)
 	for _, t := range shelf.byName {
 		if !t.resold && t.missing > 0 {
 			s.log.Warn("segments are not on sale: their keys are not here, or their sealed bytes neither here nor in a source", "title", t.name, "segments", t.missing)

@@ -43,6 +43,7 @@ type sealedTitle struct {
 	keys    *title.Keys
 	prepaid bool // sold to clients that know no seals
 	resold  bool // others publish it: keys come from elsewhere
+	keyless bool // no keys of it are here: its sealed bytes are carried for money
 
 	free     map[string]freeFile                 // by path
 	ranged   map[string]rangedFile               // by path
@@ -106,6 +107,16 @@ func load(ctx context.Context, c Config, old *shelf) (*shelf, error) {
 		take(dirs, true)
 	}
 	return s, errors.Join(failures...)
+}
+
+// sells reports whether keys of any title are sold.
+func (s *shelf) sells() bool {
+	for _, t := range s.byName {
+		if !t.keyless {
+			return true
+		}
+	}
+	return len(s.byName) == 0
 }
 
 // titleDirs returns folder if it is a title, else the titles in it.
@@ -175,10 +186,13 @@ func loadTitle(ctx context.Context, folder string, c Config) (*sealedTitle, erro
 		t.resold = true
 		t.keys, err = new(title.Keys), nil
 	}
+	if errors.Is(err, htlcdash.ErrNotFound) && c.BytePrice > 0 {
+		t.keys, t.keyless, err = new(title.Keys), true, nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	t.prepaid = c.Prepaid != nil && !t.resold && c.Prepaid(t.name)
+	t.prepaid = c.Prepaid != nil && !t.resold && !t.keyless && c.Prepaid(t.name)
 	if t.files, err = dir.New(folder); err != nil {
 		return nil, err
 	}
@@ -237,6 +251,9 @@ func (t *sealedTitle) loadRepresentation(ctx context.Context, r rung, anyKey boo
 	t.lists[r.id] = segs
 	for i := range segs {
 		_, err := t.keys.Key(ctx, segs[i])
+		if t.keyless {
+			err = nil
+		}
 		here := t.has(segs[i])
 		if err != nil || !here && !t.carried {
 			t.missing++

@@ -20,6 +20,10 @@ function show() {
   $('earned').textContent = sat(r.earned_msat);
   $('today').textContent = `${sats(r.earned_today_msat)} today`;
   fill('sales', count(r.sales), `${count(r.sales_today)} today`);
+  const carries = r.byte_price_msat || r.carriage_msat;
+  $('keys-row').hidden = $('carriage-row').hidden = !carries;
+  fill('keys', sats(r.earned_msat - r.carriage_msat), `${sats(r.earned_today_msat - r.carriage_today_msat)} today`);
+  fill('carriage', sats(r.carriage_msat), `${sats(r.carriage_today_msat)} today, at ${sats(r.byte_price_msat)} a MiB`);
   fill('offers', count(r.open_offers), 'can still be paid');
   fill('bytes', bytes(r.bytes_served), `${plural('request', r.requests)} since ${time(r.started)}`);
   const inbound = (r.peers ?? []).filter(p => p.active).reduce((sum, p) => sum + p.remote_msat, 0);
@@ -82,7 +86,7 @@ function card(t) {
 function update(c, t) {
   c.title = t;
   c.head.replaceChildren(element('b', {}, sats(t.earned_msat)), ` from ${plural('segment', t.sales)}, `,
-    element('b', {}, sats(t.earned_today_msat)), ` today${t.prepaid ? ', also sold to other clients' : ''}`);
+    element('b', {}, sats(t.earned_today_msat)), ` today${t.carriage_msat ? `, ${sats(t.carriage_msat)} by carrying its bytes` : ''}${t.prepaid ? ', also sold to other clients' : ''}`);
   c.margin.hidden = !t.resold && !t.upstream_msat;
   const left = t.earned_msat - t.upstream_msat;
   c.margin.replaceChildren('Resold: ', element('b', {}, sats(t.upstream_msat)), ' paid upstream, ', element('b', {}, sats(left)),
@@ -134,7 +138,7 @@ function sale(s) {
   return element('tr', {},
     element('td', {}, time(s.at)),
     element('td', {}, t ? t.title || t.name : short(s.title)),
-    element('td', {}, r ? (label(r)) : s.representation, ' ', element('small', {}, `no. ${s.segment + 1}`)),
+    element('td', {}, r ? (label(r)) : s.representation, ' ', element('small', {}, s.segment < 0 ? 'of sealed bytes' : `no. ${s.segment + 1}`)),
     element('td', { class: 'wide-only' }, s.scheme),
     element('td', { class: 'num' }, satColumn(s.amount_msat)));
 }

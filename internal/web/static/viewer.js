@@ -102,6 +102,13 @@ function show() {
   fill('price', !s.paid ? 'free' : now ? sats(price) : '–', now && s.paid && s.now.length > 1 ? 'with sound' : '');
   fill('flight', s.paid ? `${s.in_flight}` : '–', !s.paid ? '' : s.in_flight ? `${s.in_flight === 1 ? 'payment' : 'payments'}, ${sats(s.reserved_msat)}` : 'payments');
   fill('fees', s.paid ? sats(s.fees_msat) : '–', s.spent_msat && s.fees_msat ? `${(100 * s.fees_msat / s.spent_msat).toFixed(1)} %` : '');
+  // What was spent is shown in its parts once it is not for keys and routes alone.
+  $('carriage-row').hidden = !s.carriage_msat;
+  $('credentials-row').hidden = !s.credentials_msat;
+  $('keys-row').hidden = !s.carriage_msat && !s.credentials_msat;
+  fill('keys', sats(s.keys_msat));
+  fill('carriage', sats(s.carriage_msat), s.keys_msat ? `${(100 * s.carriage_msat / s.keys_msat).toFixed(1)} % of the keys` : '');
+  fill('credentials', sats(s.credentials_msat));
   fill('unplayed', s.paid ? sats(s.unplayed_msat) : '–', s.unplayed ? plural('segment', s.unplayed) : '');
   $('risk').textContent = risk(s);
   showSellers(s.providers);
@@ -248,10 +255,10 @@ const words = { paying: 'is being paid', failed: 'did not go through, no money m
 
 function row(p) {
   const r = rungOf(p.rep);
-  const name = r ? `${kinds[r.kind] ?? r.kind} ${shortName(r)}` : p.rep;
+  const name = r ? `${kinds[r.kind] ?? r.kind} ${shortName(r)}` : p.rep === 'carriage' ? 'carrying bytes' : p.rep;
   const paid = p.state === 'paid' && !p.lost;
   const number = p.opens > 1 ? `no. ${p.first + 1}–${p.first + p.opens}` : `no. ${p.index + 1}`;
-  const fate = p.rep === 'credentials' && paid ? 'so that nobody can tell who asks' : paid ? `${number}${p.proof ? ', proved' : ''}` : p.lost ? 'paid, and no key came' : words[p.state] ?? p.state;
+  const fate = !r && p.rep === 'carriage' && paid ? 'for sealed bytes that came' : p.rep === 'credentials' && paid ? 'so that nobody can tell who asks' : paid ? `${number}${p.proof ? ', proved' : ''}` : p.lost ? 'paid, and no key came' : words[p.state] ?? p.state;
   return element('tr', paid || p.state === 'paying' ? {} : { class: 'bad' },
     element('td', {}, time(p.at)),
     element('td', {}, `${name} `, element('small', {}, fate)),
