@@ -798,7 +798,7 @@ func newGate(t *testing.T, host, behind string, ready func() bool) *gate {
 			out.Close()
 		})()
 		work.Go(func() { _, _ = io.Copy(out, in) })
-		_, _ = io.Copy(in, io.TeeReader(out, (*meter)(&g.sent)))
+		_, _ = io.Copy(in, io.TeeReader(out, (*tap)(&g.sent)))
 	}
 	work.Go(func() {
 		for {
@@ -812,10 +812,10 @@ func newGate(t *testing.T, host, behind string, ready func() bool) *gate {
 	return g
 }
 
-// A meter counts what is written to it.
-type meter atomic.Int64
+// A tap counts what is written to it.
+type tap atomic.Int64
 
-func (m *meter) Write(b []byte) (int, error) {
+func (m *tap) Write(b []byte) (int, error) {
 	(*atomic.Int64)(m).Add(int64(len(b)))
 	return len(b), nil
 }
