@@ -39,7 +39,9 @@ type serveCommand struct {
 
 func (serveCommand) Help() string {
 	return "It sells what htlcdash publish has put into the titles' folder, and any files by the chunk. SIGHUP makes it read these folders again.\n\n" +
-		"Example: htlcdash serve --listen :8402"
+		"Example: htlcdash serve --listen :8402\n\n" +
+		"With --upstream it sells on what other providers sell, too.\n\n" +
+		"Example: htlcdash serve --upstream https://films.example"
 }
 
 func (c serveCommand) Run(ctx context.Context, t terminal, log *slog.Logger) error {
