@@ -42,7 +42,8 @@ type market struct {
 	publishers []htlcdash.PublisherID // whose titles are taken; none: all
 	sources    []source.Source
 	swarms     *torrent.Client // nil: none
-	named      open.Named      // what titles name themselves
+	named      *open.Named     // what titles name themselves
+	announced  open.Named      // what those who sell them say of where their bytes lie
 	buyer      *buyer.Buyer
 	sealed     *source.Library
 	show       func(name string, t *title.Title) error // tells of a title on sale
@@ -121,7 +122,7 @@ func (m *market) buyFor(c config.ProxyBuying, stores config.Stores, books *ledge
 		return err
 	}
 	m.sealed, m.found.over = sealed, over
-	m.named.Private, m.named.Add = c.PrivateSources, func(s source.Source) { sealed.Add(over(s)) }
+	m.take(c.PrivateSources, func(s source.Source) { sealed.Add(over(s)) })
 	m.buyer, err = buyer.New(buyer.Config{
 		Ledger: books, Payer: node, Sealed: sealed,
 		Limits: buyer.Limits{Segment: c.BudgetSegment, Title: c.BudgetTitle, Day: c.BudgetDay},
@@ -131,6 +132,12 @@ func (m *market) buyFor(c config.ProxyBuying, stores config.Stores, books *ledge
 		Log: m.log, Step: crashStep(),
 	})
 	return err
+}
+
+// take has add given the sources that titles name, and those that are announced.
+func (m *market) take(private bool, add func(source.Source)) {
+	m.named = &open.Named{Private: private, Add: add}
+	m.announced.Private, m.announced.Add = private || m.found.local, add
 }
 
 // close ends purchases, leaves the swarms, and keeps what the cache has learnt.
@@ -153,7 +160,7 @@ func (m *market) follow(ctx context.Context) (stop func()) {
 	work.Go(func() {
 		for {
 			pause := askLater
-			if len(m.quiet) > 0 || len(m.found.hints) > 0 {
+			if len(m.quiet) > 0 || len(m.found.hints) > 0 || m.unlooked() {
 				pause = askSoon
 			}
 			select {
@@ -338,6 +345,7 @@ func (m *market) meet(ctx context.Context, f found) error {
 	if err := m.named.Title(t.ID, t.Manifest.Sources(), t.Holds); err != nil {
 		m.log.Warn("not all sources that a title names are used", "title", t.ID, "err", err)
 	}
+	m.tellAnnounced(t)
 	m.opened.Store(t.ID, t)
 	m.titles[t.ID] = &listing{title: t, sellers: map[*buyer.Provider]bool{p: true}}
 	m.kept[p] += int64(len(t.MPD))

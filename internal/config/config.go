@@ -97,6 +97,7 @@ type Serve struct {
 	InvoiceRate     float64        `default:"1"   help:"Invoices a second for one address of strangers."`
 	MaxOpenOffers   int            `default:"20000" help:"Offers that can be paid at one time, of all together."`
 	PublicURL       []string       `name:"public-url" help:"Addresses by which viewers reach this provider, such as https://films.example, the preferred first. They are announced with each title; empty: nothing is announced."`
+	PublicSources   []string       `help:"Addresses, http or https, where sealed bytes of these titles lie too, such as a public bucket. They are announced with each title, beside those that its publisher names."`
 	Relays          []string       `help:"Whom announcements of titles are exchanged with: addresses of other providers, and of public Nostr relays (wss://relay.example), which get only ours. More providers are learnt from these."`
 
 	Proofs           []string       `default:"vole-80,vole-128,zkb-128" help:"Ways in which offers are proved before they are paid. Viewers refuse unproved ones, unless told otherwise."`
