@@ -39,7 +39,7 @@ type discovery struct {
 	strangers map[*buyer.Provider]bool // of market.providers, those that nobody configured
 	looked    map[htlcdash.TitleID]time.Time
 	sources   map[htlcdash.TitleID][]string // that are announced
-	client    *http.Client // for strangers
+	client    *http.Client                  // for strangers
 	over      func(source.Source) source.Source
 	hints     chan string // addresses of providers
 	err       error       // why a wanted title was not found
@@ -159,7 +159,7 @@ func (m *market) hearOf(id htlcdash.TitleID, sources []string) {
 // tellAnnounced has the sources of a title asked for its bytes that are announced.
 // They are words of strangers, and are asked for nothing else.
 func (m *market) tellAnnounced(t *title.Title) {
-	if err := m.announced.Title(t.ID, m.found.sources[t.ID], t.Holds); err != nil {
+	if err := m.announced.Title(t.ID, m.found.sources[t.ID], m.heldBy(t)); err != nil {
 		m.log.Debug("not all sources that are announced are used", "title", t.ID, "err", err)
 	}
 }

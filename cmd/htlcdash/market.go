@@ -44,9 +44,12 @@ type market struct {
 	swarms     *torrent.Client // nil: none
 	named      *open.Named     // what titles name themselves
 	announced  open.Named      // what those who sell them say of where their bytes lie
-	buyer      *buyer.Buyer
-	sealed     *source.Library
-	show       func(name string, t *title.Title) error // tells of a title on sale
+	// holds reports whether a blob is a title's, as far as is known at once; nil: as
+	// the title says.
+	holds  func(*title.Title, htlcdash.Blob) bool
+	buyer  *buyer.Buyer
+	sealed *source.Library
+	show   func(name string, t *title.Title) error // tells of a title on sale
 	// wants says which titles are opened at all; nil: all. It is asked for what
 	// the provider claims, too.
 	wants func(htlcdash.TitleID, htlcdash.PublisherID) bool
@@ -132,6 +135,13 @@ func (m *market) buyFor(c config.ProxyBuying, stores config.Stores, books *ledge
 		Log: m.log, Step: crashStep(),
 	})
 	return err
+}
+
+func (m *market) heldBy(t *title.Title) func(htlcdash.Blob) bool {
+	if m.holds == nil {
+		return t.Holds
+	}
+	return func(b htlcdash.Blob) bool { return m.holds(t, b) }
 }
 
 // take has add given the sources that titles name, and those that are announced.
@@ -342,7 +352,7 @@ func (m *market) meet(ctx context.Context, f found) error {
 			}
 		}
 	}
-	if err := m.named.Title(t.ID, t.Manifest.Sources(), t.Holds); err != nil {
+	if err := m.named.Title(t.ID, t.Manifest.Sources(), m.heldBy(t)); err != nil {
 		m.log.Warn("not all sources that a title names are used", "title", t.ID, "err", err)
 	}
 	m.tellAnnounced(t)

@@ -90,7 +90,11 @@ func (c serveCommand) openReseller(ctx context.Context, node till, books *ledger
 	}
 	r.market.noStrangers()
 	r.market.take(c.PrivateSources, func(s source.Source) { elsewhere.library.Add(s) })
-	r.market.named = elsewhere.named // the mirror's titles are told of there
+	r.market.named = elsewhere.named // the seller tells of the mirror's titles there, too
+	r.market.holds = func(t *title.Title, b htlcdash.Blob) bool {
+		place, ok := elsewhere.titles.Place(b) // what is mirrored has read no seal lists
+		return ok && place.Title == t.ID
+	}
 	if r.mirror, err = mirror.Open(ctx, string(c.UpstreamMirror), 0); err != nil {
 		return nil, err
 	}
