@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/hex"
 	"log/slog"
 	"math"
 	"net"
@@ -36,12 +37,33 @@ func (c serveCommand) openDirectory(key htlcdash.ProviderKey, door net.Addr, log
 func (c serveCommand) announce(host *directory.Host, list []seller.OnSale, log *slog.Logger) {
 	var titles []directory.Announcement
 	for _, t := range list {
-		titles = append(titles, directory.Announcement{
+		a := directory.Announcement{
 			Title: t.ID, Publisher: t.Publisher, Name: t.Name, Label: directory.Label(t.Manifest.Title()),
 			Factor: int64(math.Round(c.PriceFactor * directory.PPM)),
-		})
+		}
+		a.Sources, a.Infohashes = c.whereBytesLie(t)
+		titles = append(titles, a)
 	}
 	if err := host.Sell(titles); err != nil {
 		log.Warn("some titles are not announced", "err", err)
 	}
+}
+
+// whereBytesLie is where sealed bytes of a title are to be had besides here: as its
+// publisher says, and as the operator does; and the torrents that are seeded here.
+func (c serveCommand) whereBytesLie(t seller.OnSale) (sources, infohashes []string) {
+	for _, s := range slices.Concat(t.Manifest.Sources(), c.PublicSources) {
+		if _, err := directory.ParseAddress(s); err == nil && !slices.Contains(sources, s) && len(sources) < directory.MaxSources {
+			sources = append(sources, s)
+		}
+	}
+	if c.Seed == "" {
+		return sources, nil
+	}
+	for _, rep := range t.Manifest.Representations() {
+		if rep.Pay.InfoHash != [32]byte{} && len(infohashes) < directory.MaxSources {
+			infohashes = append(infohashes, hex.EncodeToString(rep.Pay.InfoHash[:]))
+		}
+	}
+	return sources, infohashes
 }

@@ -15,6 +15,7 @@ import (
 	"htlcdash/internal/config"
 	"htlcdash/internal/directory"
 	"htlcdash/internal/reach"
+	"htlcdash/internal/title"
 	"htlcdash/source"
 	"htlcdash/source/web"
 )
@@ -22,6 +23,7 @@ import (
 // Bounds on providers that nobody configured.
 const (
 	maxLearnt    = 256 // in one run
+	maxAnnounced = 8   // sources of one title
 	lookedFor    = 8   // titles, besides those that were asked for, in one refresh
 	maxWanted    = 16  // titles that are asked for by their ids
 	learntTime   = 30 * time.Second
@@ -32,10 +34,13 @@ const (
 // uses it, one call at a time, but for hints.
 type discovery struct {
 	directory *directory.Directory
+	local     bool                     // what is announced may be in local networks
+	closed    bool                     // nobody is bought from but who is configured
 	wanted    []htlcdash.TitleID       // titles that were asked for by their ids
 	strangers map[*buyer.Provider]bool // of market.providers, those that nobody configured
 	looked    map[htlcdash.TitleID]time.Time
-	client    *http.Client // for strangers
+	sources   map[htlcdash.TitleID][]string // that are announced
+	client    *http.Client                  // for strangers
 	over      func(source.Source) source.Source
 	hints     chan string                // addresses of providers
 	errs      map[htlcdash.TitleID]error // why wanted titles were not found
@@ -69,6 +74,7 @@ func newDiscovery(from config.ProxyProviders, m *market) (d discovery, err error
 	local := anyLocal(slices.Concat(from.Providers, from.Relays, asURLs(from.DHTBootstrap))...)
 	d = discovery{
 		strangers: map[*buyer.Provider]bool{}, looked: map[htlcdash.TitleID]time.Time{}, errs: map[htlcdash.TitleID]error{},
+		local: local, sources: map[htlcdash.TitleID][]string{},
 		client: reach.Client(local, learntTime), hints: make(chan string, learntQueued),
 		late: make(chan htlcdash.TitleID, maxWanted),
 	}
@@ -115,12 +121,9 @@ func (m *market) missing() error {
 	return errors.Join(errs...)
 }
 
-// noStrangers leaves it at the providers that are configured. A relay that bought
-// from all that it hears of could buy from itself.
-func (m *market) noStrangers() {
-	m.found.directory.Close()
-	m.found.directory = nil
-}
+// noStrangers leaves it at the providers that are configured, and asks nobody for
+// others. A relay that bought from all that it hears of could buy from itself.
+func (m *market) noStrangers() { m.found.closed = true }
 
 // want asks for titles by their ids.
 func (m *market) want(ids ...string) error {
@@ -152,7 +155,7 @@ func (m *market) wantLate(id htlcdash.TitleID) {
 // others, by turns. Nothing that it finds is believed but for being asked.
 func (m *market) discover(ctx context.Context) {
 	d := &m.found
-	if d.directory == nil {
+	if d.closed {
 		return
 	}
 	ids := slices.Clone(d.wanted)
@@ -174,9 +177,13 @@ func (m *market) discover(ctx context.Context) {
 	for i, id := range d.wanted {
 		d.errs[id] = errs[i]
 	}
-	for _, found := range sellers {
+	for i, found := range sellers {
 		for _, s := range found {
 			m.learn(s.Address)
+			m.hearOf(ids[i], s.Sources)
+		}
+		if l := m.titles[ids[i]]; l != nil && len(found) > 0 {
+			m.tellAnnounced(l.title)
 		}
 	}
 	for {
@@ -189,11 +196,42 @@ func (m *market) discover(ctx context.Context) {
 	}
 }
 
+// hearOf keeps a few sources that are announced for a title.
+func (m *market) hearOf(id htlcdash.TitleID, sources []string) {
+	known := m.found.sources[id]
+	for _, s := range sources {
+		if len(known) < maxAnnounced && !slices.Contains(known, s) {
+			known = append(known, s)
+		}
+	}
+	if len(known) > 0 {
+		m.found.sources[id] = known
+	}
+}
+
+// tellAnnounced has the sources of a title asked for its bytes that are announced.
+// They are words of strangers, and are asked for nothing else.
+func (m *market) tellAnnounced(t *title.Title) {
+	if err := m.announced.Title(t.ID, m.found.sources[t.ID], m.heldBy(t)); err != nil {
+		m.log.Debug("not all sources that are announced are used", "title", t.ID, "err", err)
+	}
+}
+
+// unlooked reports whether there is a title that was not looked for yet.
+func (m *market) unlooked() bool {
+	for id := range m.titles {
+		if m.found.looked[id].IsZero() {
+			return true
+		}
+	}
+	return false
+}
+
 // learn adds a provider that nobody configured. Only titles that were asked for,
 // or that others sell, are taken from it.
 func (m *market) learn(address string) {
 	d := &m.found
-	if len(d.strangers) >= maxLearnt || slices.ContainsFunc(m.providers, func(p *buyer.Provider) bool { return p.URL() == address }) {
+	if d.closed || len(d.strangers) >= maxLearnt || slices.ContainsFunc(m.providers, func(p *buyer.Provider) bool { return p.URL() == address }) {
 		return
 	}
 	if _, err := directory.ParseAddress(address); err != nil {
@@ -234,7 +272,7 @@ func (m *market) takes(p *buyer.Provider, id htlcdash.TitleID) bool {
 
 // hint tells of a provider, to be asked at the next refresh.
 func (m *market) hint(address string) {
-	if m.found.directory == nil {
+	if m.found.closed {
 		return
 	}
 	select {

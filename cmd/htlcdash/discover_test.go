@@ -3,8 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -135,4 +139,38 @@ func TestAddressesThatCannotBe(t *testing.T) {
 
 func configOf(relay string) config.ProxyProviders {
 	return config.ProxyProviders{Relays: []string{relay}}
+}
+
+// shown takes the sealed bytes of the title out of its folder, and shows them at a
+// web address, which counts who asks.
+func (s *street) shown(t *testing.T) (address string, asked *atomic.Int64) {
+	t.Helper()
+	elsewhere := t.TempDir()
+	if err := os.Rename(filepath.Join(s.title.Dir, htlcdash.SealedFolder), filepath.Join(elsewhere, htlcdash.SealedFolder)); err != nil {
+		t.Fatal(err)
+	}
+	asked = new(atomic.Int64)
+	files := http.FileServer(http.Dir(elsewhere))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		files.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	return server.URL, asked
+}
+
+// A provider that has keys and no bytes announces where these lie: a viewer
+// fetches them there.
+func TestAnnouncedSources(t *testing.T) {
+	s := newStreet(t)
+	id := s.title.ID.String()
+	bytesAt, asked := s.shown(t)
+	carrier, _, _ := s.serveAt(t, "carrier", "--files", t.TempDir(), "--titles-folder", t.TempDir())
+	s.serveAt(t, "first", "--public-url", "SELF", "--relays", carrier, "--public-sources", bytesAt, "--sources", t.TempDir())
+	soon(t, "it is announced", func() bool { return s.carries(t, carrier, id, 1) })
+	s.play(t, "--relays", carrier, "--title", id)
+	s.watch(t, "v1")
+	if n := len(s.title.Segments(t, "v1")); asked.Load() < int64(n) {
+		t.Errorf("%d requests to the announced source for %d segments", asked.Load(), n)
+	}
 }

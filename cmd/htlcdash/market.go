@@ -42,10 +42,14 @@ type market struct {
 	publishers []htlcdash.PublisherID // whose titles are taken; none: all
 	sources    []source.Source
 	swarms     *torrent.Client // nil: none
-	named      open.Named      // what titles name themselves
-	buyer      *buyer.Buyer
-	sealed     *source.Library
-	show       func(name string, t *title.Title) error // tells of a title on sale
+	named      *open.Named     // what titles name themselves
+	announced  open.Named      // what those who sell them say of where their bytes lie
+	// holds reports whether a blob is a title's, as far as is known at once; nil: as
+	// the title says.
+	holds  func(*title.Title, htlcdash.Blob) bool
+	buyer  *buyer.Buyer
+	sealed *source.Library
+	show   func(name string, t *title.Title) error // tells of a title on sale
 	// wants says which titles are opened at all; nil: all. It is asked for what
 	// the provider claims, too.
 	wants func(htlcdash.TitleID, htlcdash.PublisherID) bool
@@ -121,7 +125,7 @@ func (m *market) buyFor(c config.ProxyBuying, stores config.Stores, books *ledge
 		return err
 	}
 	m.sealed, m.found.over = sealed, over
-	m.named.Private, m.named.Add = c.PrivateSources, func(s source.Source) { sealed.Add(over(s)) }
+	m.take(c.PrivateSources, func(s source.Source) { sealed.Add(over(s)) })
 	m.buyer, err = buyer.New(buyer.Config{
 		Ledger: books, Payer: node, Sealed: sealed,
 		Limits: buyer.Limits{Segment: c.BudgetSegment, Title: c.BudgetTitle, Day: c.BudgetDay},
@@ -131,6 +135,19 @@ func (m *market) buyFor(c config.ProxyBuying, stores config.Stores, books *ledge
 		Log: m.log, Step: crashStep(),
 	})
 	return err
+}
+
+func (m *market) heldBy(t *title.Title) func(htlcdash.Blob) bool {
+	if m.holds == nil {
+		return t.Holds
+	}
+	return func(b htlcdash.Blob) bool { return m.holds(t, b) }
+}
+
+// take has add given the sources that titles name, and those that are announced.
+func (m *market) take(private bool, add func(source.Source)) {
+	m.named = &open.Named{Private: private, Add: add}
+	m.announced.Private, m.announced.Add = private || m.found.local, add
 }
 
 // close ends purchases, leaves the swarms, and keeps what the cache has learnt.
@@ -153,7 +170,7 @@ func (m *market) follow(ctx context.Context) (stop func()) {
 	work.Go(func() {
 		for {
 			pause := askLater
-			if len(m.quiet) > 0 || len(m.found.hints) > 0 {
+			if len(m.quiet) > 0 || len(m.found.hints) > 0 || m.unlooked() {
 				pause = askSoon
 			}
 			select {
@@ -339,9 +356,10 @@ func (m *market) meet(ctx context.Context, f found) error {
 			}
 		}
 	}
-	if err := m.named.Title(t.ID, t.Manifest.Sources(), t.Holds); err != nil {
+	if err := m.named.Title(t.ID, t.Manifest.Sources(), m.heldBy(t)); err != nil {
 		m.log.Warn("not all sources that a title names are used", "title", t.ID, "err", err)
 	}
+	m.tellAnnounced(t)
 	m.opened.Store(t.ID, t)
 	m.titles[t.ID] = &listing{title: t, sellers: map[*buyer.Provider]bool{p: true}}
 	m.kept[p] += int64(len(t.MPD))

@@ -17,6 +17,7 @@ import (
 	"htlcdash/internal/stock"
 	"htlcdash/internal/title"
 	"htlcdash/lightning"
+	"htlcdash/source"
 	"htlcdash/source/cache"
 )
 
@@ -88,6 +89,12 @@ func (c serveCommand) openReseller(ctx context.Context, node till, books *ledger
 		return nil, usageError{err}
 	}
 	r.market.noStrangers()
+	r.market.take(c.PrivateSources, func(s source.Source) { elsewhere.library.Add(s) })
+	r.market.named = elsewhere.named // the seller tells of the mirror's titles there, too
+	r.market.holds = func(t *title.Title, b htlcdash.Blob) bool {
+		place, ok := elsewhere.titles.Place(b) // what is mirrored has read no seal lists
+		return ok && place.Title == t.ID
+	}
 	if r.mirror, err = mirror.Open(ctx, string(c.UpstreamMirror), 0); err != nil {
 		return nil, err
 	}
@@ -138,6 +145,7 @@ func (r *reseller) close() {
 	if r.relay != nil {
 		r.relay.Close()
 	}
+	r.market.found.directory.Close()
 	r.stock.Close()
 	r.buyer.Close()
 }

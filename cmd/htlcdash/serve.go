@@ -197,6 +197,7 @@ const carriedMemory = 64 << 20
 type elsewhere struct {
 	library *source.Library
 	titles  source.Outline
+	named   *open.Named // what titles name themselves
 }
 
 // know tells which titles are on sale.
@@ -228,10 +229,10 @@ func (c serveCommand) fetchElsewhere(s *seller.Config) (*elsewhere, error) {
 	if err != nil {
 		return nil, err
 	}
-	named := &open.Named{Private: c.PrivateSources, Add: func(s source.Source) { e.library.Add(s) }}
+	e.named = &open.Named{Private: c.PrivateSources, Add: func(s source.Source) { e.library.Add(s) }}
 	s.Sealed = e.library
 	s.Elsewhere = func(t *title.Title) bool {
-		if err := named.Title(t.ID, t.Manifest.Sources(), t.Holds); err != nil {
+		if err := e.named.Title(t.ID, t.Manifest.Sources(), t.Holds); err != nil {
 			s.Log.Warn("not all sources that a title names are used", "title", t.ID, "err", err)
 		}
 		return len(c.Sources)+len(t.Manifest.Sources()) > 0

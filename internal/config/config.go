@@ -99,6 +99,7 @@ type Serve struct {
 	InvoiceRate     float64        `default:"1"   help:"Invoices a second for one address of strangers."`
 	MaxOpenOffers   int            `default:"20000" help:"Offers that can be paid at one time, of all together."`
 	PublicURL       []string       `name:"public-url" help:"Addresses by which viewers reach this provider, such as https://films.example, the preferred first. They are announced with each title; empty: nothing is announced."`
+	PublicSources   []string       `help:"Addresses, http or https, where sealed bytes of these titles lie too, such as a public bucket. They are announced with each title, beside those that its publisher names."`
 	Relays          []string       `help:"Whom announcements of titles are exchanged with: addresses of other providers, and of public Nostr relays (wss://relay.example), which get only ours. More providers are learnt from these."`
 	DHT             string         `name:"dht" placeholder:":8402" help:"UDP address at which this provider takes part in a distributed hash table (BitTorrent's, BEP 5), where viewers who know only a title's id find first addresses. It tells that the titles are sold at this host, on the port of the first public_url that is plain http, else of listen. Empty: it takes no part."`
 	DHTBootstrap    []string       `name:"dht-bootstrap" help:"Nodes of the table to begin with, host:port, such as other providers'. Empty: it waits for others to come."`
