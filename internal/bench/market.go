@@ -66,6 +66,7 @@ func markets(ctx context.Context, s *stage, r *Report) (err error) {
 	if err != nil {
 		return err
 	}
+	r.note("the free server was played for %v, the market for %v", marketFree, long)
 	for _, row := range []struct {
 		what, unit string
 		of         func(crowdSaw) float64

@@ -92,8 +92,6 @@ func (p *Process) Err() error {
 
 // await returns when url answers 200.
 func (p *Process) await(ctx context.Context, url string) error {
-	ctx, cancel := context.WithTimeout(ctx, readyPatience)
-	defer cancel()
 	for {
 		err := answers(ctx, url)
 		if err == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // A Shop is a resident who sells: a provider, or a relay. It may be killed and opened
@@ -57,14 +58,31 @@ func (t *Town) Settle(name string, c Trade) (*Shop, error) {
 	return s, nil
 }
 
-// Open starts the shop, for the first time or again, and returns when it answers.
+// Open starts the shop, for the first time or again, and returns when it answers. If
+// the program gives up, as it does when its node is slow to answer, it is started once
+// more, as a supervisor would.
 func (s *Shop) Open(ctx context.Context) error {
-	p, err := s.Launch(s.args...)
-	if err != nil {
-		return err
+	ctx, cancel := context.WithTimeout(ctx, readyPatience)
+	defer cancel()
+	for {
+		p, err := s.Launch(s.args...)
+		if err != nil {
+			return err
+		}
+		err = p.await(ctx, s.URL+"/v1/provider")
+		if err == nil || p.running() {
+			return err
+		}
+		select {
+		case <-time.After(restartPause):
+		case <-ctx.Done():
+			return err
+		}
 	}
-	return p.await(ctx, s.URL+"/v1/provider")
 }
+
+// restartPause is how long a program that gave up is left alone.
+const restartPause = time.Second
 
 // URLs lists the addresses of shops as flags take them.
 func URLs(shops []*Shop) string {
