@@ -1,6 +1,7 @@
 package source
 
 import (
+	"slices"
 	"sync"
 
 	"htlcdash"
@@ -40,10 +41,8 @@ func (o *Outline) Add(segments []htlcdash.Segment) {
 		t = &outlined{}
 		o.titles[first.Title] = t
 	}
-	for _, id := range t.ids {
-		if id == first.Representation {
-			return
-		}
+	if slices.Contains(t.ids, first.Representation) {
+		return
 	}
 	for i, s := range segments {
 		b := s.SealedBlob()

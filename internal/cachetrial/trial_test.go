@@ -173,7 +173,9 @@ func saved(requests []cache.Item, p cachetrial.Policy) float64 {
 	return saved / all
 }
 
-type otterCache struct{ *otter.Cache[htlcdash.Blob, int64] }
+type otterCache struct {
+	*otter.Cache[htlcdash.Blob, int64]
+}
 
 func newOtter(bound int64) cachetrial.Policy {
 	return otterCache{otter.Must(&otter.Options[htlcdash.Blob, int64]{

@@ -55,10 +55,10 @@ type TitleState struct {
 	Carriage    lightning.Msat `json:"carriage_msat"`
 	Credentials lightning.Msat `json:"credentials_msat"`
 
-	InFlight int             `json:"in_flight"`
-	Stopped  bool            `json:"stopped"`
-	Scheme   string          `json:"scheme"`
-	Risk     lightning.Msat  `json:"risk_msat"`
+	InFlight int            `json:"in_flight"`
+	Stopped  bool           `json:"stopped"`
+	Scheme   string         `json:"scheme"`
+	Risk     lightning.Msat `json:"risk_msat"`
 
 	Bought           int            `json:"bought"`        // segments whose keys were bought, this run
 	Unplayed         lightning.Msat `json:"unplayed_msat"` // this run: bought, and did not reach a player or was replaced

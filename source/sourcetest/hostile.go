@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -132,9 +133,7 @@ func hostilities(t *testing.T, inside string) []hostility {
 	}
 	// as repeats the honest answer's header, with another length.
 	as := func(w http.ResponseWriter, honest *httptest.ResponseRecorder, length int) {
-		for name, v := range honest.Header() {
-			w.Header()[name] = v
-		}
+		maps.Copy(w.Header(), honest.Header())
 		w.Header().Set("Content-Length", strconv.Itoa(length))
 		w.WriteHeader(honest.Code)
 	}
