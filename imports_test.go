@@ -81,7 +81,7 @@ var mayEnter = map[string][]string{
 	"internal/town":            {".", "lightning", "lightning/sim", "lightning/simlnd", "internal/ledger", "internal/title"},
 	"internal/web":             {},
 	"internal/devnet":          {"lightning"},
-	"internal/bench":           {".", "lightning", "lightning/lnd", "source", "source/web", "buyer", "internal/credential", "internal/dash", "internal/devnet", "internal/exchange", "internal/ledger", "internal/proof", "internal/proof/vole", "internal/proof/systems", "internal/publish", "internal/title", "source/dir", "source/gaia", "source/gaia/gaiatest", "source/s3", "internal/porter", "internal/spread", "internal/town"},
+	"internal/bench":           {".", "lightning", "lightning/lnd", "source", "source/web", "source/torrent", "buyer", "internal/credential", "internal/dash", "internal/devnet", "internal/exchange", "internal/ledger", "internal/proof", "internal/proof/vole", "internal/proof/systems", "internal/publish", "internal/title", "source/dir", "source/gaia", "source/gaia/gaiatest", "source/s3", "internal/porter", "internal/spread", "internal/town"},
 	"cmd/htlcdash":             {"*"},
 	"itest/swarm":              {},
 	"itest":                    {"*"},

@@ -13,7 +13,7 @@ import (
 )
 
 type benchCommand struct {
-	What   string `arg:"" optional:"" default:"all" enum:"all,start,purchase,sales,till,relay,chunks,bytes,sources,publish,proofs,crowd,market,memory" help:"What to measure: start, purchase, sales, till, relay, chunks, bytes, sources, publish, proofs, crowd, market, memory or all."`
+	What   string `arg:"" optional:"" default:"all" enum:"all,start,purchase,sales,till,relay,chunks,bytes,sources,publish,proofs,crowd,market,scale,memory" help:"What to measure: start, purchase, sales, till, relay, chunks, bytes, sources, publish, proofs, crowd, market, scale, memory or all."`
 	Rounds int    `help:"How often to measure, or for market how many minutes; by default as often as it takes." placeholder:"N"`
 	JSON   string `name:"json" help:"Write all figures to this folder too, a file for each measurement." placeholder:"FOLDER"`
 	Media  string `help:"Film to measure with; by default Big Buck Bunny, which make film fetches." placeholder:"FILE"`

@@ -13,6 +13,7 @@
 //	proofs   a proof that a key opens its segment takes milliseconds
 //	crowd    strangers and the greedy cost little, and do not delay who pays
 //	market   many viewers, many providers that are killed by turns, each a process
+//	scale    a provider that seeds ten thousand segments, and one with old books
 //	memory   neither side's memory grows with films or viewers
 //
 // It needs a checkout: it runs the program itself, the private network, a
@@ -75,6 +76,7 @@ func All() []Measurement {
 		{"proofs", "proofs that a preimage opens a segment", proofs, nil, false},
 		{"crowd", "a viewer amid strangers and greedy ones", crowdAt, nil, true},
 		{"market", "many viewers and many providers, which are killed by turns", markets, nil, false},
+		{"scale", "a provider that seeds ten thousand segments, and one with a million sales in its books", scale, nil, true},
 		{"memory", "memory of both sides", memory, map[string]string{
 			"ffmpeg": "ffmpeg", "chromium": "chromium", "node": "nodejs",
 		}, true},

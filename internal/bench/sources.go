@@ -13,6 +13,7 @@ import (
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
+	"htlcdash"
 	"htlcdash/internal/porter"
 	"htlcdash/internal/spread"
 	"htlcdash/internal/title"
@@ -21,6 +22,7 @@ import (
 	"htlcdash/source/gaia"
 	"htlcdash/source/gaia/gaiatest"
 	"htlcdash/source/s3"
+	"htlcdash/source/torrent"
 	"htlcdash/source/web"
 )
 
@@ -49,6 +51,52 @@ var places = []place{
 		}
 		return web.New(p.url, nil)
 	}},
+	{"BitTorrent peer", swarmOf},
+}
+
+// swarmOf seeds a title from a provider, and joins it.
+func swarmOf(ctx context.Context, s *stage, titles, folder string) (source.Source, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.serve(ctx, titles, "--seed", address); err != nil {
+		return nil, err
+	}
+	swarms, err := torrent.New(torrent.Options{Peers: []string{address}, Patience: time.Minute})
+	if err != nil {
+		return nil, err
+	}
+	s.inside = append(s.inside, swarms.Close)
+	return swarms, addTorrents(ctx, swarms, folder)
+}
+
+// addTorrents makes the segments of a title known to a client.
+func addTorrents(ctx context.Context, swarms *torrent.Client, folder string) error {
+	t, err := title.OpenDir(folder)
+	if err != nil {
+		return err
+	}
+	for _, rep := range t.Manifest.Representations() {
+		blobs, err := blobsOf(ctx, t, rep.ID)
+		if err != nil {
+			return err
+		}
+		err = swarms.Add(torrent.Torrent{InfoHash: rep.Pay.InfoHash, Blobs: func() ([]htlcdash.Blob, bool) { return blobs, true }})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func blobsOf(ctx context.Context, t *title.Title, rep string) ([]htlcdash.Blob, error) {
+	segs, err := t.Segments(ctx, rep)
+	blobs := make([]htlcdash.Blob, len(segs))
+	for i, seg := range segs {
+		blobs[i] = seg.SealedBlob()
+	}
+	return blobs, err
 }
 
 // fetches is how often each source gives a segment in one round.
