@@ -245,6 +245,18 @@ func TestSale(t *testing.T) {
 	if len(earned) != 1 || earned[0] != (ledger.Earning{Title: alice, Representation: "v1", Amount: 1000, Count: 1}) {
 		t.Errorf("earned %+v", earned)
 	}
+	again := sale
+	again.Hash, again.Received, again.Settled = random(), 0, time.Time{}
+	receipt.Index, receipt.Hash = 12, again.Hash
+	must(t, l.Offered(ctx, []ledger.Sale{again}), l.Settle(ctx, ledger.FromNode, receipt), l.Settle(ctx, ledger.FromNode, receipt))
+	var sold []ledger.SegmentCount
+	for c, err := range l.Sold(ctx) {
+		must(t, err)
+		sold = append(sold, c)
+	}
+	if len(sold) != 1 || sold[0] != (ledger.SegmentCount{Title: alice, Representation: "v1", Index: 1, Count: 2}) {
+		t.Errorf("sold %+v", sold)
+	}
 	must(t, l.Check(ctx), l.Forget(ctx, time.Now()))
 	if _, err := l.Sale(ctx, unsold.Hash); !errors.Is(err, htlcdash.ErrNotFound) {
 		t.Errorf("forgotten offer: %v, want %v", err, htlcdash.ErrNotFound)

@@ -25,7 +25,7 @@ func (f Filter) where(open string) (where []string, args []any) {
 	return where, args
 }
 
-// scan runs a query and gives its rows one by one.
+// scan gives the rows that f chooses one by one.
 func scan[T any](ctx context.Context, l *Ledger, query string, where []string, args []any, f Filter, read func(*sql.Rows) (T, error)) iter.Seq2[T, error] {
 	if len(where) > 0 {
 		query += " WHERE " + strings.Join(where, " AND ")
@@ -37,6 +37,11 @@ func scan[T any](ctx context.Context, l *Ledger, query string, where []string, a
 	if f.Limit > 0 {
 		query += fmt.Sprintf(" LIMIT %d", f.Limit)
 	}
+	return each(ctx, l, query, args, read)
+}
+
+// each runs a query and gives its rows one by one.
+func each[T any](ctx context.Context, l *Ledger, query string, args []any, read func(*sql.Rows) (T, error)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
 		rows, err := l.read.QueryContext(ctx, query, args...)

@@ -175,6 +175,17 @@ var migrations = []string{
 
 	// What a key cost, for who sells it again.
 	`CREATE INDEX purchases_key ON purchases (key_hash) WHERE state = 2;`,
+
+	// How often each segment was sold, so that a provider does not read all its
+	// sales when it starts.
+	`CREATE TABLE sold (
+		title BLOB NOT NULL,
+		representation TEXT NOT NULL,
+		idx INTEGER NOT NULL,
+		count INTEGER NOT NULL,
+		PRIMARY KEY (title, representation, idx)
+	) STRICT, WITHOUT ROWID;
+	INSERT INTO sold SELECT title, representation, idx, count(*) FROM sales WHERE settled > 0 GROUP BY title, representation, idx;`,
 }
 
 // checkTotals says "ok" if the totals are the sums of their rows.
@@ -183,6 +194,8 @@ const checkTotals = `SELECT CASE
 		THEN 'total spent is not the sum of the purchases'
 	WHEN (SELECT coalesce(sum(msat), 0) FROM earned) <> (SELECT coalesce(sum(received), 0) FROM sales WHERE settled > 0)
 		THEN 'total earned is not the sum of the sales'
+	WHEN (SELECT coalesce(sum(count), 0) FROM sold) <> (SELECT count(*) FROM sales WHERE settled > 0)
+		THEN 'segments sold are not as many as the sales'
 	ELSE 'ok' END`
 
 func migrate(db *sql.DB, version int) error {

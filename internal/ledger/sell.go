@@ -77,6 +77,11 @@ func settle(w *writer, r lightning.Receipt) error {
 	if err != nil || n == 0 {
 		return err
 	}
+	err = w.exec(`INSERT INTO sold (title, representation, idx, count) SELECT title, representation, idx, 1 FROM sales WHERE hash = ?
+		ON CONFLICT DO UPDATE SET count = count + 1`, r.Hash[:])
+	if err != nil {
+		return err
+	}
 	return w.exec(`INSERT INTO earned (title, representation, hour, msat, count)
 		SELECT title, representation, ?, received, 1 FROM sales WHERE hash = ?
 		ON CONFLICT DO UPDATE SET msat = msat + excluded.msat, count = count + 1`, at/hour, r.Hash[:])
@@ -121,6 +126,22 @@ func (l *Ledger) sales(ctx context.Context, where []string, args []any, f Filter
 			&s.Amount, &s.Received, &created, &settled, &s.Cost)
 		s.Created, s.Settled = fromMilli(created), fromMilli(settled)
 		return s, err
+	})
+}
+
+// A SegmentCount says how often a segment was sold.
+type SegmentCount struct {
+	Title          htlcdash.TitleID
+	Representation string
+	Index          int
+	Count          uint32
+}
+
+// Sold gives how often each segment was sold, of those that were.
+func (l *Ledger) Sold(ctx context.Context) iter.Seq2[SegmentCount, error] {
+	return each(ctx, l, "SELECT title, representation, idx, count FROM sold", nil, func(r *sql.Rows) (c SegmentCount, err error) {
+		err = r.Scan(blob(&c.Title), &c.Representation, &c.Index, &c.Count)
+		return c, err
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -57,12 +58,19 @@ func newBooks(l *ledger.Ledger, r *register, log *slog.Logger) *books {
 
 // load counts the sales that are in the ledger. It must be done before follow.
 func (b *books) load(ctx context.Context) error {
-	for sale, err := range b.ledger.Sales(ctx, ledger.Filter{}) {
+	for c, err := range b.ledger.Sold(ctx) {
 		if err != nil {
 			return err
 		}
-		b.note(sale)
+		b.count(soldKey{c.Title, c.Representation}, c.Index, c.Count)
 	}
+	for sale, err := range b.ledger.Sales(ctx, ledger.Filter{Newest: true, Limit: maxRecent}) {
+		if err != nil {
+			return err
+		}
+		b.recent = append(b.recent, sale)
+	}
+	slices.Reverse(b.recent)
 	return nil
 }
 
@@ -208,13 +216,7 @@ func (b *books) late(ctx context.Context, sale ledger.Sale) error {
 func (b *books) note(s ledger.Sale) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if s.Index >= 0 && s.Index < htlcdash.MaxSegments {
-		key := soldKey{s.Title, s.Representation}
-		for len(b.sold[key]) <= s.Index {
-			b.sold[key] = append(b.sold[key], 0)
-		}
-		b.sold[key][s.Index]++
-	}
+	b.count(soldKey{s.Title, s.Representation}, s.Index, 1)
 	b.recent = append(b.recent, s)
 	if len(b.recent) > 2*maxRecent {
 		b.recent = append(b.recent[:0], b.recent[len(b.recent)-maxRecent:]...)
@@ -225,6 +227,17 @@ func (b *books) note(s ledger.Sale) {
 		default: // it has not yet looked since the last one
 		}
 	}
+}
+
+// count adds n sales of a segment. It needs b.mu, but in load.
+func (b *books) count(key soldKey, index int, n uint32) {
+	if index < 0 || index >= htlcdash.MaxSegments {
+		return
+	}
+	if more := index + 1 - len(b.sold[key]); more > 0 {
+		b.sold[key] = append(b.sold[key], make([]uint32, more)...)
+	}
+	b.sold[key][index] += n
 }
 
 // watch returns a channel that gets a value after sales were settled, until
