@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"htlcdash"
@@ -71,5 +72,44 @@ func TestWhatIsNoFile(t *testing.T) {
 	}
 	if _, err := dir.New(filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no folder: %v, want %v", err, os.ErrNotExist)
+	}
+}
+
+// Who still reads while the folder is let go of gets an error, or the bytes.
+func TestCloseMeanwhile(t *testing.T) {
+	for range 20 {
+		folder := t.TempDir()
+		b, data := sourcetest.Blob(1, htlcdash.LeafSize)
+		file := filepath.Join(folder, filepath.FromSlash(htlcdash.SealedPath(b.Root)))
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		d, err := dir.New(folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var work sync.WaitGroup
+		for range 4 {
+			work.Go(func() {
+				for range 50 {
+					f, err := d.File(b.Root)
+					if err != nil {
+						return
+					}
+					f.Close()
+				}
+			})
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+		work.Wait()
+		if f, err := d.File(b.Root); err == nil {
+			f.Close()
+			t.Error("read a folder that was closed")
+		}
 	}
 }
