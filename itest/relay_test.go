@@ -102,7 +102,7 @@ func (s *relayStage) openRelay(t *testing.T, crash string) {
 	node := s.network.Node("relay")
 	s.relay = s.launch(t, "relay", env,
 		"serve", "--credentials", "free", "--listen", address, "--page", "", "--titles-folder", filepath.Join(s.dir, "none"),
-		"--upstream", s.front.URL, "--upstream-factor", "1", "--upstream-margin", "200 msat", "--upstream-max-fee", "0", "--upstream-max-fee-percent", "0",
+		"--upstream", s.front.URL, "--upstream-ahead", "0", "--upstream-factor", "1", "--upstream-margin", "200 msat", "--upstream-max-fee", "0", "--upstream-max-fee-percent", "0",
 		"--upstream-mirror", filepath.Join(s.dir, "mirror"), "--cache", filepath.Join(s.dir, "relay.cache"),
 		"--node-address", node.REST, "--node-tls-cert", node.CertFile, "--macaroon", s.rights, "--upstream-macaroon", s.rights,
 		"--ledger", s.books("relay"), "--secret", filepath.Join(s.dir, "relay.secret"), "--upstream-complaints", "",
