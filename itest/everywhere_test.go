@@ -143,7 +143,7 @@ func newFarStage(t *testing.T) *farStage {
 		}
 	}
 	s.openOrigin(t)
-	s.openRelay(t, "a", "--upstream-mode", "pass", "--cache", filepath.Join(s.dir, "a.cache"))
+	s.openRelay(t, "a", "--upstream-mode", "pass", "--upstream-ahead", "0", "--cache", filepath.Join(s.dir, "a.cache"))
 	s.openRelay(t, "b", "--upstream-mode", "shelf", "--cache", "")
 	s.stock(t, "a")
 	s.stock(t, "b", "--sources", s.folder()) // of whose bytes the relay sees nothing
