@@ -1,5 +1,7 @@
 package network
 
+import "time"
+
 // What the tests of this package open.
 var (
 	DialNode     = dialNode
@@ -7,6 +9,13 @@ var (
 	OpenBlockLog = openBlockLog
 	Spawn        = spawn
 )
+
+// SetStartPatience changes it, and returns what undoes that.
+func SetStartPatience(d time.Duration) (undo func()) {
+	old := startPatience
+	startPatience = d
+	return func() { startPatience = old }
+}
 
 func (f *folder) Close()          { f.close() }
 func (f *folder) Complete() error { return f.complete() }

@@ -88,6 +88,12 @@ func (n *node) flags() []string {
 	}, anyFlags, quickFlags, database, n.Flags)
 }
 
+// startPatience is how long lnd may take to start before it is started anew.
+// Its wallet loses a block that comes in the moment in which it ends its first
+// look at the chain, takes no other after it, and waits for ever for the one that
+// it lost. A block comes seldom, so a second start has none in its way.
+var startPatience = 50 * time.Second
+
 // start runs lnd and waits until it takes all calls. died is told when it ends
 // unasked.
 func (n *node) start(ctx context.Context, died func(*process)) error {
@@ -99,27 +105,45 @@ func (n *node) start(ctx context.Context, died func(*process)) error {
 	if err := os.MkdirAll(n.dir, 0o700); err != nil {
 		return err
 	}
+	for {
+		proc, conn, err := n.launch(ctx)
+		switch {
+		case err == nil:
+			go func() {
+				<-proc.exited
+				conn.Close()
+				if !proc.wanted.Load() {
+					died(proc)
+				}
+			}()
+			return nil
+		case ctx.Err() != nil || !errors.Is(err, errStuck):
+			return fmt.Errorf("lnd %s: %w", n.Name, err)
+		}
+	}
+}
+
+var errStuck = errors.New("not ready in time")
+
+// launch runs lnd once. The error matches errStuck when it did not start within
+// startPatience. After an error it does not run.
+func (n *node) launch(ctx context.Context) (*process, *grpc.ClientConn, error) {
 	proc, err := spawn(n.Name, "lnd "+n.Name, n.logFile(), append([]string{n.self, "lnd"}, n.flags()...)...)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	n.set(proc, nil, "")
-	ctx, cancel := proc.during(ctx)
+	ctx, cancel := context.WithTimeoutCause(ctx, startPatience, errStuck)
 	defer cancel()
+	ctx, end := proc.during(ctx)
+	defer end()
 	conn, id, err := n.connect(ctx)
 	if err != nil {
-		proc.kill()
-		return fmt.Errorf("lnd %s: %w", n.Name, err)
+		proc.stop(lndGrace)
+		return nil, nil, err
 	}
 	n.set(proc, lnrpc.NewLightningClient(conn), id)
-	go func() {
-		<-proc.exited
-		conn.Close()
-		if !proc.wanted.Load() {
-			died(proc)
-		}
-	}()
-	return nil
+	return proc, conn, nil
 }
 
 // connect waits for lnd's RPC and asks for its identity.

@@ -91,17 +91,14 @@ func (n *Network) up(ctx context.Context) (*Ready, error) {
 
 // found makes a network out of nothing.
 func (n *Network) found(ctx context.Context) error {
-	if _, err := n.chain.mine(ctx, 1); err != nil { // lnd wants a chain that moves
+	// Before the nodes start: see startPatience.
+	err := n.chain.grow(ctx, firstBlocks, func(have int64) {
+		n.progress("chain", 0.05+0.35*float64(have)/firstBlocks, fmt.Sprintf("mined %d of %d blocks", have, firstBlocks))
+	})
+	if err != nil {
 		return err
 	}
-	work, workCtx := errgroup.WithContext(ctx)
-	work.Go(func() error {
-		return n.chain.grow(workCtx, firstBlocks, func(have int64) {
-			n.progress("chain", 0.05+0.35*float64(have)/firstBlocks, fmt.Sprintf("mined %d of %d blocks", have, firstBlocks))
-		})
-	})
-	work.Go(func() error { return n.startNodes(workCtx) })
-	if err := work.Wait(); err != nil {
+	if err := n.startNodes(ctx); err != nil {
 		return err
 	}
 	n.progress("nodes", 0.45, "waiting until all nodes know the chain")
@@ -113,7 +110,7 @@ func (n *Network) found(ctx context.Context) error {
 		return err
 	}
 	n.progress("channels", 0.65, fmt.Sprintf("opening %d channels and waiting until all nodes know them", len(n.folder.state.Spec.Channels)))
-	_, err := n.open(ctx, n.folder.state.Spec.Channels...)
+	_, err = n.open(ctx, n.folder.state.Spec.Channels...)
 	return err
 }
 

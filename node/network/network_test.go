@@ -442,3 +442,20 @@ func wait(t *testing.T, what string, ask func() error) {
 		time.Sleep(50 * time.Millisecond)
 	}
 }
+
+// TestStuckStart starts a node whose first process never gets ready.
+func TestStuckStart(t *testing.T) {
+	t.Cleanup(network.SetStartPatience(15 * time.Second))
+	o := options(t)
+	stuck := filepath.Join(t.TempDir(), "lnd")
+	script := fmt.Sprintf("#!/bin/sh\n[ -e %[1]s.ran ] && exec %[2]s \"$@\"\ntouch %[1]s.ran; exec sleep 1000\n", stuck, o.Self)
+	if err := os.WriteFile(stuck, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	o.Self = stuck
+	o.Spec = network.Spec{Nodes: []network.NodeSpec{{Name: "alone"}}}
+	s := up(t, o)
+	if len(s.ready.Nodes) != 1 || s.ready.Nodes[0].PID == 0 {
+		t.Errorf("got %+v", s.ready.Nodes)
+	}
+}
