@@ -104,7 +104,7 @@ func (c serveCommand) openReseller(ctx context.Context, node till, books *ledger
 		Ledger: books, Payer: payer, Sealed: elsewhere.library,
 		Limits: buyer.Limits{Segment: buyer.NoLimit, Title: c.UpstreamBudgetTitle, Day: c.UpstreamBudgetDay},
 		Fee:    fee, Most: func(seg htlcdash.Segment) lightning.Msat { return policy.Most(seg.Price) },
-		Proofs: c.Proofs, Complain: complaintsIn(c.UpstreamComplaints), Signed: r.market.signed,
+		Proofs: c.Proofs, TokenPrice: c.UpstreamTokenPrice, Resells: true, Complain: complaintsIn(c.UpstreamComplaints), Signed: r.market.signed,
 		Log: log, Step: crashStep(),
 	})
 	if err != nil {
