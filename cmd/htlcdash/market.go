@@ -46,7 +46,7 @@ type market struct {
 	announced  open.Named      // what those who sell them say of where their bytes lie
 	// holds reports whether a blob is a title's, as far as is known at once; nil: as
 	// the title says.
-	holds  func(*title.Title, htlcdash.Blob) bool
+	holds  func(htlcdash.TitleID, htlcdash.Blob) bool
 	buyer  *buyer.Buyer
 	sealed *source.Library
 	show   func(name string, t *title.Title) error // tells of a title on sale
@@ -141,7 +141,7 @@ func (m *market) heldBy(t *title.Title) func(htlcdash.Blob) bool {
 	if m.holds == nil {
 		return t.Holds
 	}
-	return func(b htlcdash.Blob) bool { return m.holds(t, b) }
+	return func(b htlcdash.Blob) bool { return m.holds(t.ID, b) }
 }
 
 // take has add given the sources that titles name, and those that are announced.
@@ -359,7 +359,7 @@ func (m *market) meet(ctx context.Context, f found) error {
 	if err := m.named.Title(t.ID, t.Manifest.Sources(), m.heldBy(t)); err != nil {
 		m.log.Warn("not all sources that a title names are used", "title", t.ID, "err", err)
 	}
-	m.tellAnnounced(t)
+	m.tellAnnounced(t.ID, m.heldBy(t))
 	m.opened.Store(t.ID, t)
 	m.titles[t.ID] = &listing{title: t, sellers: map[*buyer.Provider]bool{p: true}}
 	m.kept[p] += int64(len(t.MPD))

@@ -85,15 +85,15 @@ func (c serveCommand) openReseller(ctx context.Context, node till, books *ledger
 		return nil, usageError{fmt.Errorf("upstream_factor, upstream_margin, upstream_shelf: %w", err)}
 	}
 	r := &reseller{log: log}
-	if r.market, err = newMarket(config.ProxyProviders{Providers: c.Upstream}, nil, log); err != nil {
+	if r.market, err = newMarket(config.ProxyProviders{Providers: c.Upstream, Relays: c.Relays}, nil, log); err != nil {
 		return nil, usageError{err}
 	}
-	r.market.noStrangers()
+	r.market.noStrangers(func() []htlcdash.TitleID { return r.mirror.Titles() }, c.PublicURL)
 	r.market.take(c.PrivateSources, func(s source.Source) { elsewhere.library.Add(s) })
 	r.market.named = elsewhere.named // the seller tells of the mirror's titles there, too
-	r.market.holds = func(t *title.Title, b htlcdash.Blob) bool {
+	r.market.holds = func(id htlcdash.TitleID, b htlcdash.Blob) bool {
 		place, ok := elsewhere.titles.Place(b) // what is mirrored has read no seal lists
-		return ok && place.Title == t.ID
+		return ok && place.Title == id
 	}
 	if r.mirror, err = mirror.Open(ctx, string(c.UpstreamMirror), 0); err != nil {
 		return nil, err
@@ -145,7 +145,7 @@ func (r *reseller) close() {
 	if r.relay != nil {
 		r.relay.Close()
 	}
-	r.market.found.directory.Close()
+	r.market.found.close()
 	r.stock.Close()
 	r.buyer.Close()
 }
