@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"htlcdash"
 	"htlcdash/buyer"
@@ -175,8 +176,8 @@ func (r *reseller) run(ctx context.Context, s *seller.Seller) {
 		r.changed = r.changed || changed
 		return err
 	}
-	r.market.refreshed = func(ctx context.Context, listed map[htlcdash.TitleID]bool, all bool) []htlcdash.TitleID {
-		withdrawn := r.withdraw(listed, all)
+	r.market.refreshed = func(ctx context.Context, gone func(htlcdash.TitleID) bool) []htlcdash.TitleID {
+		withdrawn := r.withdraw(gone)
 		if r.changed {
 			if err := s.Reload(ctx); err != nil {
 				r.log.Error("titles", "err", err)
@@ -191,20 +192,17 @@ func (r *reseller) run(ctx context.Context, s *seller.Seller) {
 	<-ctx.Done()
 }
 
-// withdraw removes the copies of titles that nobody upstream sells any more. While
-// one of them does not answer, what it may sell stays: what is on the shelf sells
-// without it.
-func (r *reseller) withdraw(listed map[htlcdash.TitleID]bool, all bool) (withdrawn []htlcdash.TitleID) {
-	if !all {
-		return nil
-	}
+// withdraw removes the copies of titles that nobody upstream sells any more. A
+// provider that is silent sells what it listed last, and whatever there is if it was
+// never heard: what is on the shelf sells without it.
+func (r *reseller) withdraw(gone func(htlcdash.TitleID) bool) (withdrawn []htlcdash.TitleID) {
 	for _, id := range r.mirror.Titles() {
-		if !listed[id] {
+		if gone(id) {
 			withdrawn = append(withdrawn, id)
 			r.log.Info("title withdrawn: nobody upstream sells it", "title", id)
 		}
 	}
-	changed, err := r.mirror.Retain(func(id htlcdash.TitleID) bool { return listed[id] })
+	changed, err := r.mirror.Retain(func(id htlcdash.TitleID) bool { return !slices.Contains(withdrawn, id) })
 	if err != nil {
 		r.log.Warn("title not removed", "err", err)
 	}
