@@ -32,6 +32,7 @@ type purse struct {
 	info   ProviderInfo
 	asked  time.Time // when info was asked for
 	passes map[berth]*pass
+	told   sync.Once // that no more are bought
 }
 
 // A berth is what one credential at a time is used for: a title, and where keys
@@ -364,14 +365,6 @@ func (b *Buyer) fetchTokens(ctx context.Context, p *peer, t *title, info Provide
 	return b.c.Ledger.Unset(ctx, ordered(p))
 }
 
-// tokenRung stands in the books where a purchase has its Representation.
-const tokenRung = "credentials"
-
-// ofTokens reports whether p is for credentials, of which nothing is signed.
-func ofTokens(p ledger.Purchase) bool {
-	return p.Representation == tokenRung && p.Signer == (htlcdash.ProviderID{})
-}
-
 // buyTokens pays for the answer to request, once: the payment is one for a key
 // like any other, where the key is the preimage itself.
 func (b *Buyer) buyTokens(ctx context.Context, p *peer, t *title, order *tokenOrder, request, offer []byte) (lightning.Preimage, error) {
@@ -395,7 +388,7 @@ func (b *Buyer) buyTokens(ctx context.Context, p *peer, t *title, order *tokenOr
 	if err := b.c.Ledger.Set(ctx, ordered(p), order.String()); err != nil {
 		return lightning.Preimage{}, err
 	}
-	seg := htlcdash.Segment{Title: t.id, Representation: tokenRung, Seal: htlcdash.Seal{
+	seg := htlcdash.Segment{Title: t.id, Representation: ledger.Credentials, Seal: htlcdash.Seal{
 		Sealed: sha256.Sum256(request), KeyHash: o.Hash, Price: o.Price,
 	}}
 	q := &quote{peer: p, inv: inv, Offer: exchange.Offer{Sealed: seg.Sealed, Price: o.Price, Hash: o.Hash, Expires: o.Expires}}
@@ -418,22 +411,50 @@ var errTokensOften = fmt.Errorf("credentials used up, and too few keys sold for 
 
 // mayBuyTokens bounds what the credentials of p may cost for a title, in all
 // runs: [Config.TokenPrice], and what its keys of that title have cost. Else
-// one that refuses them all could sell batch after batch.
+// one that refuses them all could sell batch after batch. Who resells is bounded by
+// what it has earned instead: those who ask it for offers need not pay, and could
+// have it buy batch after batch.
 func (b *Buyer) mayBuyTokens(ctx context.Context, p *peer, t *title, price lightning.Msat) error {
-	var tokens, keys lightning.Msat
+	var tokens, all, keys, spent lightning.Msat // tokens of p, of all; keys of p; all but tokens
 	for bought, err := range b.c.Ledger.Purchases(ctx, ledger.Filter{Title: &t.id}) {
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case bought.Provider != p.URL() || bought.State == lightning.Failed || bought.IsCarriage():
-		case ofTokens(bought):
-			tokens += bought.Amount
-		case bought.State == lightning.Paid && !bought.Lost:
+		}
+		if bought.State == lightning.Failed {
+			continue
+		}
+		mine, cost := bought.Provider == p.URL(), bought.Amount+bought.Fee
+		switch {
+		case rungOf(bought) == ledger.Credentials:
+			all += cost
+			if mine {
+				tokens += bought.Amount
+			}
+			continue
+		case mine && bought.State == lightning.Paid && !bought.Lost && !bought.IsCarriage():
 			keys += bought.Amount
 		}
+		spent += cost
 	}
-	if tokens+price > b.c.TokenPrice+keys {
-		return fmt.Errorf("%v, and %v more, for keys of %v: %w", tokens, price, keys, errTokensOften)
+	if tokens+price <= b.c.TokenPrice {
+		return nil
+	}
+	if !b.c.Resells {
+		if tokens+price > b.c.TokenPrice+keys {
+			return fmt.Errorf("%v, and %v more, for keys of %v: %w", tokens, price, keys, errTokensOften)
+		}
+		return nil
+	}
+	earned, err := b.c.Ledger.EarnedBy(ctx, t.id)
+	if err != nil {
+		return err
+	}
+	if gain := earned - spent; all+price > b.c.TokenPrice+gain {
+		err = fmt.Errorf("%v were paid for credentials, and %v more are asked, where %v was gained by selling on: %w", all, price, gain, errTokensCost)
+		p.purse.told.Do(func() {
+			b.c.Log.Warn("no more credentials are bought for a title until it has earned them", "provider", p.URL(), "title", t.id, "err", err)
+		})
+		return err
 	}
 	return nil
 }

@@ -17,6 +17,9 @@ import (
 // that were carried, and nobody has signed anything of it.
 const Carriage = "carriage"
 
+// Credentials stands there, if it is for anonymous credentials.
+const Credentials = "credentials"
+
 // carried is what such a payment looks like.
 const carried = "representation = '" + Carriage + "' AND signer = zeroblob(32)"
 
