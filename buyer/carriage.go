@@ -23,6 +23,12 @@ type CarriageInfo struct {
 
 func (c CarriageInfo) terms() exchange.Carriage { return exchange.Carriage(c) }
 
+// Check reports terms that no viewer takes. The error matches htlcdash.ErrFormat.
+func (c CarriageInfo) Check() error { return c.terms().Check() }
+
+// Cost is what n sealed bytes cost, of terms that are in order.
+func (c CarriageInfo) Cost(n int64) lightning.Msat { return c.terms().Cost(n) }
+
 // Waits for a provider that has not heard yet of a payment, and for how long one
 // is not asked for bytes that gives none after it was paid, or garbage.
 const (
