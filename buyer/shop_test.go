@@ -189,7 +189,9 @@ func (s *shop) info(w http.ResponseWriter, _ *http.Request) {
 		},
 	}
 	if s.cart != nil {
+		s.cart.mu.Lock()
 		info["carriage"], info["schemes"] = s.cart.terms, s.cart.schemes
+		s.cart.mu.Unlock()
 	}
 	_ = json.NewEncoder(w).Encode(info)
 }
