@@ -19,7 +19,7 @@ const NoLimit lightning.Msat = math.MaxInt64
 // payments whose outcome is not known counts as spent. A zero limit allows
 // nothing: what is not to bind is [NoLimit].
 type Limits struct {
-	Segment lightning.Msat // one payment for a key, of a segment or a group
+	Segment lightning.Msat // one payment: for a key, of a segment or a group, or for sealed bytes
 	Title   lightning.Msat // one title, ever; SetTitleBudget changes it for a title
 	Day     lightning.Msat // all titles, in any 24 hours; a begun hour counts whole
 }

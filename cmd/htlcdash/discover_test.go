@@ -15,6 +15,7 @@ import (
 
 	"htlcdash"
 	"htlcdash/internal/config"
+	"htlcdash/internal/directory"
 	"htlcdash/lightning"
 	"htlcdash/lightning/sim"
 )
@@ -83,6 +84,12 @@ func TestFindByIdentity(t *testing.T) {
 // carries reports whether a provider tells of n sellers of a title.
 func (s *street) carries(t *testing.T, address, id string, n int) bool {
 	t.Helper()
+	return len(s.announced(t, address, id)) == n
+}
+
+// announced is what a relay tells of who sells a title.
+func (s *street) announced(t *testing.T, address, id string) []directory.Seller {
+	t.Helper()
 	title, err := htlcdash.ParseTitleID(id)
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +103,7 @@ func (s *street) carries(t *testing.T, address, id string, n int) bool {
 	if err != nil && !errors.Is(err, htlcdash.ErrNotFound) {
 		t.Fatal(err)
 	}
-	return len(found) == n
+	return found
 }
 
 func TestPlayByIdentity(t *testing.T) {

@@ -163,7 +163,7 @@ type ProxyBuying struct {
 	TorrentPeers    []string       `help:"BitTorrent peers, host:port, that are asked for sealed bytes after the providers. All in a swarm see your address and what you watch, so without peers, trackers or an address below no swarm is joined."`
 	TorrentTrackers []string       `help:"BitTorrent trackers that are asked for peers, http, https or udp URLs. They learn your address and what you watch."`
 	TorrentListen   string         `placeholder:":6881" help:"Address at which other BitTorrent clients may ask for what the cache holds of the titles that are being watched. Empty: none, and nothing is uploaded."`
-	BudgetSegment   lightning.Msat `default:"50 sat"    help:"Most that one key may cost, of a segment or of a group, fees included. 0: nothing is bought."`
+	BudgetSegment   lightning.Msat `default:"50 sat"    help:"Most that one key may cost, of a segment or of a group, or one payment for sealed bytes, fees included. 0: nothing is bought."`
 	BudgetTitle     lightning.Msat `default:"2000 sat"  help:"Most that one title may cost, until another budget is chosen on its page. 0: nothing is bought."`
 	BudgetDay       lightning.Msat `default:"10000 sat" help:"Most that is spent in 24 hours. 0: nothing is bought."`
 	Profile         string         `default:"film" enum:"film,music,podcast,talk,data-saver,best" help:"What matters to you, until something else is chosen on a film's page: film, music, podcast, talk, data-saver or best."`

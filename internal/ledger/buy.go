@@ -327,6 +327,11 @@ func (l *Ledger) Set(ctx context.Context, name, value string) error {
 	})
 }
 
+// Unset forgets a value; there need not be one.
+func (l *Ledger) Unset(ctx context.Context, name string) error {
+	return l.change(ctx, func(w *writer) error { return w.exec("DELETE FROM settings WHERE name = ?", name) })
+}
+
 func collect[T any](rows iter.Seq2[T, error]) (all []T, err error) {
 	for v, err := range rows {
 		if err != nil {
