@@ -264,7 +264,7 @@ func (h *hold) take(sign lightning.Msat) {
 // rungOf says what p was for, if it was for no key: what stands in the books where a
 // purchase has its Representation. Nobody signs anything of it.
 func rungOf(p ledger.Purchase) string {
-	if (p.Representation == ledger.Carriage || p.Representation == tokenRung) && p.Signer == (htlcdash.ProviderID{}) {
+	if (p.Representation == ledger.Carriage || p.Representation == ledger.Credentials) && p.Signer == (htlcdash.ProviderID{}) {
 		return p.Representation
 	}
 	return ""
@@ -293,7 +293,7 @@ func (h *hold) end(p lightning.Payment, lost bool) {
 	switch h.rung {
 	case ledger.Carriage:
 		h.account.Carriage += p.Amount
-	case tokenRung:
+	case ledger.Credentials:
 		h.account.Credentials += p.Amount
 	}
 	if lost {

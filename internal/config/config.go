@@ -133,6 +133,7 @@ type ServeUpstream struct {
 	UpstreamInFlight      lightning.Msat `default:"1000 sat"  help:"Most that is under way to upstream at a time."`
 	UpstreamMaxFee        lightning.Msat `default:"0"     help:"Most that the route of one payment may cost; or upstream_max_fee_percent, whichever is more. It counts as part of what a key costs."`
 	UpstreamMaxFeePercent float64        `default:"3"     help:"Most that the route of one payment may cost, in percent of the price; or upstream_max_fee, whichever is more."`
+	UpstreamTokenPrice    lightning.Msat `default:"0"     help:"Most that a batch of anonymous credentials may cost, at providers upstream that sell them. It can be lost once for each of them and each title, to viewers who ask and do not pay; beyond that credentials are bought out of what a title has earned. 0: such providers are not bought from."`
 	UpstreamMirror        Path           `default:"~/.htlcdash/mirror" help:"Folder for the public files of titles that are resold."`
 	ServeRelayMacaroon
 	UpstreamComplaints Path `default:"~/.htlcdash/complaints" help:"Folder for complaints about providers upstream who have cheated. Empty: none are kept."`
