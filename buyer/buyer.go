@@ -117,8 +117,13 @@ type Config struct {
 	// TokenPrice is the most that a batch of anonymous credentials may cost; 0:
 	// no provider that sells them is bought from. All batches of a provider for
 	// a title may cost together what its keys of that title have cost, and
-	// TokenPrice.
+	// TokenPrice; see Resells.
 	TokenPrice lightning.Msat
+	// Resells says that the ledger holds what was earned by selling on. Then who is
+	// sold to may ask and never pay, so beyond TokenPrice for each provider and
+	// title, credentials are bought out of what the title has earned beyond what its
+	// keys have cost, and not as far as keys were bought.
+	Resells bool
 	// BytePrice is the most that a MiB of sealed bytes may cost at providers that
 	// take money for them; 0: none is paid for. See [Buyer.Carried].
 	BytePrice lightning.Msat
@@ -289,7 +294,7 @@ func (b *Buyer) openAccount(ctx context.Context, id htlcdash.TitleID) error {
 	if a.Carriage, err = b.c.Ledger.Unsigned(ctx, id, ledger.Carriage); err != nil {
 		return err
 	}
-	if a.Credentials, err = b.c.Ledger.Unsigned(ctx, id, tokenRung); err != nil {
+	if a.Credentials, err = b.c.Ledger.Unsigned(ctx, id, ledger.Credentials); err != nil {
 		return err
 	}
 	chosen, err := b.c.Ledger.Setting(ctx, budgetSetting(id))

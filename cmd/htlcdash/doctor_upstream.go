@@ -34,12 +34,12 @@ func (c doctorCommand) checkUpstream(ctx context.Context, r *report) {
 	}
 	c.checkSpace(r, "mirror", string(c.Serve.UpstreamMirror))
 	for _, address := range c.Serve.Upstream {
-		checkSupplier(ctx, r, address, carry)
+		c.checkSupplier(ctx, r, address, carry)
 	}
 }
 
 // checkSupplier asks one provider upstream what it sells.
-func checkSupplier(ctx context.Context, r *report, address string, carry mirror.Carry) {
+func (c doctorCommand) checkSupplier(ctx context.Context, r *report, address string, carry mirror.Carry) {
 	check := "upstream " + address
 	p, err := buyer.NewProvider(address, nil)
 	if err != nil {
@@ -67,8 +67,9 @@ func checkSupplier(ctx context.Context, r *report, address string, carry mirror.
 	switch {
 	case len(info.Proofs) == 0:
 		r.warn(check, "it proves nothing before it is paid: nothing is bought there", "choose another provider")
-	case info.Credentials.Price > 0:
-		r.warn(check, fmt.Sprintf("it sells its credentials, for %v a batch: nothing is bought there", info.Credentials.Price), "ask its operator, or choose another provider")
+	case info.Credentials.Price > c.Serve.UpstreamTokenPrice:
+		r.warn(check, fmt.Sprintf("it sells its credentials, for %v a batch, and upstream_token_price allows %v: nothing is bought there", info.Credentials.Price, c.Serve.UpstreamTokenPrice),
+			"set upstream_token_price in [serve], or choose another provider")
 	case carried == 0:
 		r.warn(check, fmt.Sprintf("none of its %d titles is carried", len(list)), "add to upstream_carry what is to be sold")
 	default:

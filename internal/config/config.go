@@ -133,6 +133,7 @@ type ServeUpstream struct {
 	UpstreamInFlight      lightning.Msat `default:"1000 sat"  help:"Most that is under way to upstream at a time."`
 	UpstreamMaxFee        lightning.Msat `default:"0"     help:"Most that the route of one payment may cost; or upstream_max_fee_percent, whichever is more. It counts as part of what a key costs."`
 	UpstreamMaxFeePercent float64        `default:"3"     help:"Most that the route of one payment may cost, in percent of the price; or upstream_max_fee, whichever is more."`
+	UpstreamTokenPrice    lightning.Msat `default:"0"     help:"Most that a batch of anonymous credentials may cost, at providers upstream that sell them. It can be lost once for each of them and each title, to viewers who ask and do not pay; beyond that credentials are bought out of what a title has earned. 0: such providers are not bought from."`
 	UpstreamMirror        Path           `default:"~/.htlcdash/mirror" help:"Folder for the public files of titles that are resold."`
 	ServeRelayMacaroon
 	UpstreamComplaints Path `default:"~/.htlcdash/complaints" help:"Folder for complaints about providers upstream who have cheated. Empty: none are kept."`
@@ -162,7 +163,7 @@ type ProxyBuying struct {
 	TorrentPeers    []string       `help:"BitTorrent peers, host:port, that are asked for sealed bytes after the providers. All in a swarm see your address and what you watch, so without peers, trackers or an address below no swarm is joined."`
 	TorrentTrackers []string       `help:"BitTorrent trackers that are asked for peers, http, https or udp URLs. They learn your address and what you watch."`
 	TorrentListen   string         `placeholder:":6881" help:"Address at which other BitTorrent clients may ask for what the cache holds of the titles that are being watched. Empty: none, and nothing is uploaded."`
-	BudgetSegment   lightning.Msat `default:"50 sat"    help:"Most that one key may cost, of a segment or of a group, fees included. 0: nothing is bought."`
+	BudgetSegment   lightning.Msat `default:"50 sat"    help:"Most that one key may cost, of a segment or of a group, or one payment for sealed bytes, fees included. 0: nothing is bought."`
 	BudgetTitle     lightning.Msat `default:"2000 sat"  help:"Most that one title may cost, until another budget is chosen on its page. 0: nothing is bought."`
 	BudgetDay       lightning.Msat `default:"10000 sat" help:"Most that is spent in 24 hours. 0: nothing is bought."`
 	Profile         string         `default:"film" enum:"film,music,podcast,talk,data-saver,best" help:"What matters to you, until something else is chosen on a film's page: film, music, podcast, talk, data-saver or best."`

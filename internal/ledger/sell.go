@@ -173,6 +173,12 @@ func (l *Ledger) Earned(ctx context.Context, since time.Time) ([]Earning, error)
 	return all, explain(l.path, rows.Err())
 }
 
+// EarnedBy returns what a title has earned, ever.
+func (l *Ledger) EarnedBy(ctx context.Context, title htlcdash.TitleID) (sum lightning.Msat, err error) {
+	err = l.read.QueryRowContext(ctx, "SELECT coalesce(sum(msat), 0) FROM earned WHERE title = ?", title[:]).Scan(&sum)
+	return sum, explain(l.path, err)
+}
+
 // Forget deletes offers that were made before a time and never paid, and claims
 // that became income before it. Invoices that may still be paid must be younger.
 func (l *Ledger) Forget(ctx context.Context, before time.Time) error {
