@@ -23,7 +23,7 @@ import (
 // Bounds on providers that nobody configured.
 const (
 	maxLearnt    = 256 // in one run
-	maxAnnounced = 8   // sources of one title
+	maxAnnounced = 8   // sources of one title, and as many seeds
 	lookedFor    = 8   // titles, besides those that were asked for, in one refresh
 	maxWanted    = 16  // titles that are asked for by their ids
 	learntTime   = 30 * time.Second
@@ -40,6 +40,7 @@ type discovery struct {
 	strangers map[*buyer.Provider]bool // of market.providers, those that nobody configured
 	looked    map[htlcdash.TitleID]time.Time
 	sources   map[htlcdash.TitleID][]string // that are announced
+	seeds     map[htlcdash.TitleID][]string // that are announced
 	client    *http.Client                  // for strangers
 	over      func(source.Source) source.Source
 	hints     chan string                // addresses of providers
@@ -74,7 +75,7 @@ func newDiscovery(from config.ProxyProviders, m *market) (d discovery, err error
 	local := anyLocal(slices.Concat(from.Providers, from.Relays, asURLs(from.DHTBootstrap))...)
 	d = discovery{
 		strangers: map[*buyer.Provider]bool{}, looked: map[htlcdash.TitleID]time.Time{}, errs: map[htlcdash.TitleID]error{},
-		local: local, sources: map[htlcdash.TitleID][]string{},
+		local: local, sources: map[htlcdash.TitleID][]string{}, seeds: map[htlcdash.TitleID][]string{},
 		client: reach.Client(local, learntTime), hints: make(chan string, learntQueued),
 		late: make(chan htlcdash.TitleID, maxWanted),
 	}
@@ -180,7 +181,8 @@ func (m *market) discover(ctx context.Context) {
 	for i, found := range sellers {
 		for _, s := range found {
 			m.learn(s.Address)
-			m.hearOf(ids[i], s.Sources)
+			hearOf(m.found.sources, ids[i], s.Sources)
+			hearOf(m.found.seeds, ids[i], s.Seeds)
 		}
 		if l := m.titles[ids[i]]; l != nil && len(found) > 0 {
 			m.tellAnnounced(l.title)
@@ -196,22 +198,25 @@ func (m *market) discover(ctx context.Context) {
 	}
 }
 
-// hearOf keeps a few sources that are announced for a title.
-func (m *market) hearOf(id htlcdash.TitleID, sources []string) {
-	known := m.found.sources[id]
-	for _, s := range sources {
+// hearOf keeps a few of the places that are announced for a title.
+func hearOf(places map[htlcdash.TitleID][]string, id htlcdash.TitleID, announced []string) {
+	known := places[id]
+	for _, s := range announced {
 		if len(known) < maxAnnounced && !slices.Contains(known, s) {
 			known = append(known, s)
 		}
 	}
 	if len(known) > 0 {
-		m.found.sources[id] = known
+		places[id] = known
 	}
 }
 
-// tellAnnounced has the sources of a title asked for its bytes that are announced.
-// They are words of strangers, and are asked for nothing else.
+// tellAnnounced has the sources and seeds of a title asked for its bytes that are
+// announced. They are words of strangers, and are asked for nothing else.
 func (m *market) tellAnnounced(t *title.Title) {
+	if err := m.joinSwarms(t); err != nil {
+		m.log.Debug("not all seeds that are announced are used", "title", t.ID, "err", err)
+	}
 	if err := m.announced.Title(t.ID, m.found.sources[t.ID], m.heldBy(t)); err != nil {
 		m.log.Debug("not all sources that are announced are used", "title", t.ID, "err", err)
 	}
