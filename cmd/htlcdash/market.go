@@ -42,6 +42,7 @@ type market struct {
 	publishers []htlcdash.PublisherID // whose titles are taken; none: all
 	sources    []source.Source
 	swarms     *torrent.Client // nil: none
+	seeds      bool            // those that are announced are asked
 	named      *open.Named     // what titles name themselves
 	announced  open.Named      // what those who sell them say of where their bytes lie
 	// holds reports whether a blob is a title's, as far as is known at once; nil: as
@@ -114,7 +115,7 @@ func (m *market) buyFor(c config.ProxyBuying, stores config.Stores, books *ledge
 	for i, s := range sources {
 		sources[i] = over(s)
 	}
-	if m.swarms, err = openSwarms(c, m.log); err != nil {
+	if m.swarms, err = openSwarms(c, m.found.local, m.log); err != nil {
 		return err
 	}
 	if m.swarms != nil {
@@ -127,6 +128,7 @@ func (m *market) buyFor(c config.ProxyBuying, stores config.Stores, books *ledge
 		return err
 	}
 	m.sealed, m.found.over = sealed, over
+	m.seeds = c.Torrents
 	m.take(c.PrivateSources, func(s source.Source) { sealed.Add(over(s)) })
 	m.buyer, err = buyer.New(buyer.Config{
 		Ledger: books, Payer: node, Sealed: sealed,
@@ -366,16 +368,10 @@ func (m *market) meet(ctx context.Context, f found) error {
 	if err := m.show(f.info.Name, t); err != nil {
 		return err
 	}
-	if m.swarms != nil {
-		for _, tor := range torrentsOf(t) {
-			if err := m.swarms.Add(tor); err != nil {
-				return err
-			}
-		}
-	}
 	if err := m.named.Title(t.ID, t.Manifest.Sources(), m.heldBy(t)); err != nil {
 		m.log.Warn("not all sources that a title names are used", "title", t.ID, "err", err)
 	}
+	m.joinSwarms(t)
 	m.tellAnnounced(t.ID, m.heldBy(t))
 	m.opened.Store(t.ID, t)
 	m.titles[t.ID] = &listing{title: t, from: p, sellers: map[*buyer.Provider]bool{p: true}}
@@ -385,6 +381,23 @@ func (m *market) meet(ctx context.Context, f found) error {
 	}
 	m.log.Info("title on sale", "title", t.ID, "name", f.info.Name, "publisher", t.Publisher, "provider", p.URL())
 	return nil
+}
+
+// joinSwarms makes the torrents of a title known, and who is said to have them.
+func (m *market) joinSwarms(t *title.Title) {
+	if m.swarms == nil {
+		return
+	}
+	var seeds []string
+	if m.seeds {
+		seeds = m.found.seeds[t.ID]
+	}
+	for _, tor := range torrentsOf(t, seeds...) {
+		if err := m.swarms.Add(tor); err != nil {
+			m.log.Warn("a swarm is not joined", "title", t.ID, "err", err)
+			return
+		}
+	}
 }
 
 // signed gives what its publisher signed of a segment, for a complaint.
