@@ -60,7 +60,7 @@ var mayEnter = map[string][]string{
 	"internal/reach":           {},
 	"internal/survey":          {".", "lightning", "buyer", "internal/directory", "internal/reach"},
 	"internal/dht":             {"."},
-	"internal/due":             {},
+	"internal/due":             {"lightning"},
 	"internal/proof":           {},
 	"internal/proof/systems":   {"internal/proof", "internal/proof/vole", "internal/proof/zkb"},
 	"internal/proof/vole":      {"internal/proof"},
