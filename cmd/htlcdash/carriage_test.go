@@ -117,6 +117,10 @@ type split struct {
 	Carriage    lightning.Msat `json:"carriage_msat"`
 	Credentials lightning.Msat `json:"credentials_msat"`
 	Lost        lightning.Msat `json:"lost_msat"`
+	InFlight    int            `json:"in_flight"`
+
+	BytesCheapest lightning.Msat `json:"bytes_cheapest_msat"` // of the whole film
+	BytesDearest  lightning.Msat `json:"bytes_dearest_msat"`
 }
 
 func (s *carriersStreet) split(t *testing.T) (sum split) {
@@ -129,16 +133,47 @@ func (s *carriersStreet) split(t *testing.T) (sum split) {
 	return state.Title
 }
 
+// stop keeps the viewer from paying, and waits until no payment is under way.
+func (s *carriersStreet) stop(t *testing.T) {
+	t.Helper()
+	r, err := http.NewRequest(http.MethodPost, s.player+"/api/stop", strings.NewReader(`{"title":"`+s.title.ID.String()+`"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("X-Htlcdash", "1")
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.Body.Close(); resp.StatusCode != http.StatusOK {
+		t.Fatal(resp.Status)
+	}
+	soon(t, "no payment is under way", func() bool { return s.split(t).InFlight == 0 })
+}
+
 // The publisher is paid for keys, another for carrying bytes, and each for nothing
 // else, to the msat; what was spent is shown by its parts.
 func TestPublisherAndCarrierAreBothPaid(t *testing.T) {
 	s := newCarriersStreet(t)
 	const leaf = 16 << 10
 	closeShops := s.sellBoth(t, 6400, 3200, 4*leaf)
+	length := func(reps ...string) (n int64) {
+		for _, rep := range reps {
+			for _, seg := range s.title.Segments(t, rep) {
+				n += seg.SealedBlob().Length
+			}
+		}
+		return n
+	}
+	few, bytes := length("v0", "a0"), length("v1", "a0")
+	all := exchange.Carriage{Price: 3200}.Cost(bytes)
 	closeProxy := s.play(t, "--byte-price-max", "7 sat")
+	if code, _ := s.get(t, "/t/"+s.title.ID.String()+"/manifest.mpd"); code != http.StatusOK {
+		t.Fatal("no MPD", code)
+	}
 	s.watch(t, "v1")
 	s.watch(t, "a0")
-	s.network.Wait()
+	s.stop(t)
 	sum := s.split(t)
 	if err := closeProxy(); err != nil {
 		t.Error(err)
@@ -148,13 +183,9 @@ func TestPublisherAndCarrierAreBothPaid(t *testing.T) {
 	if err := closeShops(); err != nil {
 		t.Error(err)
 	}
-	var bytes int64
-	for _, rep := range []string{"v1", "a0"} {
-		for _, seg := range s.title.Segments(t, rep) {
-			bytes += seg.SealedBlob().Length
-		}
+	if want := (exchange.Carriage{Price: 3200}).Cost(few); sum.BytesDearest != all || sum.BytesCheapest != want || few == bytes {
+		t.Errorf("the page says that the film's bytes cost %v to %v, want %v to %v", sum.BytesCheapest, sum.BytesDearest, want, all)
 	}
-	all := exchange.Carriage{Price: 3200}.Cost(bytes)
 	if sum.Keys == 0 || sum.Spent != sum.Keys+sum.Carriage || sum.Fees != 0 || sum.Lost != 0 || sum.Credentials != 0 {
 		t.Errorf("the viewer's page says %+v", sum)
 	}
