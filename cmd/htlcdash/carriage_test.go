@@ -290,3 +290,80 @@ func TestPlayOnABudgetWithPaidCarriage(t *testing.T) {
 		})
 	}
 }
+
+// A relay whose upstream takes money for sealed bytes pays for each once, and is paid
+// for each by all who fetch it of the relay, with a margin. Where it asks too little
+// for that it pays nothing, and says so.
+func TestRelayPaysForCarriage(t *testing.T) {
+	const step = 4 * 16 << 10
+	q := newQuarter(t)
+	origin := q.house(t, "origin")
+	origin.sell(t, "--price-factor", "0.5", "--byte-price", "3200 msat", "--byte-step", fmt.Sprintf("%d B", step))
+	relay := q.house(t, "relay", origin)
+	relay.resell(t, 1, origin, "--byte-price", "6400 msat", "--byte-step", fmt.Sprintf("%d B", step), "--upstream-ahead", "0")
+	var earned lightning.Msat
+	for i, name := range []string{"first", "second"} {
+		v := q.house(t, name, relay)
+		v.shop = relay.shop
+		stop := v.play(t, "--byte-price-max", "7 sat")
+		v.watch(t, "v1")
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		cost, _ := v.carriage(t, "viewer.db")
+		if cost == 0 {
+			t.Errorf("the %s viewer paid nothing for sealed bytes", name)
+		}
+		earned += cost
+		relay.await(t, func() bool {
+			_, got := relay.carriage(t, "provider.db")
+			return got == earned
+		})
+		paid, _ := relay.carriage(t, "provider.db")
+		all := exchange.Carriage{Price: 3200}
+		var bytes int64
+		for _, seg := range q.film.Segments(t, "v1") {
+			bytes += seg.SealedBlob().Length
+		}
+		if paid == 0 || paid > all.Cost(bytes)+lightning.Msat(len(q.film.Segments(t, "v1"))) {
+			t.Errorf("after viewer %d the relay has paid %v for bytes that cost %v", i+1, paid, all.Cost(bytes))
+		}
+		if earned*10 < paid*11 {
+			t.Errorf("after viewer %d the relay has paid %v and earned %v", i+1, paid, earned)
+		}
+	}
+
+	poor := q.house(t, "poor", origin)
+	poor.resell(t, 1, origin, "--byte-price", "3300 msat", "--byte-step", fmt.Sprintf("%d B", step))
+	v := q.house(t, "third", poor)
+	v.shop = poor.shop
+	v.play(t, "--byte-price-max", "7 sat")
+	path := "/t/" + q.film.ID.String() + "/" + q.film.Manifest.Representations()[1].Segments[0].Path
+	if code, _ := v.get(t, path); code == http.StatusOK {
+		t.Error("sealed bytes that nobody pays for are had")
+	}
+	if n := strings.Count(poor.logged.String(), "sealed bytes are not bought upstream"); n != 1 {
+		t.Errorf("the operator reads it %d times:\n%s", n, poor.logged)
+	}
+	if cost, _ := poor.carriage(t, "provider.db"); cost != 0 {
+		t.Errorf("it paid %v", cost)
+	}
+	q.network.Wait()
+	if err := q.network.Check(); err != nil {
+		t.Error(err)
+	}
+}
+
+// carriage is what a house has paid for sealed bytes, and earned by them.
+func (s *street) carriage(t *testing.T, file string) (cost, earned lightning.Msat) {
+	t.Helper()
+	books, err := ledger.OpenReader(filepath.Join(s.folder, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer books.Close()
+	if cost, earned, err = books.CarriageSince(t.Context(), time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	return cost, earned
+}
