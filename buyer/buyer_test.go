@@ -395,6 +395,18 @@ func TestCheatThenHonest(t *testing.T) {
 	w := newWorld(t, 1)
 	cheat, honest, c := w.shop(t, "cheat"), w.shop(t, "honest"), w.config(t)
 	cheat.key = func(htlcdash.Root) htlcdash.Key { return htlcdash.NewKey([32]byte{9}) }
+	honest.serves(func(_ http.ResponseWriter, r *http.Request) bool {
+		for r.URL.Path == "/v1/offers" { // not before the cheat was paid, however late that is
+			if paid, err := cheat.node.Balance(r.Context()); err != nil || paid.Outbound > 0 {
+				break
+			}
+			select {
+			case <-time.After(time.Millisecond):
+			case <-r.Context().Done():
+			}
+		}
+		return false
+	})
 	b := w.open(t, c, cheat, honest)
 	w.buy(t, b, 0)
 	w.wantBooks(t, c, b, 2*price)

@@ -538,7 +538,7 @@ func (s *street) reasons(t *testing.T) (all string) {
 // insist asks for a path as a player does: again when it is told to wait.
 func (s *street) insist(t *testing.T, path string) []byte {
 	t.Helper()
-	for range 60 {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); {
 		code, b := s.get(t, path)
 		switch code {
 		case http.StatusOK:
