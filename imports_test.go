@@ -70,7 +70,7 @@ var mayEnter = map[string][]string{
 	"internal/onion":           {"lightning"},
 	"internal/seller":          {".", "lightning", "source", "source/dir", "internal/porter", "internal/credential", "internal/exchange", "internal/ledger", "internal/proof", "internal/title", "internal/web", "internal/bittorrent"},
 	"internal/proxy":           {".", "lightning", "agent", "source", "buyer", "internal/dash", "internal/plain", "internal/survey", "internal/title", "internal/web"},
-	"internal/plain":           {".", "internal/dash"},
+	"internal/plain":           {".", "internal/dash", "internal/reach"},
 	"internal/player":          {".", "lightning", "agent", "agent/replay", "buyer", "internal/dash", "internal/plain", "internal/title", "internal/remux"},
 	"internal/playertest":      {"lightning", "agent", "agent/replay", "internal/player"},
 	"internal/words":           {},

@@ -113,13 +113,13 @@ func (b *Buyer) Carried(ctx context.Context, provider *Provider, blob htlcdash.B
 	case terms.Check() != nil:
 		err = terms.Check()
 	case terms.Price > b.c.BytePrice:
-		err = fmt.Errorf("asks %v for a MiB of sealed bytes, you allow %v", terms.Price, b.c.BytePrice)
+		err = fmt.Errorf("asks %v for a MiB, you allow %v: %w", terms.Price, b.c.BytePrice, ErrCarriage)
 	case !ok:
 		err = errors.New("takes money for sealed bytes, and no title pays for these")
 	case blob.Length > 2*terms.Step:
 		err = fmt.Errorf("sends %d bytes on credit, too few for a blob of %d", terms.Step, blob.Length)
 	default:
-		err = errors.Join(p.trusted(), p.carries(time.Now()))
+		err = errors.Join(p.trusted(), p.carries(time.Now()), b.mayCarry(ctx))
 	}
 	if err != nil {
 		return nil, true, fmt.Errorf("%s: %w: %w", p, err, htlcdash.ErrNotFound)
@@ -134,6 +134,44 @@ func (b *Buyer) Carried(ctx context.Context, provider *Provider, blob htlcdash.B
 		return nil, true, err
 	}
 	return c, true, nil
+}
+
+// A risked is what sealed bytes have cost who resells beyond what they earned.
+type risked struct {
+	mu   sync.Mutex
+	sum  lightning.Msat
+	read time.Time // from the books
+}
+
+// add counts what was paid since the books were read.
+func (r *risked) add(m lightning.Msat) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sum += m
+}
+
+// booksLife is for how long what was read from the books is used.
+const booksLife = time.Second
+
+// mayCarry bounds what who resells pays for sealed bytes, whoever asks for them.
+func (b *Buyer) mayCarry(ctx context.Context) error {
+	if !b.c.Resells {
+		return nil
+	}
+	r := &b.risked
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now := time.Now(); now.Sub(r.read) > booksLife {
+		cost, earned, err := b.c.Ledger.CarriageSince(ctx, now.Add(-window))
+		if err != nil {
+			return err
+		}
+		r.sum, r.read = cost-earned, now
+	}
+	if r.sum >= b.c.CarriageRisk {
+		return fmt.Errorf("in a day they have cost %v more than they earned, you allow %v: %w", r.sum, b.c.CarriageRisk, ErrCarriage)
+	}
+	return nil
 }
 
 // carriageOf is what p takes for sealed bytes, asked for if it is not known. Of who
@@ -466,6 +504,7 @@ func (b *Buyer) buyCarriage(p *peer, t *title, v *pass, terms exchange.Carriage,
 	if f.err != nil {
 		return 0, f.err
 	}
+	b.risked.add(bill.Price)
 	if req.Preimage = f.preimage; !req.Preimage.IsZero() {
 		if _, err := p.carriage(ctx, v.credential, req); err != nil { // the receipt will tell
 			b.c.Log.Debug("payment for carriage not shown", "provider", p.URL(), "err", err)

@@ -566,3 +566,42 @@ func TestCarrierForgetsAccounts(t *testing.T) {
 		t.Errorf("paid %v for %d bytes", a.Carriage, cart.sent)
 	}
 }
+
+// Who resells pays for sealed bytes no more than they earn, and what it may risk.
+func TestCarriageThatIsResold(t *testing.T) {
+	w := newWorld(t, 0)
+	for range 12 {
+		w.add(3)
+	}
+	s := w.shop(t, "shop")
+	load(s, 6)
+	const risk = 6 * lightning.Sat
+	run := func() (paid lightning.Msat, refused bool) {
+		c := w.config(t)
+		c.Resells, c.CarriageRisk = true, risk
+		b := w.carried(t, c, s)
+		defer func() { must(t, c.Ledger.Close()) }()
+		defer b.Close()
+		for _, seg := range w.segs {
+			if err := b.Download(t.Context(), seg); err != nil {
+				wantErr(t, err, htlcdash.ErrNotFound)
+				refused = true
+				break
+			}
+			w.landed(b)
+		}
+		return b.Account(w.title).Carriage, refused
+	}
+	paid, _ := run()
+	if again, refused := run(); !refused || again != paid || paid < risk || paid > risk+6*lightning.Sat {
+		t.Errorf("paid %v, then %v more; refused: %v", paid, again-paid, refused)
+	}
+	c := w.config(t)
+	sale := ledger.Sale{Hash: lightning.Hash{9}, Title: w.title, Representation: ledger.Carriage, Scheme: exchange.SchemeCarriage, Amount: paid, Created: time.Now()}
+	must(t, c.Ledger.Offered(t.Context(), []ledger.Sale{sale}))
+	must(t, c.Ledger.Settle(t.Context(), ledger.FromNode, lightning.Receipt{Hash: sale.Hash, Amount: paid, At: time.Now()}))
+	must(t, c.Ledger.Close())
+	if more, _ := run(); more <= paid {
+		t.Errorf("paid %v after bytes have earned as much", more)
+	}
+}

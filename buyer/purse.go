@@ -485,7 +485,9 @@ func (b *Buyer) withPass(ctx context.Context, p *peer, t *title, free bool, do f
 // passes carries, to [Buyer.Authorization], for which title bytes are fetched.
 type passKey struct{}
 
-func withTitle(ctx context.Context, id htlcdash.TitleID) context.Context {
+// ForTitle says in a context for which title sealed bytes are fetched, where the buyer
+// does not do it: it pays for them, where they cost money.
+func ForTitle(ctx context.Context, id htlcdash.TitleID) context.Context {
 	return context.WithValue(ctx, passKey{}, id)
 }
 

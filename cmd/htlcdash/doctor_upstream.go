@@ -58,7 +58,7 @@ func (c doctorCommand) checkSupplier(ctx context.Context, r *report, address str
 		r.fail(check, firstLine(err), "look whether its address is right, and whether it is up")
 		return
 	}
-	carried := 0
+	serve, carried := serveCommand{Serve: c.Serve}, 0
 	for _, t := range list {
 		if carry.Wants(t.ID, t.Publisher) {
 			carried++
@@ -70,6 +70,9 @@ func (c doctorCommand) checkSupplier(ctx context.Context, r *report, address str
 	case info.Credentials.Price > c.Serve.UpstreamTokenPrice:
 		r.warn(check, fmt.Sprintf("it sells its credentials, for %v a batch, and upstream_token_price allows %v: nothing is bought there", info.Credentials.Price, c.Serve.UpstreamTokenPrice),
 			"set upstream_token_price in [serve], or choose another provider")
+	case info.Carriage.Price > serve.bytesMost() && len(c.Serve.Sources) == 0:
+		r.warn(check, fmt.Sprintf("it takes %v for a MiB of sealed bytes, and %v leaves your margin: none are bought there", info.Carriage.Price, serve.bytesMost()),
+			"set byte_price in [serve], or name sources")
 	case carried == 0:
 		r.warn(check, fmt.Sprintf("none of its %d titles is carried", len(list)), "add to upstream_carry what is to be sold")
 	default:

@@ -67,6 +67,13 @@ func (c serveCommand) margin() margin.Policy {
 	return margin.Policy{Factor: c.UpstreamFactor, Add: c.UpstreamMargin, Shelf: c.UpstreamShelf}
 }
 
+// bytesMost is the most that a MiB of sealed bytes may cost upstream, so that what it
+// costs here brings it in, with its route and the margin.
+func (c serveCommand) bytesMost() lightning.Msat {
+	most := margin.Policy{Factor: c.UpstreamFactor}.Most(c.BytePrice)
+	return lightning.Msat(float64(most) / (1 + c.UpstreamMaxFeePercent/100))
+}
+
 // openReseller returns nil if there is no upstream. It adds upstream to where
 // sealed bytes come from.
 func (c serveCommand) openReseller(ctx context.Context, node till, books *ledger.Ledger, elsewhere *elsewhere, log *slog.Logger) (*reseller, error) {
@@ -99,13 +106,17 @@ func (c serveCommand) openReseller(ctx context.Context, node till, books *ledger
 	if r.mirror, err = mirror.Open(ctx, string(c.UpstreamMirror), 0); err != nil {
 		return nil, err
 	}
+	for i, s := range r.market.sources {
+		r.market.sources[i] = &hauler{carrier: s.(carrier), titles: &elsewhere.titles}
+	}
 	elsewhere.library.Add(r.market.sources...)
 	fee := buyer.Fee{Floor: c.UpstreamMaxFee, PPM: int64(c.UpstreamMaxFeePercent * 10_000)}
 	r.buyer, err = buyer.New(buyer.Config{
 		Ledger: books, Payer: payer, Sealed: elsewhere.library,
 		Limits: buyer.Limits{Segment: buyer.NoLimit, Title: c.UpstreamBudgetTitle, Day: c.UpstreamBudgetDay},
 		Fee:    fee, Most: func(seg htlcdash.Segment) lightning.Msat { return policy.Most(seg.Price) },
-		Proofs: c.Proofs, TokenPrice: c.UpstreamTokenPrice, Resells: true, Complain: complaintsIn(c.UpstreamComplaints), Signed: r.market.signed,
+		Proofs: c.Proofs, TokenPrice: c.UpstreamTokenPrice, Resells: true,
+		BytePrice: c.bytesMost(), CarriageRisk: c.UpstreamRisk, Complain: complaintsIn(c.UpstreamComplaints), Signed: r.market.signed,
 		Log: log, Step: crashStep(),
 	})
 	if err != nil {

@@ -142,7 +142,7 @@ function showBudget(s) {
     return;
   }
   if (!sliding) {
-    const top = Math.ceil(Math.max(s.dearest_msat * 1.25, s.budget_msat ?? 0, 1000) / 1000);
+    const top = Math.ceil(Math.max((s.dearest_msat + s.bytes_dearest_msat) * 1.25, s.budget_msat ?? 0, 1000) / 1000);
     $('budget').max = top;
     const value = s.budget_msat === null ? top : Math.floor(s.budget_msat / 1000);
     $('budget').value = value;
@@ -151,6 +151,7 @@ function showBudget(s) {
   }
   const dearest = ladder().at(-1), allowed = ladder().filter(r => r.allowed).at(-1);
   let words = `The whole film: ${sats(s.cheapest_msat)} at the lowest quality, ${sats(s.dearest_msat)} at the best.`;
+  if (s.bytes_dearest_msat) words += ` Its bytes cost ${span(s.bytes_cheapest_msat, s.bytes_dearest_msat)} more, where none come for nothing.`;
   if (!s.enough) words += ` From here to the end the lowest still costs ${sats(s.to_end_msat)}; ${sats(s.left_msat)} are left.`;
   else if (allowed && allowed !== dearest) words += ` What is left carries ${rungName(allowed)} to the end in any case.`;
   $('budget-help').textContent = words;
