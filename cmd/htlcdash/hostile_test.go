@@ -495,7 +495,7 @@ func (s *street) holdBack(t *testing.T, until func() bool) (url string) {
 				select {
 				case <-r.Context().Done():
 					return
-				case <-time.After(10 * time.Millisecond):
+				case <-time.After(50 * time.Millisecond): // to look into the books is much work
 				}
 			}
 		}
