@@ -395,6 +395,18 @@ func TestCheatThenHonest(t *testing.T) {
 	w := newWorld(t, 1)
 	cheat, honest, c := w.shop(t, "cheat"), w.shop(t, "honest"), w.config(t)
 	cheat.key = func(htlcdash.Root) htlcdash.Key { return htlcdash.NewKey([32]byte{9}) }
+	honest.serves(func(_ http.ResponseWriter, r *http.Request) bool {
+		for r.URL.Path == "/v1/offers" { // not before the cheat was paid, however late that is
+			if paid, err := cheat.node.Balance(r.Context()); err != nil || paid.Outbound > 0 {
+				break
+			}
+			select {
+			case <-time.After(time.Millisecond):
+			case <-r.Context().Done():
+			}
+		}
+		return false
+	})
 	b := w.open(t, c, cheat, honest)
 	w.buy(t, b, 0)
 	w.wantBooks(t, c, b, 2*price)
@@ -630,7 +642,7 @@ func TestExposure(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t, 12)
 			s, conf := w.shop(t, "shop"), w.config(t)
-			payer := &counting{Payer: w.viewer}
+			payer := &counting{Payer: w.viewer, want: c.want, full: make(chan struct{})}
 			conf.Payer, conf.Exposure = payer, c.exposure
 			b := w.open(t, conf, s)
 			for range w.segs {
@@ -651,6 +663,9 @@ func TestExposure(t *testing.T) {
 // counting counts the payments under way.
 type counting struct {
 	lightning.Payer
+	want int           // the first payments wait until so many are under way; 0: they do not
+	full chan struct{} // closed when they are
+
 	mu        sync.Mutex
 	now, most int
 }
@@ -658,13 +673,21 @@ type counting struct {
 func (c *counting) Pay(ctx context.Context, inv lightning.Invoice, maxFee lightning.Msat) (lightning.Payment, error) {
 	c.add(1)
 	defer c.add(-1)
+	if c.want > 0 {
+		select {
+		case <-c.full:
+		case <-ctx.Done():
+		}
+	}
 	return c.Payer.Pay(ctx, inv, maxFee)
 }
 
 func (c *counting) add(n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.now += n
+	if c.now += n; c.now == c.want && c.most < c.want {
+		close(c.full)
+	}
 	c.most = max(c.most, c.now)
 }
 

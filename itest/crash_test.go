@@ -185,7 +185,7 @@ func known(err error) bool {
 // obtain asks until the segment is there, as a player does.
 func (c *crashTable) obtain(t *testing.T, seg htlcdash.Segment, ask func(context.Context) ([]byte, error)) {
 	t.Helper()
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(3 * time.Minute)
 	for {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		got, err := ask(ctx)
@@ -221,7 +221,7 @@ func (c *crashTable) reconcile(t *testing.T, file string, seg htlcdash.Segment) 
 		t.Errorf("the key is not in the books: %v", err)
 	}
 	c.paid += cost
-	if got := received(t, admin(t, c.network, "provider")); got != c.paid {
+	if got := received(t, admin(t, c.network, "provider"), c.paid); got != c.paid {
 		t.Errorf("viewers paid %v in all rows so far, the provider's node received %v", c.paid, got)
 	}
 }
@@ -309,7 +309,7 @@ func (c *crashTable) awaitHTLC(t *testing.T, file string) {
 	defer books.Close()
 	ctx := context.WithoutCancel(t.Context())
 	node := admin(t, c.network, "viewer")
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		open, err := books.Unsettled(ctx)
 		if err != nil || len(open) == 0 {
 			continue

@@ -424,11 +424,11 @@ func (s *farStage) account(t *testing.T) {
 	book("a", "a")
 	book("b", "b")
 	for _, name := range []string{"provider", "a", "b"} {
-		if got := received(t, admin(t, s.network, name)); got != paid[name] {
+		if got := received(t, admin(t, s.network, name), paid[name]); got != paid[name] {
 			t.Errorf("%s's node received %v, the buyers' books say %v", name, got, paid[name])
 		}
 		earned := sold(t, s.books(name))
-		for deadline := time.Now().Add(30 * time.Second); earned != paid[name] && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); earned != paid[name] && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 			earned = sold(t, s.books(name)) // it hears of the last sales from its node
 		}
 		if earned != paid[name] {
@@ -441,7 +441,7 @@ func (s *farStage) account(t *testing.T) {
 	for name, opening := range s.opening {
 		want := opening.Outbound + paid[name] - from[name]
 		got := s.balance(t, name).Outbound
-		for deadline := time.Now().Add(30 * time.Second); got != want && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); got != want && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 			got = s.balance(t, name).Outbound // the channels' last steps may be under way
 		}
 		if got != want {

@@ -63,7 +63,8 @@ func TestFileByTheChunk(t *testing.T) {
 		t.Errorf("another file came, %v", err)
 	}
 	bought := purchases(t, s.books("viewer"))
-	if sum, got := spent(t, bought), received(t, admin(t, s.network, "provider")); sum != got || sum == 0 {
+	sum := spent(t, bought)
+	if got := received(t, admin(t, s.network, "provider"), sum); sum != got || sum == 0 {
 		t.Errorf("spent %v, the provider got %v", sum, got)
 	}
 	paid := map[int]int{}

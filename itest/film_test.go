@@ -45,7 +45,7 @@ func TestDemo(t *testing.T) {
 		t.Errorf("sound segments %v were played and not paid for", gaps)
 	}
 	cost := spent(t, bought)
-	if got := first.provider(t); got != cost {
+	if got := first.provider(t, cost); got != cost {
 		t.Errorf("the viewer's books say %v, the provider's node received %v", cost, got)
 	}
 	if got := sold(t, filepath.Join(folder, "provider.db")); got != cost {
@@ -85,7 +85,7 @@ func TestBudgetBinds(t *testing.T) {
 	if cost < budget/2 {
 		t.Errorf("spent only %v of %v", cost, budget)
 	}
-	if got := received(t, admin(t, s.network, "provider")); got != cost {
+	if got := received(t, admin(t, s.network, "provider"), cost); got != cost {
 		t.Errorf("the books say %v, the provider's node received %v", cost, got)
 	}
 }
@@ -233,8 +233,8 @@ func (d *demo) stop(t *testing.T) {
 	}
 }
 
-// provider is what the provider's node received by its own account.
-func (d *demo) provider(t *testing.T) lightning.Msat {
+// provider is what the provider's node received by its own account. It should be want.
+func (d *demo) provider(t *testing.T, want lightning.Msat) lightning.Msat {
 	t.Helper()
 	config, err := os.ReadFile(filepath.Join(d.folder, "provider.toml"))
 	if err != nil {
@@ -248,7 +248,7 @@ func (d *demo) provider(t *testing.T) lightning.Msat {
 		return string(m[1])
 	}
 	node := devnet.Node{REST: value("address"), CertFile: value("tls_cert")}
-	return received(t, connect(t, node, value("macaroon")))
+	return received(t, connect(t, node, value("macaroon")), want)
 }
 
 type pageState struct {

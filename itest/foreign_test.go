@@ -67,7 +67,7 @@ func TestForeignClient(t *testing.T) {
 			total += paid
 		})
 	}
-	if got := received(t, admin(t, s.network, "provider")); got != total {
+	if got := received(t, admin(t, s.network, "provider"), total); got != total {
 		t.Errorf("the client paid %v, the provider's node received %v", total, got)
 	}
 }

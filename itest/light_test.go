@@ -54,7 +54,7 @@ func TestLightClient(t *testing.T) {
 		_, err := s.try(t, "wallet", "pay", "--config", config, inv.Bolt11)
 		return err == nil
 	})
-	if got := received(t, provider); got != 21*lightning.Sat {
+	if got := received(t, provider, 21*lightning.Sat); got != 21*lightning.Sat {
 		t.Errorf("the provider received %v", got)
 	}
 	point := regexp.MustCompile(`[0-9a-f]{64}:\d+`).FindString(wallet("balance"))

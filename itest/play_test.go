@@ -45,7 +45,7 @@ func TestPlay(t *testing.T) {
 	if !foretold && !playertest.Raced {
 		t.Error("the simulator foretells something else")
 	}
-	if at := received(t, admin(t, s.network, "provider")); at != cost {
+	if at := received(t, admin(t, s.network, "provider"), cost); at != cost {
 		t.Errorf("the viewer's books say %v, the provider's node received %v", cost, at)
 	}
 	if at := sold(t, filepath.Join(s.dir, "provider.db")); at != cost {

@@ -69,7 +69,7 @@ func TestStockPlayers(t *testing.T) {
 				t.Errorf("the player was refused something: %s", refusal.Find(log))
 			}
 			paid += cost
-			if got := received(t, admin(t, s.network, "provider")); got != paid {
+			if got := received(t, admin(t, s.network, "provider"), paid); got != paid {
 				t.Errorf("the books say %v, the provider's node received %v", paid, got)
 			}
 		})

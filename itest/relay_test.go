@@ -184,10 +184,10 @@ func (s *relayStage) account(t *testing.T, passed, shelf int, viewers ...string)
 	if earned != paid || cost != upstream || earned != cost+lightning.Msat(sales-bought)*700+lightning.Msat(bought)*200 {
 		t.Errorf("viewers paid %v, the relay earned %v; its keys cost %v, it paid %v", paid, earned, cost, upstream)
 	}
-	if got := received(t, admin(t, s.network, "relay")); got != paid {
+	if got := received(t, admin(t, s.network, "relay"), paid); got != paid {
 		t.Errorf("the relay's node received %v, viewers paid %v", got, paid)
 	}
-	if got := received(t, admin(t, s.network, "provider")); got != upstream {
+	if got := received(t, admin(t, s.network, "provider"), upstream); got != upstream {
 		t.Errorf("the origin's node received %v, the relay paid %v", got, upstream)
 	}
 	t.Logf("viewers paid %v, of which the relay kept %v and the origin got %v", paid, paid-upstream, upstream)

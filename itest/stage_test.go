@@ -313,23 +313,31 @@ func spent(t *testing.T, bought []ledger.Purchase) (sum lightning.Msat) {
 }
 
 // received is what the provider's node got for all its invoices, by its own
-// account.
-func received(t *testing.T, provider *lnd.Node) (sum lightning.Msat) {
+// account. It should be want.
+func received(t *testing.T, provider *lnd.Node, want lightning.Msat) (sum lightning.Msat) {
 	t.Helper()
-	// The stream does not end, so it is left once it has been silent.
-	ctx, cancel := context.WithCancel(t.Context())
+	// The stream does not end, so it is left soon after all that should be there
+	// came: what is too much would be there, too.
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	silence := time.AfterFunc(2*time.Second, cancel)
+	enough := sync.OnceFunc(func() { time.AfterFunc(receiptPause, cancel) })
+	if want == 0 {
+		enough()
+	}
 	err := provider.Receipts(ctx, 0, func(r lightning.Receipt) error {
-		silence.Reset(time.Second)
-		sum += r.Amount
+		if sum += r.Amount; sum >= want {
+			enough()
+		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, context.Canceled) {
+	if err != nil && ctx.Err() == nil {
 		t.Fatal(err)
 	}
 	return sum
 }
+
+// receiptPause is how long a node is listened to for receipts that should not come.
+const receiptPause = 300 * time.Millisecond
 
 // minKeys is the fewest keys that a whole film takes, since one of them may open
 // a group of segments.

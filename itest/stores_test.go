@@ -224,7 +224,7 @@ func TestFilmFromBucket(t *testing.T) {
 	for _, name := range []string{"through", "anonymous", "plain"} {
 		cost += spent(t, purchases(t, s.books(name)))
 	}
-	if got := received(t, admin(t, s.network, "provider")); got != cost {
+	if got := received(t, admin(t, s.network, "provider"), cost); got != cost {
 		t.Errorf("the viewers' books say %v, the provider's node received %v", cost, got)
 	}
 }
@@ -363,7 +363,8 @@ func TestFilmFromGaia(t *testing.T) {
 	dead := httptest.NewServer(http.NotFoundHandler())
 	dead.Close()
 	s.playsWhole(t, "gaia", provider, "--proxy-sources", dead.URL, "--proxy-sources", read)
-	if got, cost := received(t, admin(t, s.network, "provider")), spent(t, purchases(t, s.books("gaia"))); got != cost || cost == 0 {
+	cost := spent(t, purchases(t, s.books("gaia")))
+	if got := received(t, admin(t, s.network, "provider"), cost); got != cost || cost == 0 {
 		t.Errorf("the viewer's books say %v, the provider's node received %v", cost, got)
 	}
 }

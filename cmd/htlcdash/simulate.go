@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -114,11 +113,7 @@ func (c simulateCommand) keep(a *trial.Account) error {
 	if v, ok := a.Judge(agentName); ok {
 		f.Verdict = &v
 	}
-	b, err := json.Marshal(f)
-	if err != nil {
-		return fmt.Errorf("figures: %w", err)
-	}
-	return os.WriteFile(c.JSON, append(b, '\n'), 0o644)
+	return writeJSON(c.JSON, f)
 }
 
 func (c simulateCommand) plan(ctx context.Context) (p trial.Plan, err error) {
@@ -332,12 +327,8 @@ func export(folder string, list []*agent.Title) error {
 		return err
 	}
 	for _, t := range list {
-		b, err := json.Marshal(t)
-		if err != nil {
+		if err := writeJSON(filepath.Join(folder, t.Name+".json"), t); err != nil {
 			return fmt.Errorf("title %s: %w", t.Name, err)
-		}
-		if err := os.WriteFile(filepath.Join(folder, t.Name+".json"), append(b, '\n'), 0o644); err != nil {
-			return err
 		}
 	}
 	return nil

@@ -1,12 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"text/tabwriter"
 
@@ -65,14 +61,8 @@ func (c simulateCacheCommand) Run(ctx context.Context, t terminal) error {
 	if err := f.print(t); err != nil {
 		return err
 	}
-	if c.JSON != "" {
-		b, err := json.Marshal(f)
-		if err != nil {
-			return fmt.Errorf("figures: %w", err)
-		}
-		if err := os.WriteFile(c.JSON, append(b, '\n'), 0o644); err != nil {
-			return err
-		}
+	if err := writeJSON(c.JSON, f); err != nil {
+		return err
 	}
 	if c.Plot == "" {
 		return nil
@@ -168,14 +158,7 @@ func (f cacheFigures) draw(folder string) error {
 		panel.Lines = append(lines, bound)
 		fig.Panels = append(fig.Panels, panel)
 	}
-	var b bytes.Buffer
-	if err := fig.WriteSVG(&b); err != nil {
-		return fmt.Errorf("chart: %w", err)
-	}
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(folder, "saved.svg"), b.Bytes(), 0o644)
+	return writeFigure(folder, "saved.svg", fig)
 }
 
 var cacheHues = map[string]chart.Hue{

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
@@ -21,7 +22,7 @@ import (
 // cases, of which done is told.
 func drawTrial(ctx context.Context, folder string, p trial.Plan, a *trial.Account, done func(n, of int)) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return err
+		return err // before it takes minutes
 	}
 	figures := map[string]chart.Figure{"share.svg": shareFigure(a)}
 	if i := a.Typical(agentName, trial.Rival); i >= 0 {
@@ -37,15 +38,35 @@ func drawTrial(ctx context.Context, folder string, p trial.Plan, a *trial.Accoun
 	}
 	figures["money.svg"] = f
 	for _, name := range slices.Sorted(maps.Keys(figures)) {
-		var b bytes.Buffer
-		if err := figures[name].WriteSVG(&b); err != nil {
-			return fmt.Errorf("chart %s: %w", name, err)
-		}
-		if err := os.WriteFile(filepath.Join(folder, name), b.Bytes(), 0o644); err != nil {
+		if err := writeFigure(folder, name, figures[name]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// writeFigure puts a chart into a folder, which it makes.
+func writeFigure(folder, name string, f chart.Figure) error {
+	var b bytes.Buffer
+	if err := f.WriteSVG(&b); err != nil {
+		return fmt.Errorf("chart %s: %w", name, err)
+	}
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(folder, name), b.Bytes(), 0o644)
+}
+
+// writeJSON puts figures into a file, if one is named.
+func writeJSON(file string, figures any) error {
+	if file == "" {
+		return nil
+	}
+	b, err := json.Marshal(figures)
+	if err != nil {
+		return fmt.Errorf("figures: %w", err)
+	}
+	return os.WriteFile(file, append(b, '\n'), 0o644)
 }
 
 // policyHues give well-known policies the same colour in all charts.

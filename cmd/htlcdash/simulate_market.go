@@ -1,12 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -60,14 +56,8 @@ func (c simulateMarketCommand) Run(ctx context.Context, t terminal) error {
 	if err := printMarkets(t, markets, rows); err != nil {
 		return err
 	}
-	if c.JSON != "" {
-		b, err := json.Marshal(rows)
-		if err != nil {
-			return fmt.Errorf("figures: %w", err)
-		}
-		if err := os.WriteFile(c.JSON, append(b, '\n'), 0o644); err != nil {
-			return err
-		}
+	if err := writeJSON(c.JSON, rows); err != nil {
+		return err
 	}
 	if c.Plot == "" {
 		return nil
@@ -161,12 +151,5 @@ func drawMarkets(folder string, markets []bazaar.Scenario, rows []marketRow) err
 		}
 		f.Panels = append(f.Panels, panel)
 	}
-	var b bytes.Buffer
-	if err := f.WriteSVG(&b); err != nil {
-		return fmt.Errorf("chart: %w", err)
-	}
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(folder, "market.svg"), b.Bytes(), 0o644)
+	return writeFigure(folder, "market.svg", f)
 }

@@ -316,8 +316,8 @@ func (l *Ledger) purchases(ctx context.Context, where []string, args []any, f Fi
 	})
 }
 
-// Setting returns a value that a person chose at run time, or an error
-// matching htlcdash.ErrNotFound.
+// Setting returns a value that is kept from run to run, such as what a person
+// chose, or an error matching htlcdash.ErrNotFound.
 func (l *Ledger) Setting(ctx context.Context, name string) (value string, err error) {
 	err = l.read.QueryRowContext(ctx, "SELECT value FROM settings WHERE name = ?", name).Scan(&value)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -326,7 +326,7 @@ func (l *Ledger) Setting(ctx context.Context, name string) (value string, err er
 	return value, explain(l.path, err)
 }
 
-// Set keeps a value that a person chose at run time.
+// Set keeps a value from run to run.
 func (l *Ledger) Set(ctx context.Context, name, value string) error {
 	return l.change(ctx, func(w *writer) error {
 		return w.exec("INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", name, value)

@@ -123,6 +123,7 @@ func (l *Ledger) openRead() (err error) {
 	l.read, err = sql.Open("sqlite", l.dsn("rw", "query_only(1)"))
 	if err == nil {
 		l.read.SetMaxOpenConns(4)
+		l.read.SetMaxIdleConns(4) // each connection reads the schema first
 	}
 	return err
 }

@@ -157,11 +157,15 @@ func TestOffersAreThereBeforeAPlayerAsks(t *testing.T) {
 			bubble(t, title, func(t *testing.T, h *house) {
 				h.get("/t/film/manifest.mpd?all=1")
 				synctest.Wait()
+				rep, bought := "v1", h.take()
+				if slices.Contains(bought, "v0/0") {
+					rep = "v0" // the agent had read the prices before the start was laid out
+				}
 				for i := range segments {
-					if name := fmt.Sprintf("v1/%d", i); !slices.Contains(h.offers, name) && !slices.Contains(h.ready, name) {
+					if name := fmt.Sprintf("%s/%d", rep, i); !slices.Contains(slices.Concat(bought, h.offers, h.ready), name) {
 						t.Errorf("no offer for %s when it is asked for", name)
 					}
-					h.get(fmt.Sprintf("/t/film/v1/%d.m4s", i+1))
+					h.get(fmt.Sprintf("/t/film/%s/%d.m4s", rep, i+1))
 					synctest.Wait()
 				}
 				slices.Sort(h.ready)

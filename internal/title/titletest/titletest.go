@@ -77,24 +77,35 @@ func Make(t testing.TB, o Options) *Title {
 	}
 	dir := t.TempDir()
 	made := &Title{Dir: filepath.Join(dir, "title"), Key: key(t, o.Seed), plain: map[string][][]byte{}}
-	made.writeDASH(t, o, filepath.Join(dir, "dash"))
-	res, err := publish.Run(t.Context(), publish.Options{
+	if o.IDs == nil {
+		made.copyOf(t, o, dir)
+	} else {
+		made.make(t, o, dir)
+	}
+	var err error
+	made.Title, err = title.OpenDir(made.Dir)
+	check(t, err)
+	made.Keys, err = title.LoadKeys(made.KeysFile)
+	check(t, err)
+	return made
+}
+
+// make writes the title into a folder.
+func (t *Title) make(tb testing.TB, o Options, dir string) {
+	tb.Helper()
+	t.writeDASH(tb, o, filepath.Join(dir, "dash"))
+	res, err := publish.Run(tb.Context(), publish.Options{
 		Source:    filepath.Join(dir, "dash"),
-		Out:       made.Dir,
-		Key:       made.Key,
+		Out:       t.Dir,
+		Key:       t.Key,
 		Price:     o.policy(),
 		Providers: o.Providers,
 		Sources:   o.Sources,
 		Group:     o.Group,
 		Quality:   o.quality(),
 	}, nil)
-	check(t, err)
-	made.KeysFile = res.KeysFile
-	made.Title, err = title.OpenDir(made.Dir)
-	check(t, err)
-	made.Keys, err = title.LoadKeys(made.KeysFile)
-	check(t, err)
-	return made
+	check(tb, err)
+	t.KeysFile = res.KeysFile
 }
 
 // Segments returns the segments of a Representation.
