@@ -131,7 +131,7 @@ func (b *Buyer) carriageOf(ctx context.Context, p *peer) exchange.Carriage {
 	if info := p.purse.known(); info.Key != (htlcdash.ProviderID{}) {
 		return info.Carriage.terms()
 	}
-	ctx, cancel := context.WithTimeout(ctx, offerTimeout)
+	ctx, cancel := context.WithTimeout(ctx, b.patienceWith(p))
 	defer cancel()
 	info, err := b.info(ctx, p)
 	if err != nil {

@@ -75,7 +75,7 @@ func (b *Buyer) Resales(ctx context.Context, segs []htlcdash.Segment, number uin
 			errs = append(errs, fmt.Errorf("%s: %w", p.peer, ErrExposure))
 			continue
 		}
-		quotes, err := b.inquire(ctx, p.peer, t.at(1+number%Berths), lacking, false)
+		quotes, err := b.inquire(ctx, p.peer, t.at(1+number%Berths), lacking, false, b.patienceWith(p.peer))
 		errs = append(errs, err)
 		for i, q := range quotes {
 			if q != nil {
