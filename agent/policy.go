@@ -41,7 +41,14 @@ type Agent struct {
 // not seen, and errs most where it costs most. Against none it takes about one
 // percent off the mean utility, and most of the waiting that the lowest rung
 // would have spared.
-const caution = 8
+//
+// A decibel counts by the segment and waiting by the second, so the same caution
+// would weigh several times as much where segments are long. It is that of
+// segments of two seconds, and less for longer ones.
+const (
+	caution  = 8
+	cautious = 2.0 // seconds
+)
 
 // A book is a title by what is allowed of it.
 type book struct {
@@ -56,7 +63,8 @@ type book struct {
 // of film it takes some ten milliseconds.
 func New(t *Title, p Preferences) *Agent {
 	p.Weights = p.weights()
-	a := &Agent{title: t, stall: caution * p.Weights.Stall, strict: newBook(t, p)}
+	a := &Agent{title: t, strict: newBook(t, p)}
+	a.stall = p.Weights.Stall * max(1, caution*min(1, cautious/a.strict.segment()))
 	a.loose = a.strict
 	if p.MinHeight > 0 || p.MinSound > 0 {
 		a.loose = newBook(t, p.loose())
@@ -92,6 +100,13 @@ func (b *book) dearest() (price float64) {
 		price = max(price, l.total(l.width-1).stay/float64(len(l.seconds)))
 	}
 	return price
+}
+
+// segment is the mean length, in seconds, of those of the track that takes most
+// bits.
+func (b *book) segment() float64 {
+	l := b.ladders[b.order[0]]
+	return l.begins[len(l.seconds)] / float64(len(l.seconds))
 }
 
 // unpaid is, by track, the first segment that has no key in hand. Of the track

@@ -105,4 +105,3 @@ func TestOneProofForAKey(t *testing.T) {
 	}
 	w.wantBooks(t, c, b, price)
 }
-

@@ -54,6 +54,17 @@ func local(a netip.Addr) bool {
 	return !a.IsGlobalUnicast() || a.IsPrivate() || shared.Contains(a)
 }
 
+// OnlyPublic is the Control of a [net.Dialer] that connects to no local network. It
+// looks at the address itself, after names were resolved. Its error matches
+// [ErrLocal].
+func OnlyPublic(_, address string, _ syscall.RawConn) error {
+	ap, err := netip.ParseAddrPort(address)
+	if err != nil || local(ap.Addr().WithZone("")) {
+		return fmt.Errorf("%s: %w", address, ErrLocal)
+	}
+	return nil
+}
+
 // Client is for addresses that strangers named. Unless local is set it connects
 // to no local network, whatever a name leads to. It follows no redirects. A timeout of
 // 0 is none, as a websocket needs.
@@ -61,13 +72,7 @@ func Client(localToo bool, timeout time.Duration) *http.Client {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	d := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
 	if !localToo {
-		d.Control = func(_, address string, _ syscall.RawConn) error {
-			ap, err := netip.ParseAddrPort(address)
-			if err != nil || local(ap.Addr().WithZone("")) {
-				return fmt.Errorf("%s: %w", address, ErrLocal)
-			}
-			return nil
-		}
+		d.Control = OnlyPublic
 	}
 	t.DialContext = d.DialContext
 	t.MaxIdleConnsPerHost = 8
