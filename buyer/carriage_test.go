@@ -588,7 +588,7 @@ func TestCarriageThatIsResold(t *testing.T) {
 				refused = true
 				break
 			}
-			w.landed(b)
+			w.carriage(t, c, b)
 		}
 		return b.Account(w.title).Carriage, refused
 	}
