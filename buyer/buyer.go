@@ -169,6 +169,8 @@ type Buyer struct {
 	desk   *desk
 	proofs []proof.System // of Config.Proofs
 	market *market.Market // how providers did
+	pace   *pace          // of all their answers
+	ration *ration        // of asking a second provider beside the first
 	news   *news
 	risked risked
 	jobs   join.Group[htlcdash.Segment, []byte]
@@ -182,6 +184,7 @@ type Buyer struct {
 	peers   map[string]*peer       // by URL
 	bans    map[string]ledger.Ban  // the last of each, by URL, and by the key that signs
 	flights map[[32]byte]*flight   // by hash of the key that is bought
+	buying  map[ware]chan struct{} // keys that somebody is about to buy; closed when that has ended
 	past    []*flight              // that were taken up, most of an earlier run
 	doubts  map[[32]byte][]*doubt  // by hash of the key
 	files   map[htlcdash.Root]bool // that are being bought
@@ -230,7 +233,8 @@ func New(c Config) (*Buyer, error) {
 	b := &Buyer{
 		c: c, proofs: proofs, desk: newDesk(), news: newNews(),
 		market: market.New(market.Config{Cheat: cheatBan}, mrand.NewPCG(mrand.Uint64(), mrand.Uint64())),
-		titles: make(map[htlcdash.TitleID]*title), peers: make(map[string]*peer), flights: make(map[[32]byte]*flight),
+		pace:   new(pace), ration: newRation(),
+		titles: make(map[htlcdash.TitleID]*title), peers: make(map[string]*peer), flights: make(map[[32]byte]*flight), buying: make(map[ware]chan struct{}),
 		doubts: make(map[[32]byte][]*doubt), files: make(map[htlcdash.Root]bool),
 	}
 	b.alive, b.close = context.WithCancel(context.Background())
@@ -345,8 +349,8 @@ func (b *Buyer) AddTitle(ctx context.Context, id htlcdash.TitleID, dearest light
 	b.till.change(id, func(a *Account) { a.Risk = risk })
 	if !b.closed {
 		b.work.Go(func() { b.recallLost(id) })
-		for _, p := range t.peers {
-			b.work.Go(func() { b.meet(p) })
+		for i, p := range t.peers {
+			b.work.Go(func() { b.meet(p, i < metAhead) })
 		}
 	}
 	return nil
@@ -553,6 +557,14 @@ func (b *Buyer) buyAnew(ctx context.Context, seg htlcdash.Segment, d *download) 
 	if err != nil {
 		return htlcdash.Key{}, err
 	}
+	done, err := b.alone(ctx, wareOf(seg))
+	if err != nil {
+		return htlcdash.Key{}, err
+	}
+	defer done()
+	if key, err := b.c.Ledger.Key(ctx, seg.Seal); err == nil {
+		return key, nil // somebody has bought it meanwhile
+	}
 	var errs []error
 	var r *race
 	for {
@@ -576,6 +588,33 @@ func (b *Buyer) buyAnew(ctx context.Context, seg htlcdash.Segment, d *download) 
 			return key, err
 		}
 		errs = append(errs, err)
+	}
+}
+
+// alone waits until nobody else is about to buy a key: segments that one key opens
+// are often wanted at once, and each would ask for an offer and a proof of its own. The
+// caller must call done.
+func (b *Buyer) alone(ctx context.Context, w ware) (done func(), err error) {
+	for {
+		b.mu.Lock()
+		other, ok := b.buying[w]
+		if !ok {
+			mine := make(chan struct{})
+			b.buying[w] = mine
+			b.mu.Unlock()
+			return func() {
+				b.mu.Lock()
+				defer b.mu.Unlock()
+				delete(b.buying, w)
+				close(mine)
+			}, nil
+		}
+		b.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 }
 

@@ -181,7 +181,7 @@ func (b *Buyer) carriageOf(ctx context.Context, p *peer) exchange.Carriage {
 	if info := p.purse.known(); info.Key != (htlcdash.ProviderID{}) {
 		return info.Carriage.terms()
 	}
-	ctx, cancel := context.WithTimeout(ctx, offerTimeout)
+	ctx, cancel := context.WithTimeout(ctx, b.patienceWith(p))
 	defer cancel()
 	info, err := b.info(ctx, p)
 	if err != nil {
@@ -234,7 +234,7 @@ func (b *Buyer) Meet(ctx context.Context, provider *Provider) {
 	b.mu.Lock()
 	p := b.peer(provider)
 	b.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, offerTimeout)
+	ctx, cancel := context.WithTimeout(ctx, b.patienceWith(p))
 	defer cancel()
 	if _, err := b.info(ctx, p); err != nil {
 		b.c.Log.Debug("not met", "provider", p.URL(), "err", err)

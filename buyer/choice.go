@@ -3,6 +3,7 @@ package buyer
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -102,6 +103,22 @@ func (b *Buyer) rank(t *title, seg htlcdash.Segment, need market.Need) []bidder 
 	return all
 }
 
+// choose is rank, but who was chosen a moment ago for a key is still the choice: what
+// it has quoted and proved since would be asked for in vain.
+func (b *Buyer) choose(ctx context.Context, t *title, seg htlcdash.Segment) []bidder {
+	w, now := wareOf(seg), time.Now()
+	if order := t.favour.chosen(w, now); order != nil {
+		order = slices.DeleteFunc(order, func(p bidder) bool { return !p.ok() || !slices.Contains(t.peers, p.peer) })
+		slices.SortStableFunc(order, func(p, q bidder) int { return p.behind(t, now) - q.behind(t, now) })
+		if len(order) > 0 {
+			return order
+		}
+	}
+	order := b.rank(t, seg, needOf(ctx, seg, 1))
+	t.favour.choose(w, now, order)
+	return order
+}
+
 // leftOut are those whom the market would not ask, for a while. A film does not
 // stop for that while one of them sells, unless it has cheated.
 func (b *Buyer) leftOut(now time.Time, all, ranked []bidder) (out []bidder) {
@@ -133,8 +150,47 @@ func (p bidder) behind(t *title, now time.Time) int {
 // A favour is who sells a title at the moment: it is asked for offers ahead. All
 // versions of a title share it.
 type favour struct {
-	mu    sync.Mutex
-	first *peer // nil: nobody yet
+	mu      sync.Mutex
+	first   *peer // nil: nobody yet
+	choices map[ware]choice
+}
+
+// A choice is who is asked for a key, in this order.
+type choice struct {
+	order []bidder
+	until time.Time
+}
+
+// choiceLife is how long a choice stands: to fetch the sealed bytes takes no longer, as
+// a rule.
+const choiceLife = 30 * time.Second
+
+// choose keeps a choice, and forgets old ones.
+func (f *favour) choose(w ware, now time.Time, order []bidder) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	maps.DeleteFunc(f.choices, func(_ ware, c choice) bool { return now.After(c.until) })
+	if f.choices == nil {
+		f.choices = make(map[ware]choice)
+	}
+	f.choices[w] = choice{slices.Clone(order), now.Add(choiceLife)}
+}
+
+// chosen returns the choice for a key; nil: there is none.
+func (f *favour) chosen(w ware, now time.Time) []bidder {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c, ok := f.choices[w]; ok && now.Before(c.until) {
+		return slices.Clone(c.order)
+	}
+	return nil
+}
+
+// forget ends that somebody is chosen for a key.
+func (f *favour) forget(w ware) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.choices, w)
 }
 
 // set takes the best of a ranking that is no newcomer on trial, or else the

@@ -39,3 +39,30 @@ func ParseTitles(b []byte) (titles []TitleInfo, err error) {
 	err = json.Unmarshal(b, &l)
 	return l, err
 }
+
+// A Pace is how soon answers come.
+type Pace struct{ p pace }
+
+// Saw learns of an answer, and Waited that none has come for so long.
+func (p *Pace) Saw(took time.Duration)    { p.p.saw(took) }
+func (p *Pace) Waited(long time.Duration) { p.p.waited(long) }
+
+// Patience is how long to wait for an answer.
+func (p *Pace) Patience() time.Duration { return p.p.patience() }
+
+// PatienceWith is how long one of own pace is waited for where all have a pace.
+func PatienceWith(own, all *Pace) time.Duration {
+	return (&Buyer{pace: &all.p}).patienceWith(&peer{pace: pace{mean: own.p.mean, spread: own.p.spread, known: own.p.known}})
+}
+
+// SecondRequests counts how many of so many late ones are asked for a second time.
+func SecondRequests(late int) (n int) {
+	r := newRation()
+	for range late {
+		r.first()
+		if r.second() {
+			n++
+		}
+	}
+	return n
+}

@@ -42,31 +42,85 @@ func (b *Buyer) quote(ctx context.Context, t *title, seg htlcdash.Segment, p *pe
 }
 
 // gather gets quotes for segs of one title, from the favourite and, where that
-// does not give them or is late, from the next best. It fails if any of segs is
-// left without.
+// does not give them or seems to hang, from the next best: nobody is in a hurry. It
+// fails if any of segs is left without.
 func (b *Buyer) gather(ctx context.Context, t *title, segs []htlcdash.Segment) error {
 	line := &queue{b: b, t: t, seg: segs[0], need: needOf(ctx, segs[0], len(segs)), asked: make(map[*peer]bool)}
-	came := make(chan error, len(t.peers))
-	var errs []error
-	for running := 0; ; {
+	errs, ok := b.byTurns(ctx, line.next, func(p *peer) func() error {
+		lacking := segs
+		return func() error { return b.askAhead(b.alive, p, t, lacking) }
+	}, func(error) bool {
 		segs = b.desk.lacking(segs, t.peers)
-		if len(segs) == 0 {
-			return nil
+		return len(segs) == 0
+	})
+	switch {
+	case ok:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return noOffer(errs)
+}
+
+// errNotAsked stands for the answer of who was not asked yet.
+var errNotAsked = errors.New("buyer: not asked yet")
+
+// byTurns asks one peer after another, the next one when one has failed, or beside it
+// when it seems to hang, until there is enough: that is asked at first, and after each
+// answer. What was asked goes on when ctx has ended. It returns why peers failed, and
+// whether there is enough.
+func (b *Buyer) byTurns(ctx context.Context, next func() *peer, ask func(*peer) func() error, enough func(came error) bool) (errs []error, ok bool) {
+	came := make(chan error, atOnce)
+	err := errNotAsked
+	for running := 0; !enough(err); {
+		var p *peer
+		if running < atOnce {
+			p = next()
 		}
-		p, ok := line.next()
-		if ok && b.goAsk(p.peer, t, segs, came) {
+		began := false
+		if p != nil {
+			did := ask(p)
+			began = b.goAsk(func() { came <- did() })
+		}
+		if began {
 			running++
 		} else if running == 0 {
-			return noOffer(errs)
+			return errs, false
 		}
+		late, stop := b.late(p)
 		select {
-		case err := <-came:
+		case err = <-came:
 			running, errs = running-1, append(errs, err)
-		case <-line.late(p):
+		case <-late:
+			err = errNotAsked
 		case <-ctx.Done():
-			return ctx.Err()
+			stop()
+			return errs, false
 		}
+		stop()
 	}
+	return errs, true
+}
+
+// goAsk has the buyer's own goroutine ask, unless the buyer was closed.
+func (b *Buyer) goAsk(ask func()) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return false
+	}
+	b.work.Go(ask)
+	return true
+}
+
+// late says when p, which was asked now, is to be waited for alone no longer; it never
+// does without a p.
+func (b *Buyer) late(p *peer) (late <-chan time.Time, stop func() bool) {
+	if p == nil {
+		return nil, func() bool { return true }
+	}
+	timer := time.NewTimer(b.patienceWith(p))
+	return timer.C, timer.Stop
 }
 
 // noOffer says why there are none. Without a reason there were some, and they
@@ -76,17 +130,6 @@ func noOffer(errs []error) error {
 		return errors.Join(ErrNoOffer, err)
 	}
 	return nil
-}
-
-// goAsk has p asked, and its error sent. It reports whether that was begun.
-func (b *Buyer) goAsk(p *peer, t *title, segs []htlcdash.Segment, came chan<- error) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return false
-	}
-	b.work.Go(func() { came <- b.askAhead(b.alive, p, t, segs) })
-	return true
 }
 
 // A queue is the peers of a title in the order in which they are asked ahead:
@@ -101,44 +144,32 @@ type queue struct {
 	again bool // rest was filled
 }
 
-func (q *queue) next() (p bidder, ok bool) {
+// next returns who is asked next; nil: nobody is left.
+func (q *queue) next() *peer {
 	if f := q.b.favourite(q.t, time.Now()); f != nil && len(q.asked) == 0 {
-		p = bidder{peer: f, Candidate: market.Candidate{ID: f.id(), Group: f.group}}
 		q.asked[f] = true
-		return p, true
+		return f
 	}
 	if !q.again {
 		q.rest, q.again = q.b.rank(q.t, q.seg, q.need), true
 	}
 	for len(q.rest) > 0 {
-		p, q.rest = q.rest[0], q.rest[1:]
-		if !q.asked[p.peer] {
-			q.asked[p.peer] = true
-			return p, true
+		p := q.rest[0].peer
+		q.rest = q.rest[1:]
+		if !q.asked[p] {
+			q.asked[p] = true
+			return p
 		}
 	}
-	return bidder{}, false
-}
-
-// late says when p, which was asked now, is not to be waited for alone.
-func (q *queue) late(p bidder) <-chan time.Time {
-	if p.peer == nil {
-		return nil
-	}
-	others := q.rest
-	if !q.again { // to rank them is a choice, which counts
-		others = q.b.bidders(q.t, q.seg)
-	}
-	i := slices.IndexFunc(others, func(o bidder) bool { return !q.asked[o.peer] })
-	if i < 0 {
-		return nil
-	}
-	return time.After(q.b.market.HedgeAfter(time.Now(), p.Candidate, others[i].Candidate, q.need))
+	return nil
 }
 
 // askAhead asks p for what it has not quoted of segs, in as few requests as can
 // be. It buys no credentials for that.
 func (b *Buyer) askAhead(ctx context.Context, p *peer, t *title, segs []htlcdash.Segment) error {
+	if err := p.rest(ctx); err != nil {
+		return err
+	}
 	batches := slices.Collect(slices.Chunk(b.desk.wanted(segs, p), exchange.MaxBatch))
 	errs := make([]error, len(batches))
 	var work sync.WaitGroup
@@ -157,14 +188,10 @@ func (b *Buyer) askAhead(ctx context.Context, p *peer, t *title, segs []htlcdash
 	return errors.Join(errs...)
 }
 
-// offerTimeout bounds the wait for one provider's offers, before the next is
-// asked.
-const offerTimeout = 5 * time.Second
-
 // askPeer asks one peer and keeps its good offers. It fails if any of segs is left
 // without. If free, it buys no credentials for that.
 func (b *Buyer) askPeer(ctx context.Context, p *peer, t *title, segs []htlcdash.Segment, free bool) error {
-	quotes, err := b.inquire(ctx, p, t, segs, free)
+	quotes, err := b.inquire(ctx, p, t, segs, free, answerTimeout)
 	var dear []error
 	for i, q := range quotes {
 		if q == nil {
@@ -180,9 +207,9 @@ func (b *Buyer) askPeer(ctx context.Context, p *peer, t *title, segs []htlcdash.
 }
 
 // inquire asks one peer for quotes for segs, in their order: nil where it gives
-// no good one, of which the error tells.
-func (b *Buyer) inquire(ctx context.Context, p *peer, t *title, segs []htlcdash.Segment, free bool) ([]*quote, error) {
-	ask, cancel := context.WithTimeout(ctx, offerTimeout)
+// no good one within a time, of which the error tells.
+func (b *Buyer) inquire(ctx context.Context, p *peer, t *title, segs []htlcdash.Segment, free bool, within time.Duration) ([]*quote, error) {
+	ask, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	req := exchange.OfferRequest{Title: t.id, Scheme: exchange.SchemeSalted, Try: exchange.NewTry(), Hops: exchange.Hops(ctx)}
 	for _, seg := range segs {
@@ -212,6 +239,8 @@ func (b *Buyer) inquire(ctx context.Context, p *peer, t *title, segs []htlcdash.
 		return nil, err
 	}
 	p.answered()
+	p.pace.saw(took)
+	b.pace.saw(took)
 	quotes := make([]*quote, len(segs))
 	var errs []error
 	said := market.Outcome{Kind: market.Quoted, Took: took}
@@ -274,7 +303,7 @@ func (b *Buyer) Prepare(ctx context.Context, segs []htlcdash.Segment) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for _, t := range b.titlesOf(segs) {
-		mine := slices.DeleteFunc(slices.Clone(segs), func(s htlcdash.Segment) bool { return s.Title != t.id || b.has(ctx, s) })
+		mine := slices.DeleteFunc(slices.Clone(segs), func(s htlcdash.Segment) bool { return s.Title != t.id || b.sought(ctx, s) })
 		if len(mine) == 0 {
 			continue
 		}
@@ -302,4 +331,13 @@ func (b *Buyer) has(ctx context.Context, seg htlcdash.Segment) bool {
 	}
 	_, err := b.c.Ledger.Key(ctx, seg.Seal)
 	return err == nil
+}
+
+// sought reports whether there is nothing to ask for ahead for seg: its key is there,
+// or somebody is about to buy it.
+func (b *Buyer) sought(ctx context.Context, seg htlcdash.Segment) bool {
+	b.mu.Lock()
+	_, buying := b.buying[wareOf(seg)]
+	b.mu.Unlock()
+	return buying || b.has(ctx, seg)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ type peer struct {
 	purse *purse
 	group string        // that it shares with others of one operator
 	stall time.Duration // of payments, after which it gives way to others
+	pace  pace          // of its answers
 
 	mu        sync.Mutex
 	ban       ledger.Ban     // the last one for a cheat
@@ -164,8 +166,30 @@ func (p *peer) putOff(now time.Time, wait time.Duration) bool {
 	if !now.Before(p.later) {
 		p.laters++
 	}
-	p.later = now.Add(wait)
+	p.later = now.Add(wait + rand.N(wait/4+1)) // they do not all come back at once
 	return p.laters <= mostLaters
+}
+
+// mostRest bounds how long we wait because a provider asks us to: if nobody else sells,
+// it is asked all the same then.
+const mostRest = 15 * time.Second
+
+// rest waits until p, which has asked to be left alone, may be asked again.
+func (p *peer) rest(ctx context.Context) error {
+	p.mu.Lock()
+	wait := time.Until(p.later)
+	p.mu.Unlock()
+	if wait <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(min(wait, mostRest))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // answered ends that p puts us off.

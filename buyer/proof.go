@@ -54,37 +54,43 @@ func (b *Buyer) prove(t *title, seg htlcdash.Segment, q *quote) *proving {
 // it is bought. It returns nil, too, for what is owned or bought right now.
 func (b *Buyer) Ready(ctx context.Context, seg htlcdash.Segment) error {
 	t, err := b.title(seg.Title)
-	if err != nil || b.has(ctx, seg) {
+	if err != nil || b.sought(ctx, seg) {
 		return err
 	}
-	if err := b.gather(ctx, t, []htlcdash.Segment{seg}); err != nil {
+	order := b.choose(ctx, t, seg)
+	order = order[:min(len(order), atOnce)]
+	errs, ok := b.byTurns(ctx, func() (p *peer) {
+		if len(order) > 0 {
+			p, order = order[0].peer, order[1:]
+		}
+		return p
+	}, func(p *peer) func() error {
+		return func() error { return b.ready(ctx, t, seg, p) }
+	}, func(err error) bool { return err == nil })
+	switch {
+	case ok:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return errors.Join(append([]error{ErrNoOffer}, errs...)...)
+}
+
+// ready is Ready with one provider. An offer that was asked for comes, also when ctx
+// has ended; a proof is not asked for then.
+func (b *Buyer) ready(ctx context.Context, t *title, seg htlcdash.Segment, p *peer) error {
+	if err := b.askAhead(b.alive, p, t, []htlcdash.Segment{seg}); err != nil {
 		return err
 	}
-	q, err := b.quoted(ctx, t, seg)
-	if q == nil {
-		return err
+	q, err := b.desk.look(ctx, seg, p)
+	if q == nil || ctx.Err() != nil {
+		return err // it was taken
 	}
 	err = b.prove(t, seg, q).wait(ctx)
 	if err != nil && ctx.Err() == nil {
 		b.desk.drop(seg, q)
 	}
 	return err
-}
-
-// quoted returns the quote for seg of who is likely to be paid for it, and
-// leaves it at the desk; nil: there is none.
-func (b *Buyer) quoted(ctx context.Context, t *title, seg htlcdash.Segment) (*quote, error) {
-	if p := b.favourite(t, time.Now()); p != nil {
-		if q, err := b.desk.look(ctx, seg, p); q != nil || err != nil {
-			return q, err
-		}
-	}
-	for _, p := range t.peers {
-		if q, err := b.desk.look(ctx, seg, p); q != nil || err != nil {
-			return q, err
-		}
-	}
-	return nil, nil
 }
 
 func (v *proving) wait(ctx context.Context) error {
@@ -124,6 +130,10 @@ func (b *Buyer) demand(ctx context.Context, t *title, seg htlcdash.Segment, q *q
 	}
 	if errors.Is(err, errOldPass) {
 		return err // not the provider's doing
+	}
+	if later, ok := errors.AsType[*errLater](err); ok && q.peer.putOff(time.Now(), later.wait) {
+		b.c.Log.Info("provider asks to wait", "provider", q.peer.URL(), "for", later.wait)
+		return fmt.Errorf("%w: %w", ErrUnproved, err)
 	}
 	kind := faultOf(err)
 	if errors.Is(err, htlcdash.ErrFormat) {

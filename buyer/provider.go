@@ -436,7 +436,7 @@ type errLater struct{ wait time.Duration }
 // maxLater bounds, in seconds, what a provider may ask for.
 const maxLater = 60
 
-func (e *errLater) Error() string { return fmt.Sprintf("too many requests: wait %v", e.wait) }
+func (e *errLater) Error() string { return fmt.Sprintf("it asks to wait %v", e.wait) }
 
 func (e *errLater) Unwrap() error { return exchange.ErrRefused }
 
@@ -450,7 +450,7 @@ func refusal(resp *http.Response) error {
 		return errPass
 	case code == http.StatusNotFound, code == http.StatusGone:
 		return htlcdash.ErrNotFound
-	case code == http.StatusTooManyRequests:
+	case code == http.StatusTooManyRequests, code == http.StatusServiceUnavailable && resp.Header.Get("Retry-After") != "":
 		seconds, err := strconv.Atoi(resp.Header.Get("Retry-After"))
 		if err != nil || seconds < 0 {
 			seconds = 1

@@ -125,13 +125,18 @@ func (b *Buyer) pass(ctx context.Context, p *peer, t *title, free bool) (*pass, 
 	return v, nil
 }
 
-// meet asks p, ahead of need, what it says of itself, and for credentials where
-// there are none in the books and they cost nothing. None is shown.
-func (b *Buyer) meet(p *peer) {
+// metAhead is how many providers of a title are asked for credentials before anybody
+// needs them. To get a batch takes some milliseconds of two processors, and few of
+// many providers are bought from.
+const metAhead = 4
+
+// meet asks p, ahead of need, what it says of itself, and, if wanted, for credentials
+// where there are none in the books and they cost nothing. None is shown.
+func (b *Buyer) meet(p *peer, wanted bool) {
 	if !p.ok() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(b.alive, offerTimeout)
+	ctx, cancel := context.WithTimeout(b.alive, answerTimeout)
 	defer cancel()
 	select {
 	case <-p.purse.lock:
@@ -140,7 +145,7 @@ func (b *Buyer) meet(p *peer) {
 		return
 	}
 	info, err := b.info(ctx, p)
-	if err == nil && info.Credentials.Price == 0 {
+	if err == nil && wanted && info.Credentials.Price == 0 {
 		var n int
 		if n, err = b.c.Ledger.CountCredentials(ctx, p.URL()); err == nil && n == 0 {
 			err = b.fetchTokens(ctx, p, nil, info)

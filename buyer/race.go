@@ -29,7 +29,8 @@ type race struct {
 	came    chan finish
 	errs    []error
 	latest  *peer     // that was started
-	late    time.Time // when it is late
+	late    time.Time // when it is late: another one is worth its trouble
+	hung    time.Time // when it seems to hang
 }
 
 // A runner is a bidder that was asked.
@@ -50,7 +51,9 @@ type finish struct {
 const atOnce = 3
 
 func (b *Buyer) race(ctx context.Context, t *title, seg htlcdash.Segment) *race {
-	order := b.rank(t, seg, needOf(ctx, seg, 1))
+	order := b.choose(ctx, t, seg)
+	t.favour.forget(wareOf(seg)) // who comes again has failed, and chooses anew
+	b.ration.first()
 	r := &race{b: b, t: t, seg: seg, left: order, running: make(map[*peer]runner), came: make(chan finish, len(order)+1)}
 	r.ctx, r.end = context.WithCancel(ctx)
 	return r
@@ -72,6 +75,10 @@ func (r *race) next(ctx context.Context) (*quote, error) {
 				return q, nil
 			}
 		case <-help:
+			if time.Now().Before(r.hung) && !r.b.ration.second() {
+				r.late = r.hung // too many are late: another one would be, too
+				continue
+			}
 			r.b.c.Log.Info("provider is late, asking another beside it", "provider", r.latest.URL(), "segment", r.seg.Index, "representation", r.seg.Representation)
 			r.start()
 		case <-ctx.Done():
@@ -92,6 +99,7 @@ func (r *race) start() bool {
 	r.latest = run.peer
 	if len(r.left) > 0 {
 		r.late = run.since.Add(r.b.market.HedgeAfter(run.since, run.Candidate, r.left[0].Candidate, needOf(r.ctx, r.seg, 1)))
+		r.hung = run.since.Add(r.b.patienceWith(run.peer))
 	}
 	r.work.Go(func() {
 		q, err := r.b.bid(r.ctx, r.t, r.seg, run.peer, run.beside)
@@ -135,6 +143,8 @@ func (r *race) outrun(winner runner) {
 	for p, run := range r.running {
 		if run.since.Before(winner.since) {
 			took := time.Since(run.since)
+			p.pace.waited(took)
+			r.b.pace.waited(took)
 			r.b.c.Log.Info("provider gives way to a quicker one", "provider", p.URL(), "waited", took, "to", winner.URL())
 			r.b.observe(p, market.Outcome{Kind: market.Late, Took: took, Ceiling: r.seg.Price})
 		}
@@ -160,6 +170,9 @@ func (r *race) close() {
 // bid gets a quote of p for seg that is proved. Beside another's it buys no
 // credentials.
 func (b *Buyer) bid(ctx context.Context, t *title, seg htlcdash.Segment, p *peer, beside bool) (*quote, error) {
+	if err := p.rest(ctx); err != nil {
+		return nil, err
+	}
 	for renewed := false; ; renewed = true {
 		q, err := b.quote(ctx, t, seg, p, beside)
 		if err != nil {

@@ -97,10 +97,11 @@ func (b *Buyer) Resales(ctx context.Context, segs []htlcdash.Segment, number uin
 			errs = append(errs, fmt.Errorf("%s: %w", p.peer, ErrExposure))
 			continue
 		}
-		quotes, err := b.inquire(ctx, p.peer, t.at(p.peer.berthOf(number)), lacking, false)
+		within := b.patienceWith(p.peer)
+		quotes, err := b.inquire(ctx, p.peer, t.at(p.peer.berthOf(number)), lacking, false, within)
 		if errors.Is(err, errTokensCost) { // rather share a berth than go without
 			if other, ok := p.peer.anyBerth(t); ok {
-				quotes, err = b.inquire(ctx, p.peer, other, lacking, true)
+				quotes, err = b.inquire(ctx, p.peer, other, lacking, true, within)
 			}
 		}
 		errs = append(errs, err)

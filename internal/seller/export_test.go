@@ -2,6 +2,7 @@ package seller
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"htlcdash/internal/credential"
@@ -47,4 +48,15 @@ func (q Lanes) Waiting(l *Lane) int {
 	q.q.mu.Lock()
 	defer q.q.mu.Unlock()
 	return len(l.l.waiting)
+}
+
+// PatientLanes returns lanes with n workers for who waits for no longer.
+func PatientLanes(n int, patience time.Duration) Lanes {
+	return Lanes{&lanes{free: n, patience: patience}}
+}
+
+// OverloadOf says until when there is too much work, if that is what err says.
+func OverloadOf(err error) (wait time.Duration, ok bool) {
+	e, ok := errors.AsType[errOverload](err)
+	return e.wait, ok
 }

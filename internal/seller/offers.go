@@ -31,6 +31,9 @@ func (s *Seller) serveOffers(w http.ResponseWriter, r *http.Request) error {
 	if err := v.asked(len(req.Sealed)); err != nil {
 		return err
 	}
+	if err := s.register.calls.overload(&v.desk); err != nil {
+		return err
+	}
 	offers, err := s.offer(r.Context(), v, req)
 	if err != nil {
 		return err

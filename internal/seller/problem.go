@@ -49,10 +49,15 @@ var (
 	errHost   = errors.New("this page is for the operator's own machine")
 )
 
+// maxOverload is the longest that anybody is asked to stay away because there is too
+// much work: by then it is another picture.
+const maxOverload = 10 * time.Second
+
 // status says how an error looks from outside. What it does not know is ours,
 // and its text stays in the log.
 func status(err error) problem {
 	var limited errLimited
+	var overload errOverload
 	var tooLarge *http.MaxBytesError
 	if owed, ok := errors.AsType[errOwed](err); ok {
 		return problem{
@@ -81,6 +86,8 @@ func status(err error) problem {
 		code, detail = http.StatusRequestedRangeNotSatisfiable, err.Error()
 	case errors.Is(err, errHost):
 		code, detail = http.StatusForbidden, err.Error()
+	case errors.As(err, &overload):
+		code, detail, wait = http.StatusServiceUnavailable, err.Error(), min(overload.wait, maxOverload)
 	case errors.Is(err, errBusy):
 		code, detail, wait = http.StatusServiceUnavailable, err.Error(), 5*time.Second
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

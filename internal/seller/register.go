@@ -47,7 +47,7 @@ type counter struct {
 func (r *register) counter(owner *guest) counter { return counter{r, owner} }
 
 func newRegister(node exchange.Invoicer, limit, calls int) *register {
-	return &register{node: node, limit: limit, calls: &lanes{free: calls, kept: calls - calls/4, most: limit}, open: map[lightning.Hash]openOffer{}}
+	return &register{node: node, limit: limit, calls: &lanes{free: calls, kept: calls - calls/4, most: limit, patience: offerPatience}, open: map[lightning.Hash]openOffer{}}
 }
 
 // Invoice returns the open invoice of p, or asks the node for one. The error

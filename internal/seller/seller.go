@@ -62,6 +62,8 @@ const (
 	strangersBytes      = 4 << 30 // sealed bytes for one address at once, and in an hour
 	nodeCalls           = 64      // invoices that the node makes at once, a quarter of them for who has not paid yet
 	nodeTimeout         = 15 * time.Second
+	offerPatience       = 5 * time.Second            // of who asks for offers, for the node to begin with them
+	proofPatience       = exchange.ProofDeadline / 2 // of who asks for a proof, for us to begin
 	shutdownTimeout     = 10 * time.Second
 )
 
@@ -264,7 +266,7 @@ func New(ctx context.Context, c Config) (*Seller, error) {
 		return nil, err
 	}
 	s.workers = runtime.GOMAXPROCS(0)
-	s.provers = &lanes{free: s.workers}
+	s.provers = &lanes{free: s.workers, patience: proofPatience}
 	if n := cmp.Or(c.StrangerBytes, strangersBytes) >> 10; n >= 0 {
 		s.strangerBytes = newClients(rate.Limit(float64(n)/3600), int(max(n, 1)))
 	}
