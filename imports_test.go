@@ -30,7 +30,7 @@ var mayEnter = map[string][]string{
 	"source":                   {".", "internal/due", "internal/join", "lightning", "source/cache"},
 	"source/cache":             {".", "lightning"},
 	"source/dir":               {".", "source"},
-	"source/web":               {".", "source"},
+	"source/web":               {".", "source", "internal/reach"},
 	"source/s3":                {".", "source", "source/web"},
 	"source/gaia":              {".", "source", "source/web"},
 	"source/gaia/gaiatest":     {"source/gaia"},

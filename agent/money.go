@@ -123,6 +123,17 @@ func (t *Title) Weight() (most float64) {
 	return most
 }
 
+// Bytes is how many bytes the whole title has on its lowest rungs and on its best.
+func (t *Title) Bytes() (lowest, best int64) {
+	for _, track := range t.Tracks {
+		for _, s := range track.Segments {
+			lowest += s.Rungs[0].Size
+			best += s.Rungs[len(s.Rungs)-1].Size
+		}
+	}
+	return lowest, best
+}
+
 // rungs counts those of all segments.
 func (t *Track) rungs() (n int) {
 	for _, s := range t.Segments {

@@ -19,7 +19,7 @@ const NoLimit lightning.Msat = math.MaxInt64
 // payments whose outcome is not known counts as spent. A zero limit allows
 // nothing: what is not to bind is [NoLimit].
 type Limits struct {
-	Segment lightning.Msat // one payment for a key, of a segment or a group
+	Segment lightning.Msat // one payment: for a key, of a segment or a group, or for sealed bytes
 	Title   lightning.Msat // one title, ever; SetTitleBudget changes it for a title
 	Day     lightning.Msat // all titles, in any 24 hours; a begun hour counts whole
 }
@@ -264,7 +264,7 @@ func (h *hold) take(sign lightning.Msat) {
 // rungOf says what p was for, if it was for no key: what stands in the books where a
 // purchase has its Representation. Nobody signs anything of it.
 func rungOf(p ledger.Purchase) string {
-	if (p.Representation == ledger.Carriage || p.Representation == tokenRung) && p.Signer == (htlcdash.ProviderID{}) {
+	if (p.Representation == ledger.Carriage || p.Representation == ledger.Credentials) && p.Signer == (htlcdash.ProviderID{}) {
 		return p.Representation
 	}
 	return ""
@@ -293,7 +293,7 @@ func (h *hold) end(p lightning.Payment, lost bool) {
 	switch h.rung {
 	case ledger.Carriage:
 		h.account.Carriage += p.Amount
-	case tokenRung:
+	case ledger.Credentials:
 		h.account.Credentials += p.Amount
 	}
 	if lost {

@@ -57,6 +57,10 @@ var (
 	// ErrDear means that a provider asks more than [Config].Most allows, though
 	// no more than the publisher. Nothing was paid.
 	ErrDear = errors.New("buyer: dearer than it may be")
+	// ErrCarriage means that sealed bytes cost more than [Config].BytePrice or
+	// [Config].CarriageRisk allows. It matches htlcdash.ErrNotFound: they may be had
+	// elsewhere.
+	ErrCarriage = fmt.Errorf("buyer: sealed bytes are too dear: %w", htlcdash.ErrNotFound)
 	// ErrNoOffer means that no provider makes an acceptable offer. Nothing was
 	// paid.
 	ErrNoOffer = errors.New("buyer: no offer")
@@ -117,11 +121,20 @@ type Config struct {
 	// TokenPrice is the most that a batch of anonymous credentials may cost; 0:
 	// no provider that sells them is bought from. All batches of a provider for
 	// a title may cost together what its keys of that title have cost, and
-	// TokenPrice.
+	// TokenPrice; see Resells.
 	TokenPrice lightning.Msat
+	// Resells says that the ledger holds what was earned by selling on. Then who is
+	// sold to may ask and never pay, so beyond TokenPrice for each provider and
+	// title, credentials are bought out of what the title has earned beyond what its
+	// keys have cost, and not as far as keys were bought.
+	Resells bool
 	// BytePrice is the most that a MiB of sealed bytes may cost at providers that
 	// take money for them; 0: none is paid for. See [Buyer.Carried].
 	BytePrice lightning.Msat
+	// CarriageRisk is, for who resells, the most that sealed bytes may have cost in
+	// the last day beyond what they have earned; it is passed by what is under way,
+	// a step with each credential. Who fetches them of us need not pay.
+	CarriageRisk lightning.Msat
 	// Exposure bounds the payments under way to one provider that are unproved,
 	// which a cheat could keep, or go to one that has sold no key in this run,
 	// which it could let hang. A single payment may always be under way. 0: the price of
@@ -157,6 +170,7 @@ type Buyer struct {
 	proofs []proof.System // of Config.Proofs
 	market *market.Market // how providers did
 	news   *news
+	risked risked
 	jobs   join.Group[htlcdash.Segment, []byte]
 	alive  context.Context // ends with Close; kept because payments outlive their callers
 	close  context.CancelFunc
@@ -289,7 +303,7 @@ func (b *Buyer) openAccount(ctx context.Context, id htlcdash.TitleID) error {
 	if a.Carriage, err = b.c.Ledger.Unsigned(ctx, id, ledger.Carriage); err != nil {
 		return err
 	}
-	if a.Credentials, err = b.c.Ledger.Unsigned(ctx, id, tokenRung); err != nil {
+	if a.Credentials, err = b.c.Ledger.Unsigned(ctx, id, ledger.Credentials); err != nil {
 		return err
 	}
 	chosen, err := b.c.Ledger.Setting(ctx, budgetSetting(id))
@@ -502,7 +516,7 @@ func (b *Buyer) download(ctx context.Context, seg htlcdash.Segment) *download {
 	begun := time.Now()
 	go func() {
 		defer close(d.done)
-		d.data, d.err = b.c.Sealed.Get(withTitle(ctx, seg.Title), seg.SealedBlob())
+		d.data, d.err = b.c.Sealed.Get(ForTitle(ctx, seg.Title), seg.SealedBlob())
 		d.took = time.Since(begun)
 	}()
 	return d

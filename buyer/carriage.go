@@ -23,6 +23,12 @@ type CarriageInfo struct {
 
 func (c CarriageInfo) terms() exchange.Carriage { return exchange.Carriage(c) }
 
+// Check reports terms that no viewer takes. The error matches htlcdash.ErrFormat.
+func (c CarriageInfo) Check() error { return c.terms().Check() }
+
+// Cost is what n sealed bytes cost, of terms that are in order.
+func (c CarriageInfo) Cost(n int64) lightning.Msat { return c.terms().Cost(n) }
+
 // Waits for a provider that has not heard yet of a payment, and for how long one
 // is not asked for bytes that gives none after it was paid, or garbage.
 const (
@@ -31,6 +37,10 @@ const (
 	carriageShun = 10 * time.Minute
 	carriageBan  = 24 * time.Hour // of who took money for bytes that are not what was asked for
 )
+
+// soundForgives is how many bytes that come sound make up for one that was paid for
+// and came to nothing: lines break, and who breaks them on purpose gains as little.
+const soundForgives = 16
 
 // errOwing means that a provider wants to be paid for bytes first.
 var errOwing = fmt.Errorf("%w: it wants to be paid for bytes that it has sent", exchange.ErrRefused)
@@ -87,8 +97,9 @@ type carried struct {
 // htlcdash.ErrNotFound where the provider is not to be asked: it wants more than
 // [Config].BytePrice, or has sent garbage.
 //
-// A provider can take from us what a step costs, once: it is paid for bytes that
-// came whole and sound; for others no further than a step.
+// A provider can take from us what a step costs, once, and a sixteenth of what it earns
+// by sound bytes: it is paid for bytes that came whole and sound; for others no further
+// than that.
 func (b *Buyer) Carried(ctx context.Context, provider *Provider, blob htlcdash.Blob) (r io.ReadCloser, charges bool, err error) {
 	b.mu.Lock()
 	p := b.peer(provider)
@@ -102,13 +113,13 @@ func (b *Buyer) Carried(ctx context.Context, provider *Provider, blob htlcdash.B
 	case terms.Check() != nil:
 		err = terms.Check()
 	case terms.Price > b.c.BytePrice:
-		err = fmt.Errorf("asks %v for a MiB of sealed bytes, you allow %v", terms.Price, b.c.BytePrice)
+		err = fmt.Errorf("asks %v for a MiB, you allow %v: %w", terms.Price, b.c.BytePrice, ErrCarriage)
 	case !ok:
 		err = errors.New("takes money for sealed bytes, and no title pays for these")
 	case blob.Length > 2*terms.Step:
 		err = fmt.Errorf("sends %d bytes on credit, too few for a blob of %d", terms.Step, blob.Length)
 	default:
-		err = errors.Join(p.trusted(), p.carries(time.Now()))
+		err = errors.Join(p.trusted(), p.carries(time.Now()), b.mayCarry(ctx))
 	}
 	if err != nil {
 		return nil, true, fmt.Errorf("%s: %w: %w", p, err, htlcdash.ErrNotFound)
@@ -123,6 +134,44 @@ func (b *Buyer) Carried(ctx context.Context, provider *Provider, blob htlcdash.B
 		return nil, true, err
 	}
 	return c, true, nil
+}
+
+// A risked is what sealed bytes have cost who resells beyond what they earned.
+type risked struct {
+	mu   sync.Mutex
+	sum  lightning.Msat
+	read time.Time // from the books
+}
+
+// add counts what was paid since the books were read.
+func (r *risked) add(m lightning.Msat) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sum += m
+}
+
+// booksLife is for how long what was read from the books is used.
+const booksLife = time.Second
+
+// mayCarry bounds what who resells pays for sealed bytes, whoever asks for them.
+func (b *Buyer) mayCarry(ctx context.Context) error {
+	if !b.c.Resells {
+		return nil
+	}
+	r := &b.risked
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now := time.Now(); now.Sub(r.read) > booksLife {
+		cost, earned, err := b.c.Ledger.CarriageSince(ctx, now.Add(-window))
+		if err != nil {
+			return err
+		}
+		r.sum, r.read = cost-earned, now
+	}
+	if r.sum >= b.c.CarriageRisk {
+		return fmt.Errorf("in a day they have cost %v more than they earned, you allow %v: %w", r.sum, b.c.CarriageRisk, ErrCarriage)
+	}
+	return nil
 }
 
 // carriageOf is what p takes for sealed bytes, asked for if it is not known. Of who
@@ -166,8 +215,10 @@ func (b *Buyer) bytePrice(id htlcdash.TitleID) (least lightning.Msat) {
 	}
 	least = NoLimit
 	for _, p := range t.peers {
-		if info := p.purse.known(); info.Key != (htlcdash.ProviderID{}) && info.Carriage.Price <= b.c.BytePrice && p.ok() {
-			least = min(least, max(info.Carriage.Price, 0))
+		info := p.purse.known()
+		terms, good := info.Carriage.terms(), info.Key != (htlcdash.ProviderID{}) && p.ok()
+		if good && (terms.Free() || terms.Check() == nil && terms.Price <= b.c.BytePrice && p.carries(time.Now()) == nil) {
+			least = min(least, terms.Price)
 		}
 	}
 	if least == NoLimit {
@@ -176,13 +227,17 @@ func (b *Buyer) bytePrice(id htlcdash.TitleID) (least lightning.Msat) {
 	return least
 }
 
-// Meet asks a provider what it says of itself, unless that is known: among it, what it
-// takes for sealed bytes.
+// Meet asks a provider what it says of itself, unless it was asked lately: among it,
+// what it takes for sealed bytes.
 func (b *Buyer) Meet(ctx context.Context, provider *Provider) {
 	b.mu.Lock()
 	p := b.peer(provider)
 	b.mu.Unlock()
-	b.carriageOf(ctx, p)
+	ctx, cancel := context.WithTimeout(ctx, offerTimeout)
+	defer cancel()
+	if _, err := b.info(ctx, p); err != nil {
+		b.c.Log.Debug("not met", "provider", p.URL(), "err", err)
+	}
 }
 
 // BytePrice is what a MiB of a title's sealed bytes costs at the cheapest of those who
@@ -265,8 +320,9 @@ func (c *carried) judge() error {
 		return err
 	}
 	pass := c.pass
+	before := c.blob.Length - c.n // of earlier ranges, paid for unseen
+	c.peer.believe(before + c.n/soundForgives)
 	c.settle(func(a *account) { a.sure += c.n })
-	c.peer.believe(c.blob.Length)
 	a := pass.account
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -310,6 +366,7 @@ func (c *carried) next() error {
 				return err
 			}
 			if unheard++; unheard > unheardTries {
+				c.peer.purse.drop(c.title.berth(), v) // its terms may have changed
 				c.b.shunCarrier(c.peer, err)
 				return err
 			}
@@ -360,7 +417,9 @@ func (b *Buyer) makeRoom(ctx context.Context, p *peer, t *title, v *pass, terms 
 // account until its outcome is known.
 func (b *Buyer) payCarriage(p *peer, t *title, v *pass, terms exchange.Carriage) {
 	a := v.account
-	sure, cut := a.sure, a.cut
+	most := terms.Within(a.sure+a.cut, b.mostPrice())
+	sure := min(a.sure, most)
+	cut := min(a.cut, most-sure)
 	if !p.venture(cut, terms.Step) {
 		cut = 0
 	}
@@ -384,11 +443,23 @@ func (b *Buyer) payCarriage(p *peer, t *title, v *pass, terms exchange.Carriage)
 	switch {
 	case b.closed:
 		go end(0, ErrClosed)
+	case most == 0:
+		go end(0, fmt.Errorf("%w: sealed bytes at %v a MiB, and no payment may be for more than %v", ErrBudget, terms.Price, b.c.Limits.Segment))
 	case req.Bytes == 0:
 		go end(0, fmt.Errorf("%s: was paid for sealed bytes that did not come whole, and is paid no more for such: %w", p, exchange.ErrRefused))
 	default:
 		b.work.Go(func() { end(b.buyCarriage(p, t, v, terms, req)) })
 	}
+}
+
+// mostPrice is the most that one payment may be for, so that its route is within the
+// limit too.
+func (b *Buyer) mostPrice() lightning.Msat {
+	limit := b.c.Limits.Segment
+	if limit == NoLimit {
+		return limit
+	}
+	return max(limit-b.c.Fee.Of(limit), (limit+1)/2)
 }
 
 // buyCarriage pays for bytes that came, and shows that it has. It returns when the
@@ -402,8 +473,13 @@ func (b *Buyer) buyCarriage(p *peer, t *title, v *pass, terms exchange.Carriage,
 	}
 	bill, inv, err := exchange.ParseCarriageBill(answer, req, terms, time.Now())
 	if err != nil {
-		b.observe(p, market.Outcome{Kind: market.Garbled, Reason: err.Error()})
-		return 0, fmt.Errorf("%s: %w", p, err)
+		p.purse.drop(t.berth(), v) // what came on other terms is not paid
+		if info, e := b.info(ctx, p); e == nil && info.Carriage.Price > terms.Price {
+			return 0, fmt.Errorf("%s: takes more for sealed bytes now: %w", p, err)
+		}
+		err = fmt.Errorf("%s: %w", p, err)
+		b.shunCarrier(p, err)
+		return 0, err
 	}
 	if bill.Bytes == 0 {
 		return 0, nil // as it says, nothing is owed
@@ -428,6 +504,7 @@ func (b *Buyer) buyCarriage(p *peer, t *title, v *pass, terms exchange.Carriage,
 	if f.err != nil {
 		return 0, f.err
 	}
+	b.risked.add(bill.Price)
 	if req.Preimage = f.preimage; !req.Preimage.IsZero() {
 		if _, err := p.carriage(ctx, v.credential, req); err != nil { // the receipt will tell
 			b.c.Log.Debug("payment for carriage not shown", "provider", p.URL(), "err", err)

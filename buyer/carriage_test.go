@@ -30,7 +30,7 @@ type cart struct {
 	terms   exchange.Carriage
 	schemes []string
 	spoil   func(b []byte)               // tampers with the bytes of each answer
-	cut     bool                         // sends half of each answer
+	cut     func(request int) bool       // sends half of such answers; nil: of none
 	deaf    bool                         // hears of no payment
 	lie     func(*exchange.CarriageBill) // tampers with each bill
 
@@ -88,6 +88,7 @@ func (c *cart) carry(w http.ResponseWriter, r *http.Request) {
 	}
 	c.mu.Lock()
 	c.requests++
+	cut := c.cut != nil && c.cut(c.requests)
 	a := c.tab(r, nil)
 	refuse := a == nil || a.owed+int64(len(data)) > c.terms.Step
 	if refuse {
@@ -106,7 +107,7 @@ func (c *cart) carry(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Length", fmt.Sprint(len(data)))
 	w.WriteHeader(status)
-	if c.cut {
+	if cut {
 		_, _ = w.Write(data[:len(data)/2])
 		panic(http.ErrAbortHandler)
 	}
@@ -189,21 +190,28 @@ func (w *world) carried(t testing.TB, c buyer.Config, from *shop, shops ...*shop
 	return road.b
 }
 
-// landed waits until no payment is under way: one goes on when its bytes are here.
-func (w *world) landed(b *buyer.Buyer) {
-	for deadline := time.Now().Add(time.Minute); b.Account(w.title).InFlight > 0 && time.Now().Before(deadline); {
-		time.Sleep(5 * time.Millisecond)
+// carriage is what was paid for bytes, when no payment is under way and the books say
+// the same: one goes on when its bytes are here.
+func (w *world) carriage(t testing.TB, c buyer.Config, b *buyer.Buyer) lightning.Msat {
+	t.Helper()
+	var a buyer.Account
+	eventually(t, "the books say something else than the account", func() bool {
+		booked, err := c.Ledger.Unsigned(t.Context(), w.title, ledger.Carriage)
+		must(t, err)
+		a = b.Account(w.title)
+		return a.InFlight == 0 && a.Carriage == booked
+	})
+	if a.Lost != 0 {
+		t.Errorf("%v is lost", a.Lost)
 	}
+	return a.Carriage
 }
 
 // wantCarriage holds what was paid for bytes against the books.
 func (w *world) wantCarriage(t testing.TB, c buyer.Config, b *buyer.Buyer, want lightning.Msat) {
 	t.Helper()
-	w.landed(b)
-	booked, err := c.Ledger.Unsigned(t.Context(), w.title, ledger.Carriage)
-	must(t, err)
-	if a := b.Account(w.title); a.Carriage != want || booked != want || a.Lost != 0 {
-		t.Errorf("for carriage %v, in the books %v, lost %v; want %v and nothing lost", a.Carriage, booked, a.Lost, want)
+	if paid := w.carriage(t, c, b); paid != want {
+		t.Errorf("for carriage %v, want %v", paid, want)
 	}
 }
 
@@ -284,7 +292,7 @@ func TestBlobsOfTwoSteps(t *testing.T) {
 	if a.Carriage < 24*lightning.Sat || a.Carriage > 28*lightning.Sat || a.BytePrice != 64*lightning.Sat {
 		t.Errorf("paid %v for 28 leaves", a.Carriage)
 	}
-	w.wantCarriage(t, c, b, b.Account(w.title).Carriage)
+	w.carriage(t, c, b)
 }
 
 // What a carrier can take that cheats: a step at most, once.
@@ -300,8 +308,8 @@ func TestCarriersThatCheat(t *testing.T) {
 	}{
 		{"garbage", 2, func(c *cart) { c.spoil = garbage }, 0, 1, false},
 		{"garbage, after a step", 7, func(c *cart) { c.spoil = garbage }, 4 * lightning.Sat, 2, true},
-		{"half of it", 2, func(c *cart) { c.cut = true }, 4 * lightning.Sat, 0, false},
-		{"half of it, after a step", 8, func(c *cart) { c.cut = true }, 4 * lightning.Sat, 0, false},
+		{"half of it", 2, func(c *cart) { c.cut = func(int) bool { return true } }, 4 * lightning.Sat, 0, false},
+		{"half of it, after a step", 8, func(c *cart) { c.cut = func(int) bool { return true } }, 4 * lightning.Sat, 0, false},
 		{"hears of no payment", 2, func(c *cart) { c.deaf = true }, 4 * lightning.Sat, 20, false},
 		{"asks more than it said", 2, func(c *cart) {
 			c.lie = func(b *exchange.CarriageBill) { b.Price++ }
@@ -331,7 +339,7 @@ func TestCarriersThatCheat(t *testing.T) {
 			if failed == 0 {
 				t.Error("the cheat was not seen")
 			}
-			w.wantCarriage(t, c, b, b.Account(w.title).Carriage)
+			w.carriage(t, c, b)
 			if a := b.Account(w.title); a.Carriage > tt.most || w.left(t) != a.Spent {
 				t.Errorf("it took %v, want %v at most", a.Carriage, tt.most)
 			}
@@ -343,6 +351,128 @@ func TestCarriersThatCheat(t *testing.T) {
 				t.Errorf("bans %+v", bans)
 			}
 		})
+	}
+}
+
+// Who sends some blobs whole and others not gains no more by these than a step, and a
+// sixteenth of the sound ones.
+func TestCarrierThatIsHonestByTurns(t *testing.T) {
+	const blobs, leaves, step = 48, 2, 4
+	w := newWorld(t, 0)
+	for range blobs {
+		w.add(leaves)
+	}
+	s, c := w.shop(t, "shop"), w.config(t)
+	cart := load(s, step)
+	cart.cut = func(request int) bool { return request%2 == 0 }
+	b := w.carried(t, c, s)
+	sound := lightning.Msat(0)
+	for _, seg := range w.segs {
+		if b.Download(t.Context(), seg) == nil {
+			sound += leaves * lightning.Sat
+		}
+	}
+	w.carriage(t, c, b)
+	if a := b.Account(w.title); sound == 0 || a.Carriage > sound+step*lightning.Sat+sound/16 {
+		t.Errorf("it took %v for bytes worth %v", a.Carriage, sound)
+	}
+}
+
+// No payment is for more than the viewer allows one to be: what is owed is paid in parts.
+func TestCarriageInPartsWithinTheLimit(t *testing.T) {
+	for _, tt := range []struct {
+		limit, fee lightning.Msat
+		want       error
+	}{
+		{3 * lightning.Sat, 0, nil},
+		{3 * lightning.Sat, lightning.Sat, nil},
+		{0, 0, buyer.ErrBudget},
+	} {
+		t.Run(fmt.Sprint(tt.limit, tt.fee), func(t *testing.T) {
+			w := newWorld(t, 0)
+			for range 4 {
+				w.add(8)
+			}
+			s, c := w.shop(t, "shop"), w.config(t)
+			load(s, 8)
+			w.router.SetFees(sim.Fees{Base: tt.fee})
+			c.Limits.Segment, c.Fee = tt.limit, buyer.Fee{Floor: tt.fee}
+			b := w.carried(t, c, s)
+			var err error
+			for _, seg := range w.segs {
+				if err = b.Download(t.Context(), seg); err != nil {
+					break
+				}
+			}
+			if wantErr(t, err, tt.want); tt.want != nil {
+				w.wantCarriage(t, c, b, 0)
+				return
+			}
+			w.carriage(t, c, b)
+			for p, err := range c.Ledger.Purchases(t.Context(), ledger.Filter{}) {
+				if must(t, err); p.Amount+p.Fee > tt.limit {
+					t.Errorf("a payment of %v, and %v for its route", p.Amount, p.Fee)
+				}
+			}
+			if a := b.Account(w.title); a.Carriage < 24*lightning.Sat {
+				t.Errorf("paid %v for 32 leaves, of which a step is on credit", a.Carriage)
+			}
+		})
+	}
+}
+
+// Budgets count what bytes cost at the cheapest that is asked for them: not at one that
+// sent garbage, nor at one whose terms nobody takes.
+func TestBytePriceIsOfWhoIsAsked(t *testing.T) {
+	w := newWorld(t, 0)
+	w.add(2)
+	cheap, honest, odd := w.shop(t, "cheap"), w.shop(t, "honest"), w.shop(t, "odd")
+	load(honest, 4)
+	load(odd, 4).terms = exchange.Carriage{Price: 1, Step: 1 << 40}
+	cart := load(cheap, 4)
+	cart.terms.Price = 32 * lightning.Sat
+	cart.spoil = func(b []byte) { b[0] ^= 1 }
+	b := w.carried(t, w.config(t), cheap, honest, odd)
+	if p := b.BytePrice(t.Context(), w.title); p != 32*lightning.Sat {
+		t.Errorf("a MiB costs %v, want what the cheapest says", p)
+	}
+	if b.Download(t.Context(), w.segs[0]) == nil {
+		t.Error("garbage was taken")
+	}
+	if p := b.BytePrice(t.Context(), w.title); p != 64*lightning.Sat {
+		t.Errorf("a MiB costs %v, want what the other says", p)
+	}
+}
+
+// A provider may take more than before, as long as it says so: what came for less is
+// not paid at the new price, and what comes then is.
+func TestCarrierTakesMoreThanBefore(t *testing.T) {
+	w := newWorld(t, 0)
+	for range 8 {
+		w.add(4)
+	}
+	s, c := w.shop(t, "shop"), w.config(t)
+	cart := load(s, 4)
+	c.BytePrice = 128 * lightning.Sat
+	b := w.carried(t, c, s)
+	paid := func(want lightning.Msat) {
+		t.Helper()
+		eventually(t, "it is not paid", func() bool { return b.Account(w.title).Carriage == want })
+	}
+	must(t, b.Download(t.Context(), w.segs[0]))
+	paid(4 * lightning.Sat)
+	cart.mu.Lock()
+	cart.terms.Price = 128 * lightning.Sat
+	cart.mu.Unlock()
+	must(t, b.Download(t.Context(), w.segs[1])) // on the old terms, as it thinks
+	eventually(t, "it was not asked again what it takes", func() bool { return b.Account(w.title).BytePrice == 128*lightning.Sat })
+	w.wantCarriage(t, c, b, 4*lightning.Sat)
+	for i, seg := range w.segs[2:] {
+		must(t, b.Download(t.Context(), seg))
+		paid(lightning.Msat(4+8*(i+1)) * lightning.Sat)
+	}
+	if look := b.Standing(w.title)[0]; look.State != "unknown" {
+		t.Errorf("it stands as %+v", look)
 	}
 }
 
@@ -374,7 +504,7 @@ func TestCarriageLimits(t *testing.T) {
 				}
 			}
 			wantErr(t, err, tt.want)
-			w.wantCarriage(t, c, b, b.Account(w.title).Carriage)
+			w.carriage(t, c, b)
 			if a := b.Account(w.title); a.Spent > tt.most || a.Spent != a.Carriage {
 				t.Errorf("account %+v", a)
 			}
@@ -410,7 +540,7 @@ func TestHangingPaymentForCarriage(t *testing.T) {
 	for range 2 {
 		must(t, <-came)
 	}
-	w.wantCarriage(t, c, b, b.Account(w.title).Carriage)
+	w.carriage(t, c, b)
 	if a := b.Account(w.title); a.Carriage < 8*lightning.Sat || a.Carriage > 12*lightning.Sat || cart.refused > 0 || cart.most > 4*leaf {
 		t.Errorf("paid %v, %d refused, up to %d on credit", a.Carriage, cart.refused, cart.most)
 	}
@@ -434,5 +564,44 @@ func TestCarrierForgetsAccounts(t *testing.T) {
 	}
 	if a := b.Account(w.title); a.Carriage > 12*lightning.Sat || cart.sent != 12*leaf {
 		t.Errorf("paid %v for %d bytes", a.Carriage, cart.sent)
+	}
+}
+
+// Who resells pays for sealed bytes no more than they earn, and what it may risk.
+func TestCarriageThatIsResold(t *testing.T) {
+	w := newWorld(t, 0)
+	for range 12 {
+		w.add(3)
+	}
+	s := w.shop(t, "shop")
+	load(s, 6)
+	const risk = 6 * lightning.Sat
+	run := func() (paid lightning.Msat, refused bool) {
+		c := w.config(t)
+		c.Resells, c.CarriageRisk = true, risk
+		b := w.carried(t, c, s)
+		defer func() { must(t, c.Ledger.Close()) }()
+		defer b.Close()
+		for _, seg := range w.segs {
+			if err := b.Download(t.Context(), seg); err != nil {
+				wantErr(t, err, htlcdash.ErrNotFound)
+				refused = true
+				break
+			}
+			w.landed(b)
+		}
+		return b.Account(w.title).Carriage, refused
+	}
+	paid, _ := run()
+	if again, refused := run(); !refused || again != paid || paid < risk || paid > risk+6*lightning.Sat {
+		t.Errorf("paid %v, then %v more; refused: %v", paid, again-paid, refused)
+	}
+	c := w.config(t)
+	sale := ledger.Sale{Hash: lightning.Hash{9}, Title: w.title, Representation: ledger.Carriage, Scheme: exchange.SchemeCarriage, Amount: paid, Created: time.Now()}
+	must(t, c.Ledger.Offered(t.Context(), []ledger.Sale{sale}))
+	must(t, c.Ledger.Settle(t.Context(), ledger.FromNode, lightning.Receipt{Hash: sale.Hash, Amount: paid, At: time.Now()}))
+	must(t, c.Ledger.Close())
+	if more, _ := run(); more <= paid {
+		t.Errorf("paid %v after bytes have earned as much", more)
 	}
 }

@@ -291,7 +291,7 @@ func (b *Buyer) Prepare(ctx context.Context, segs []htlcdash.Segment) {
 // sealed bytes, if that keeps any. It spends nothing. It takes its share of the
 // line from what is needed now, so it is for few segments.
 func (b *Buyer) Download(ctx context.Context, seg htlcdash.Segment) error {
-	_, err := b.c.Sealed.Get(withTitle(ctx, seg.Title), seg.SealedBlob())
+	_, err := b.c.Sealed.Get(ForTitle(ctx, seg.Title), seg.SealedBlob())
 	return err
 }
 

@@ -398,6 +398,7 @@ func (b *Buyer) judge(f *flight, err error) {
 	took := f.waited + f.proving + time.Since(f.began)
 	switch {
 	case p == nil || f.inv.Bolt11 == "" || f.IsCarriage(): // of an earlier run: its time says nothing, nor that of a payment for no key
+	case err == nil && rungOf(f.Purchase) == ledger.Credentials: // who sells credentials has sold no key yet
 	case errors.Is(err, ErrBudget): // not the provider's doing
 	case err == nil:
 		p.sold(f.Amount)

@@ -220,6 +220,32 @@ func TestKeyOfOnesOwn(t *testing.T) {
 	w.wantBooks(t, c, b, price)
 }
 
+// One that shows so many keys that the first would be forgotten could change that
+// then. It gets no more requests either.
+func TestKeysWithoutEnd(t *testing.T) {
+	w := newWorld(t, 5)
+	s := w.proving(t, "shop")
+	for run := 0; ; run++ {
+		c := w.careful(t)
+		s.older = nil
+		for i := range 15 {
+			s.older = append(s.older, time.Now().Add(time.Hour).Unix()+int64(16*run+i))
+		}
+		b := w.open(t, c, s)
+		_, err := b.Segment(t.Context(), w.segs[run])
+		b.Close()
+		must(t, c.Ledger.Close())
+		if err == nil && run < 4 {
+			continue
+		}
+		wantErr(t, err, credential.ErrIssuer)
+		if run != 4 {
+			t.Errorf("run %d is the first that is refused", run)
+		}
+		break
+	}
+}
+
 func TestCredentialsForMoney(t *testing.T) {
 	w := newWorld(t, 2)
 	s := w.proving(t, "shop")

@@ -133,6 +133,20 @@ type TitleInfo struct {
 	Representations int                  `json:"representations"`
 	Min             lightning.Msat       `json:"min_msat"` // the whole title on its cheapest rung
 	Max             lightning.Msat       `json:"max_msat"` // and on its dearest
+	// Asks is what the keys of the same cost at this provider; nil: it does not say, and
+	// may ask up to Min and Max.
+	Asks *PriceRange `json:"asks,omitempty"`
+	// BytesOnly says that the provider carries the title's sealed bytes, and sells no
+	// keys of it.
+	BytesOnly bool  `json:"bytes_only,omitempty"`
+	MinBytes  int64 `json:"min_bytes"` // sealed, on the cheapest rung; 0: it does not say
+	MaxBytes  int64 `json:"max_bytes"` // and on the dearest
+}
+
+// A PriceRange is from what the cheapest rungs of a title cost to what the dearest do.
+type PriceRange struct {
+	Min lightning.Msat `json:"min_msat"`
+	Max lightning.Msat `json:"max_msat"`
 }
 
 // Bounds on what a provider may claim to sell.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	mrand "math/rand/v2"
@@ -31,6 +32,7 @@ type purse struct {
 	info   ProviderInfo
 	asked  time.Time // when info was asked for
 	passes map[berth]*pass
+	told   sync.Once // that no more are bought
 }
 
 // A berth is what one credential at a time is used for: a title, and where keys
@@ -190,25 +192,59 @@ func (b *Buyer) judgeKey(p *peer, key htlcdash.ProviderID) error {
 	return fmt.Errorf("%s signs with the key of a banned provider: %s: %w", p, ban.Reason, ErrNoOffer)
 }
 
+// A shownKey is a key for credentials that a provider has shown, which signs with
+// another.
+type shownKey struct {
+	Provider htlcdash.ProviderID `json:"provider"`
+	IssuerKey
+}
+
+// maxShown bounds the keys that are remembered of an address, until they expire.
+const maxShown = 4 * maxKeys
+
 // sameKeys holds the keys that p shows for credentials against those that it
 // showed before: who gets a key of its own is known by it. A provider with a
-// new secret has a new key for its offers, too, and is another one.
+// new secret has a new key for its offers, too, and is another one. One that shows
+// so many that some would be forgotten could change those.
 func (b *Buyer) sameKeys(ctx context.Context, p *peer, info ProviderInfo) error {
-	for _, k := range info.Credentials.Keys {
-		name := fmt.Sprintf("issuer/%s/%s/%d", p.URL(), info.Key, k.Expires)
-		shown := htlcdash.Root(k.Key).String()
-		known, err := b.c.Ledger.Setting(ctx, name)
-		switch {
-		case errors.Is(err, htlcdash.ErrNotFound):
-			err = b.c.Ledger.Set(ctx, name, shown)
-		case err == nil && known != shown:
-			err = fmt.Errorf("%s: another key for the same time, by which it could tell you from others: %w", p, credential.ErrIssuer)
-		}
-		if err != nil {
-			return err
+	var before []shownKey
+	switch record, err := b.c.Ledger.Issuer(ctx, p.URL()); {
+	case errors.Is(err, htlcdash.ErrNotFound):
+	case err != nil:
+		return err
+	default:
+		if err := json.Unmarshal(record, &before); err != nil {
+			return fmt.Errorf("keys of %s: %w: %w", p, err, ledger.ErrDamaged)
 		}
 	}
-	return nil
+	var own, others []shownKey
+	for _, k := range before {
+		switch {
+		case time.Now().Unix() >= k.Expires:
+		case k.Provider == info.Key:
+			own = append(own, k)
+		default:
+			others = append(others, k)
+		}
+	}
+	for _, k := range info.Credentials.Keys {
+		i := slices.IndexFunc(own, func(o shownKey) bool { return o.Expires == k.Expires })
+		if i >= 0 && own[i].Key != k.Key {
+			return fmt.Errorf("%s: another key for the same time, by which it could tell you from others: %w", p, credential.ErrIssuer)
+		}
+		if i < 0 {
+			own = append(own, shownKey{info.Key, k})
+		}
+	}
+	if len(own) > maxShown {
+		return fmt.Errorf("%s: more than %d keys, by which it could tell you from others: %w", p, maxShown, credential.ErrIssuer)
+	}
+	others = others[max(0, len(others)+len(own)-maxShown):] // the latest
+	record, err := json.Marshal(append(others, own...))
+	if err != nil {
+		return err
+	}
+	return b.c.Ledger.KeepIssuer(ctx, p.URL(), record)
 }
 
 // credential takes one out of the books that one of p's keys made. If there is
@@ -289,7 +325,7 @@ const tokenBatch = 16
 // them and the viewer allows the price; without a title it does not pay.
 func (b *Buyer) fetchTokens(ctx context.Context, p *peer, t *title, info ProviderInfo) error {
 	order := tokenOrder{key: credential.PublicKey(info.Credentials.Keys[0].Key)}
-	if s, err := b.c.Ledger.Setting(ctx, ordered(p)); err == nil && s != "" {
+	if s, err := b.c.Ledger.Setting(ctx, ordered(p)); err == nil {
 		if order, err = parseOrder(s); err != nil {
 			return err
 		}
@@ -326,11 +362,8 @@ func (b *Buyer) fetchTokens(ctx context.Context, p *peer, t *title, info Provide
 	if err := b.c.Ledger.AddCredentials(ctx, p.URL(), order.key.ID(), blobs); err != nil {
 		return err
 	}
-	return b.c.Ledger.Set(ctx, ordered(p), "")
+	return b.c.Ledger.Unset(ctx, ordered(p))
 }
-
-// tokenRung stands in the books where a purchase has its Representation.
-const tokenRung = "credentials"
 
 // buyTokens pays for the answer to request, once: the payment is one for a key
 // like any other, where the key is the preimage itself.
@@ -355,7 +388,7 @@ func (b *Buyer) buyTokens(ctx context.Context, p *peer, t *title, order *tokenOr
 	if err := b.c.Ledger.Set(ctx, ordered(p), order.String()); err != nil {
 		return lightning.Preimage{}, err
 	}
-	seg := htlcdash.Segment{Title: t.id, Representation: tokenRung, Seal: htlcdash.Seal{
+	seg := htlcdash.Segment{Title: t.id, Representation: ledger.Credentials, Seal: htlcdash.Seal{
 		Sealed: sha256.Sum256(request), KeyHash: o.Hash, Price: o.Price,
 	}}
 	q := &quote{peer: p, inv: inv, Offer: exchange.Offer{Sealed: seg.Sealed, Price: o.Price, Hash: o.Hash, Expires: o.Expires}}
@@ -378,22 +411,50 @@ var errTokensOften = fmt.Errorf("credentials used up, and too few keys sold for 
 
 // mayBuyTokens bounds what the credentials of p may cost for a title, in all
 // runs: [Config.TokenPrice], and what its keys of that title have cost. Else
-// one that refuses them all could sell batch after batch.
+// one that refuses them all could sell batch after batch. Who resells is bounded by
+// what it has earned instead: those who ask it for offers need not pay, and could
+// have it buy batch after batch.
 func (b *Buyer) mayBuyTokens(ctx context.Context, p *peer, t *title, price lightning.Msat) error {
-	var tokens, keys lightning.Msat
+	var tokens, all, keys, spent lightning.Msat // tokens of p, of all; keys of p; all but tokens
 	for bought, err := range b.c.Ledger.Purchases(ctx, ledger.Filter{Title: &t.id}) {
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case bought.Provider != p.URL() || bought.State == lightning.Failed || bought.IsCarriage():
-		case bought.Representation == tokenRung && bought.Signer == (htlcdash.ProviderID{}): // nothing of it is signed
-			tokens += bought.Amount
-		case bought.State == lightning.Paid && !bought.Lost:
+		}
+		if bought.State == lightning.Failed {
+			continue
+		}
+		mine, cost := bought.Provider == p.URL(), bought.Amount+bought.Fee
+		switch {
+		case rungOf(bought) == ledger.Credentials:
+			all += cost
+			if mine {
+				tokens += bought.Amount
+			}
+			continue
+		case mine && bought.State == lightning.Paid && !bought.Lost && !bought.IsCarriage():
 			keys += bought.Amount
 		}
+		spent += cost
 	}
-	if tokens+price > b.c.TokenPrice+keys {
-		return fmt.Errorf("%v, and %v more, for keys of %v: %w", tokens, price, keys, errTokensOften)
+	if tokens+price <= b.c.TokenPrice {
+		return nil
+	}
+	if !b.c.Resells {
+		if tokens+price > b.c.TokenPrice+keys {
+			return fmt.Errorf("%v, and %v more, for keys of %v: %w", tokens, price, keys, errTokensOften)
+		}
+		return nil
+	}
+	earned, err := b.c.Ledger.EarnedBy(ctx, t.id)
+	if err != nil {
+		return err
+	}
+	if gain := earned - spent; all+price > b.c.TokenPrice+gain {
+		err = fmt.Errorf("%v were paid for credentials, and %v more are asked, where %v was gained by selling on: %w", all, price, gain, errTokensCost)
+		p.purse.told.Do(func() {
+			b.c.Log.Warn("no more credentials are bought for a title until it has earned them", "provider", p.URL(), "title", t.id, "err", err)
+		})
+		return err
 	}
 	return nil
 }
@@ -424,7 +485,9 @@ func (b *Buyer) withPass(ctx context.Context, p *peer, t *title, free bool, do f
 // passes carries, to [Buyer.Authorization], for which title bytes are fetched.
 type passKey struct{}
 
-func withTitle(ctx context.Context, id htlcdash.TitleID) context.Context {
+// ForTitle says in a context for which title sealed bytes are fetched, where the buyer
+// does not do it: it pays for them, where they cost money.
+func ForTitle(ctx context.Context, id htlcdash.TitleID) context.Context {
 	return context.WithValue(ctx, passKey{}, id)
 }
 

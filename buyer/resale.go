@@ -41,15 +41,37 @@ type bounds struct {
 	again bool           // it was ordered before, and seems not to have reached the node
 }
 
-// Berths is how many numbers [Buyer.Resales] tells apart.
-const Berths = 16
+// Berths is how many numbers [Buyer.Resales] tells apart. Of providers that sell
+// their credentials it tells fewer apart, since each costs one for each title.
+const (
+	Berths     = 16
+	soldBerths = 4
+)
+
+// berthOf is the number of the berth that a guest has with p.
+func (p *peer) berthOf(number uint8) uint8 {
+	if p.purse.known().Credentials.Price > 0 {
+		return 1 + number%soldBerths
+	}
+	return 1 + number%Berths
+}
+
+// anyBerth is a title with a berth at p that has a credential which serves.
+func (p *peer) anyBerth(t *title) (*title, bool) {
+	for n := range uint8(Berths) {
+		if other := t.at(1 + n); p.purse.live(other.berth()) != nil {
+			return other, true
+		}
+	}
+	return nil, false
+}
 
 // Resales asks for quotes for the keys of segs, which are of one title, in their
 // order: nil where nobody gives one. They are fresh, and nobody else gets them.
 // Providers are asked as the market ranks them, each for what the ones before did
 // not quote. Whom keys are sold on to is told apart by a berth below [Berths]: each
 // has rations of its own with each provider. The error says why some are nil, if
-// any is. Nothing is spent.
+// any is. Nothing is spent but for credentials, where they are sold.
 func (b *Buyer) Resales(ctx context.Context, segs []htlcdash.Segment, number uint8) ([]*Resale, error) {
 	if len(segs) == 0 {
 		return nil, nil
@@ -75,7 +97,12 @@ func (b *Buyer) Resales(ctx context.Context, segs []htlcdash.Segment, number uin
 			errs = append(errs, fmt.Errorf("%s: %w", p.peer, ErrExposure))
 			continue
 		}
-		quotes, err := b.inquire(ctx, p.peer, t.at(1+number%Berths), lacking, false)
+		quotes, err := b.inquire(ctx, p.peer, t.at(p.peer.berthOf(number)), lacking, false)
+		if errors.Is(err, errTokensCost) { // rather share a berth than go without
+			if other, ok := p.peer.anyBerth(t); ok {
+				quotes, err = b.inquire(ctx, p.peer, other, lacking, true)
+			}
+		}
 		errs = append(errs, err)
 		for i, q := range quotes {
 			if q != nil {

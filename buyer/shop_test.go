@@ -122,6 +122,7 @@ type shop struct {
 	tokens   atomic.Int64 // batches given out
 	cart     *cart        // carries sealed bytes for money; nil: they are elsewhere
 	expires  int64        // of the keys; 0: always another time
+	older    []int64      // when further keys that it shows expire
 	prover   *shop        // whose proofs it passes on; nil: its own
 	silent   atomic.Bool  // gives out no credentials that were paid for
 	saw      func(title htlcdash.TitleID, token string)
@@ -176,15 +177,21 @@ func (s *shop) info(w http.ResponseWriter, _ *http.Request) {
 	if s.borrows != nil {
 		key = s.borrows.till.Key.ID()
 	}
+	keys := []any{map[string]any{"key": s.keys.Public(), "expires": cmp.Or(s.expires, time.Now().Add(time.Hour).UnixNano())}}
+	for _, e := range s.older {
+		keys = append(keys, map[string]any{"key": s.keys.Public(), "expires": e})
+	}
 	info := map[string]any{
 		"version": 1, "node": s.node.ID(), "key": key, "proofs": names, "max_batch": exchange.MaxBatch,
 		"credentials": map[string]any{
 			"issue": "free", "max_batch": 32, "life_s": 3600, "price_msat": s.price,
-			"keys": []any{map[string]any{"key": s.keys.Public(), "expires": cmp.Or(s.expires, time.Now().Add(time.Hour).UnixNano())}},
+			"keys": keys,
 		},
 	}
 	if s.cart != nil {
+		s.cart.mu.Lock()
 		info["carriage"], info["schemes"] = s.cart.terms, s.cart.schemes
+		s.cart.mu.Unlock()
 	}
 	_ = json.NewEncoder(w).Encode(info)
 }

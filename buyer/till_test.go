@@ -49,6 +49,9 @@ func TestCredentialsCostLittle(t *testing.T) {
 			wantErr(t, err, buyer.ErrNoOffer)
 		}
 		w.wantBooks(t, conf, b, s.price)
+		if v := w.standing(t, b, s); v.Sold != 0 || v.Paid != 0 {
+			t.Errorf("it counts as having sold %d keys, for %v", v.Sold, v.Paid)
+		}
 		b.Close()
 		must(t, conf.Ledger.Close())
 		conf = w.config(t)

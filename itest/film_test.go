@@ -8,12 +8,14 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,6 +24,7 @@ import (
 	"htlcdash"
 	"htlcdash/internal/devnet"
 	"htlcdash/internal/ledger"
+	"htlcdash/internal/seller"
 	"htlcdash/lightning"
 	"htlcdash/lightning/lnd"
 )
@@ -64,13 +67,17 @@ func TestDemo(t *testing.T) {
 	second.leaksNothing(t)
 }
 
-// TestBudgetBinds sets a budget that the film does not fit in while it plays.
+// TestBudgetBinds sets a budget that the film does not fit in while it plays. Keys and
+// sealed bytes cost money: all books and both pages split it in the same way.
 func TestBudgetBinds(t *testing.T) {
 	s := newStage(t, publishedFilm(t))
-	provider := s.serve(t, freeAddress(t))
+	operator := freeAddress(t)
+	provider := s.serve(t, freeAddress(t), "--page", operator, "--byte-price", "4 sat", "--byte-step", "1 MiB")
 	const budget = 15 * lightning.Sat
-	viewer := s.proxy(t, "frugal", provider, nil, "--budget-title", budget.String())
-	watch(t, viewer.url+"/", "--seconds", "25").advanced(t, 2)
+	viewer := s.proxy(t, "frugal", provider, nil, "--budget-title", budget.String(), "--byte-price-max", "4 sat")
+	seen := watch(t, viewer.url+"/", "--seconds", "25", "--stop", "--read", "keys,carriage,spent")
+	seen.advanced(t, 2)
+	s.splits(t, seen, "http://"+operator)
 	cost := spent(t, purchases(t, s.books("frugal")))
 	if cost > budget {
 		t.Errorf("spent %v of %v", cost, budget)
@@ -81,6 +88,67 @@ func TestBudgetBinds(t *testing.T) {
 	if got := received(t, admin(t, s.network, "provider")); got != cost {
 		t.Errorf("the books say %v, the provider's node received %v", cost, got)
 	}
+}
+
+// splits holds what was paid for keys and for bytes by the viewer's books against the
+// provider's, and both pages against these.
+func (s *stage) splits(t *testing.T, viewer watched, operator string) {
+	t.Helper()
+	var keys, carriage lightning.Msat
+	for _, p := range purchases(t, s.books("frugal")) {
+		switch {
+		case p.State != lightning.Paid:
+		case p.IsCarriage():
+			carriage += p.Amount
+		default:
+			keys += p.Amount
+		}
+	}
+	if keys == 0 || carriage == 0 {
+		t.Errorf("keys cost %v, and bytes %v", keys, carriage)
+	}
+	var report seller.Report
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		resp, err := http.Get(operator + "/api/provider")
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = json.NewDecoder(resp.Body).Decode(&report)
+		if resp.Body.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if report.Earned == keys+carriage {
+			break
+		}
+	}
+	if report.Earned != keys+carriage || report.Carriage != carriage || report.Titles[0].Earned != keys || report.Titles[0].Carriage != carriage {
+		t.Errorf("the viewer paid %v for keys and %v for bytes; the provider says %+v", keys, carriage, report)
+	}
+	if got := sold(t, s.books("provider")); got != keys+carriage {
+		t.Errorf("the provider's books say %v, want %v", got, keys+carriage)
+	}
+	provider := watch(t, operator+"/", "--seconds", "0", "--read", "keys,carriage,earned")
+	for _, c := range []struct{ what, says, want string }{
+		{"viewer's page, keys", viewer.Texts["keys"], shown(keys) + " sat"},
+		{"viewer's page, bytes", viewer.Texts["carriage"], shown(carriage) + " sat"},
+		{"viewer's page, in all", viewer.Texts["spent"], shown(keys + carriage)},
+		{"provider's page, keys", provider.Texts["keys"], shown(keys) + " sat"},
+		{"provider's page, bytes", provider.Texts["carriage"], shown(carriage) + " sat"},
+		{"provider's page, in all", provider.Texts["earned"], shown(keys + carriage)},
+	} {
+		if c.says != c.want {
+			t.Errorf("%s: %q, want %q", c.what, c.says, c.want)
+		}
+	}
+}
+
+// shown is less than 1000 sat as the pages show it: with the digits that matter.
+func shown(m lightning.Msat) string {
+	if m >= 10*lightning.Sat && m%lightning.Sat != 0 {
+		tenths := (m + 50) / 100
+		return fmt.Sprintf("%d.%d", tenths/10, tenths%10)
+	}
+	return strconv.FormatFloat(float64(m)/float64(lightning.Sat), 'f', -1, 64)
 }
 
 func (w watched) advanced(t *testing.T, seconds float64) {

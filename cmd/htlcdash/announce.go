@@ -41,7 +41,7 @@ func (c serveCommand) announce(host *directory.Host, list []seller.OnSale, seeds
 	for _, t := range list {
 		a := directory.Announcement{
 			Title: t.ID, Publisher: t.Publisher, Name: t.Name, Label: directory.Label(t.Manifest.Title()),
-			Factor: int64(math.Round(c.PriceFactor * directory.PPM)),
+			Factor: int64(math.Round(c.PriceFactor * directory.PPM)), PerMiB: c.BytePrice,
 		}
 		if a.Sources, a.Infohashes = c.whereBytesLie(t); len(a.Infohashes) > 0 {
 			a.Seeds = seeds

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -116,6 +117,10 @@ type split struct {
 	Carriage    lightning.Msat `json:"carriage_msat"`
 	Credentials lightning.Msat `json:"credentials_msat"`
 	Lost        lightning.Msat `json:"lost_msat"`
+	InFlight    int            `json:"in_flight"`
+
+	BytesCheapest lightning.Msat `json:"bytes_cheapest_msat"` // of the whole film
+	BytesDearest  lightning.Msat `json:"bytes_dearest_msat"`
 }
 
 func (s *carriersStreet) split(t *testing.T) (sum split) {
@@ -128,16 +133,47 @@ func (s *carriersStreet) split(t *testing.T) (sum split) {
 	return state.Title
 }
 
+// stop keeps the viewer from paying, and waits until no payment is under way.
+func (s *carriersStreet) stop(t *testing.T) {
+	t.Helper()
+	r, err := http.NewRequest(http.MethodPost, s.player+"/api/stop", strings.NewReader(`{"title":"`+s.title.ID.String()+`"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("X-Htlcdash", "1")
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.Body.Close(); resp.StatusCode != http.StatusOK {
+		t.Fatal(resp.Status)
+	}
+	soon(t, "no payment is under way", func() bool { return s.split(t).InFlight == 0 })
+}
+
 // The publisher is paid for keys, another for carrying bytes, and each for nothing
 // else, to the msat; what was spent is shown by its parts.
 func TestPublisherAndCarrierAreBothPaid(t *testing.T) {
 	s := newCarriersStreet(t)
 	const leaf = 16 << 10
 	closeShops := s.sellBoth(t, 6400, 3200, 4*leaf)
+	length := func(reps ...string) (n int64) {
+		for _, rep := range reps {
+			for _, seg := range s.title.Segments(t, rep) {
+				n += seg.SealedBlob().Length
+			}
+		}
+		return n
+	}
+	few, bytes := length("v0", "a0"), length("v1", "a0")
+	all := exchange.Carriage{Price: 3200}.Cost(bytes)
 	closeProxy := s.play(t, "--byte-price-max", "7 sat")
+	if code, _ := s.get(t, "/t/"+s.title.ID.String()+"/manifest.mpd"); code != http.StatusOK {
+		t.Fatal("no MPD", code)
+	}
 	s.watch(t, "v1")
 	s.watch(t, "a0")
-	s.network.Wait()
+	s.stop(t)
 	sum := s.split(t)
 	if err := closeProxy(); err != nil {
 		t.Error(err)
@@ -147,13 +183,9 @@ func TestPublisherAndCarrierAreBothPaid(t *testing.T) {
 	if err := closeShops(); err != nil {
 		t.Error(err)
 	}
-	var bytes int64
-	for _, rep := range []string{"v1", "a0"} {
-		for _, seg := range s.title.Segments(t, rep) {
-			bytes += seg.SealedBlob().Length
-		}
+	if want := (exchange.Carriage{Price: 3200}).Cost(few); sum.BytesDearest != all || sum.BytesCheapest != want || few == bytes {
+		t.Errorf("the page says that the film's bytes cost %v to %v, want %v to %v", sum.BytesCheapest, sum.BytesDearest, want, all)
 	}
-	all := exchange.Carriage{Price: 3200}.Cost(bytes)
 	if sum.Keys == 0 || sum.Spent != sum.Keys+sum.Carriage || sum.Fees != 0 || sum.Lost != 0 || sum.Credentials != 0 {
 		t.Errorf("the viewer's page says %+v", sum)
 	}
@@ -257,4 +289,81 @@ func TestPlayOnABudgetWithPaidCarriage(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A relay whose upstream takes money for sealed bytes pays for each once, and is paid
+// for each by all who fetch it of the relay, with a margin. Where it asks too little
+// for that it pays nothing, and says so.
+func TestRelayPaysForCarriage(t *testing.T) {
+	const step = 4 * 16 << 10
+	q := newQuarter(t)
+	origin := q.house(t, "origin")
+	origin.sell(t, "--price-factor", "0.5", "--byte-price", "3200 msat", "--byte-step", fmt.Sprintf("%d B", step))
+	relay := q.house(t, "relay", origin)
+	relay.resell(t, 1, origin, "--byte-price", "6400 msat", "--byte-step", fmt.Sprintf("%d B", step), "--upstream-ahead", "0")
+	var earned lightning.Msat
+	for i, name := range []string{"first", "second"} {
+		v := q.house(t, name, relay)
+		v.shop = relay.shop
+		stop := v.play(t, "--byte-price-max", "7 sat")
+		v.watch(t, "v1")
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		cost, _ := v.carriage(t, "viewer.db")
+		if cost == 0 {
+			t.Errorf("the %s viewer paid nothing for sealed bytes", name)
+		}
+		earned += cost
+		relay.await(t, func() bool {
+			_, got := relay.carriage(t, "provider.db")
+			return got == earned
+		})
+		paid, _ := relay.carriage(t, "provider.db")
+		all := exchange.Carriage{Price: 3200}
+		var bytes int64
+		for _, seg := range q.film.Segments(t, "v1") {
+			bytes += seg.SealedBlob().Length
+		}
+		if paid == 0 || paid > all.Cost(bytes)+lightning.Msat(len(q.film.Segments(t, "v1"))) {
+			t.Errorf("after viewer %d the relay has paid %v for bytes that cost %v", i+1, paid, all.Cost(bytes))
+		}
+		if earned*10 < paid*11 {
+			t.Errorf("after viewer %d the relay has paid %v and earned %v", i+1, paid, earned)
+		}
+	}
+
+	poor := q.house(t, "poor", origin)
+	poor.resell(t, 1, origin, "--byte-price", "3300 msat", "--byte-step", fmt.Sprintf("%d B", step))
+	v := q.house(t, "third", poor)
+	v.shop = poor.shop
+	v.play(t, "--byte-price-max", "7 sat")
+	path := "/t/" + q.film.ID.String() + "/" + q.film.Manifest.Representations()[1].Segments[0].Path
+	if code, _ := v.get(t, path); code == http.StatusOK {
+		t.Error("sealed bytes that nobody pays for are had")
+	}
+	if n := strings.Count(poor.logged.String(), "sealed bytes are not bought upstream"); n != 1 {
+		t.Errorf("the operator reads it %d times:\n%s", n, poor.logged)
+	}
+	if cost, _ := poor.carriage(t, "provider.db"); cost != 0 {
+		t.Errorf("it paid %v", cost)
+	}
+	q.network.Wait()
+	if err := q.network.Check(); err != nil {
+		t.Error(err)
+	}
+}
+
+// carriage is what a house has paid for sealed bytes, and earned by them.
+func (s *street) carriage(t *testing.T, file string) (cost, earned lightning.Msat) {
+	t.Helper()
+	books, err := ledger.OpenReader(filepath.Join(s.folder, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer books.Close()
+	if cost, earned, err = books.CarriageSince(t.Context(), time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	return cost, earned
 }

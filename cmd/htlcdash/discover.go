@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,7 +17,6 @@ import (
 	"htlcdash/internal/config"
 	"htlcdash/internal/directory"
 	"htlcdash/internal/reach"
-	"htlcdash/internal/title"
 	"htlcdash/source"
 	"htlcdash/source/web"
 )
@@ -34,10 +35,12 @@ const (
 // uses it, one call at a time, but for hints.
 type discovery struct {
 	directory *directory.Directory
-	local     bool                     // what is announced may be in local networks
-	closed    bool                     // nobody is bought from but who is configured
-	wanted    []htlcdash.TitleID       // titles that were asked for by their ids
-	strangers map[*buyer.Provider]bool // of market.providers, those that nobody configured
+	local     bool                      // what is announced may be in local networks
+	closed    bool                      // nobody is bought from but who is configured
+	kept      func() []htlcdash.TitleID // titles that are here in any case; nil: none are
+	wanted    []htlcdash.TitleID        // titles that were asked for by their ids
+	mine      []string                  // where this provider is reached
+	strangers map[*buyer.Provider]bool  // of market.providers, those that nobody configured
 	looked    map[htlcdash.TitleID]time.Time
 	sources   map[htlcdash.TitleID][]string // that are announced
 	seeds     map[htlcdash.TitleID][]string // that are announced
@@ -122,9 +125,22 @@ func (m *market) missing() error {
 	return errors.Join(errs...)
 }
 
-// noStrangers leaves it at the providers that are configured, and asks nobody for
-// others. A relay that bought from all that it hears of could buy from itself.
-func (m *market) noStrangers() { m.found.closed = true }
+// noStrangers leaves it at the providers that are configured: one that bought from
+// all that it hears of could buy from itself. What others announce of where sealed
+// bytes lie is heard all the same, also of kept titles, which no provider need list
+// at the moment; but nobody leads it to the addresses at which it is reached itself.
+func (m *market) noStrangers(kept func() []htlcdash.TitleID, mine []string) {
+	m.found.closed, m.found.kept, m.found.mine = true, kept, mine
+}
+
+// isMine reports whether an address leads to this provider, as far as it says.
+func (d *discovery) isMine(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && slices.ContainsFunc(d.mine, func(s string) bool {
+		own, err := url.Parse(s)
+		return err == nil && strings.EqualFold(own.Host, u.Host)
+	})
+}
 
 // want asks for titles by their ids.
 func (m *market) want(ids ...string) error {
@@ -156,16 +172,8 @@ func (m *market) wantLate(id htlcdash.TitleID) {
 // others, by turns. Nothing that it finds is believed but for being asked.
 func (m *market) discover(ctx context.Context) {
 	d := &m.found
-	if d.closed {
-		return
-	}
 	ids := slices.Clone(d.wanted)
-	var others []htlcdash.TitleID
-	for id := range m.titles {
-		if !slices.Contains(ids, id) {
-			others = append(others, id)
-		}
-	}
+	others := slices.DeleteFunc(m.lookable(), func(id htlcdash.TitleID) bool { return slices.Contains(ids, id) })
 	slices.SortFunc(others, func(a, b htlcdash.TitleID) int { return d.looked[a].Compare(d.looked[b]) })
 	ids = append(ids, others[:min(len(others), lookedFor)]...)
 	sellers, errs := make([][]directory.Seller, len(ids)), make([]error, len(ids))
@@ -181,11 +189,16 @@ func (m *market) discover(ctx context.Context) {
 	for i, found := range sellers {
 		for _, s := range found {
 			m.learn(s.Address)
-			hearOf(m.found.sources, ids[i], s.Sources)
-			hearOf(m.found.seeds, ids[i], s.Seeds)
+			d.hearOf(d.sources, ids[i], s.Sources)
+			d.hearOf(d.seeds, ids[i], s.Seeds)
 		}
-		if l := m.titles[ids[i]]; l != nil && len(found) > 0 {
-			m.tellAnnounced(l.title)
+		switch l := m.titles[ids[i]]; {
+		case len(found) == 0:
+		case l != nil:
+			m.tellAnnounced(l.title.ID, m.heldBy(l.title))
+			m.joinSwarms(l.title)
+		case m.holds != nil: // a kept one
+			m.tellAnnounced(ids[i], func(b htlcdash.Blob) bool { return m.holds(ids[i], b) })
 		}
 	}
 	for {
@@ -199,10 +212,10 @@ func (m *market) discover(ctx context.Context) {
 }
 
 // hearOf keeps a few of the places that are announced for a title.
-func hearOf(places map[htlcdash.TitleID][]string, id htlcdash.TitleID, announced []string) {
+func (d *discovery) hearOf(places map[htlcdash.TitleID][]string, id htlcdash.TitleID, announced []string) {
 	known := places[id]
 	for _, s := range announced {
-		if len(known) < maxAnnounced && !slices.Contains(known, s) {
+		if len(known) < maxAnnounced && !slices.Contains(known, s) && !d.isMine(s) {
 			known = append(known, s)
 		}
 	}
@@ -211,25 +224,26 @@ func hearOf(places map[htlcdash.TitleID][]string, id htlcdash.TitleID, announced
 	}
 }
 
-// tellAnnounced has the sources and seeds of a title asked for its bytes that are
-// announced. They are words of strangers, and are asked for nothing else.
-func (m *market) tellAnnounced(t *title.Title) {
-	if err := m.joinSwarms(t); err != nil {
-		m.log.Debug("not all seeds that are announced are used", "title", t.ID, "err", err)
+// tellAnnounced has the sources of a title asked for its bytes that are announced.
+// They are words of strangers, and are asked for nothing else.
+func (m *market) tellAnnounced(id htlcdash.TitleID, holds func(htlcdash.Blob) bool) {
+	if err := m.announced.Title(id, m.found.sources[id], holds); err != nil {
+		m.log.Debug("not all sources that are announced are used", "title", id, "err", err)
 	}
-	if err := m.announced.Title(t.ID, m.found.sources[t.ID], m.heldBy(t)); err != nil {
-		m.log.Debug("not all sources that are announced are used", "title", t.ID, "err", err)
+}
+
+// lookable are the titles that are looked for without being asked for, in no order.
+func (m *market) lookable() []htlcdash.TitleID {
+	ids := slices.Collect(maps.Keys(m.titles))
+	if m.found.kept != nil {
+		ids = append(ids, slices.DeleteFunc(m.found.kept(), func(id htlcdash.TitleID) bool { return m.titles[id] != nil })...)
 	}
+	return ids
 }
 
 // unlooked reports whether there is a title that was not looked for yet.
 func (m *market) unlooked() bool {
-	for id := range m.titles {
-		if m.found.looked[id].IsZero() {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(m.lookable(), func(id htlcdash.TitleID) bool { return m.found.looked[id].IsZero() })
 }
 
 // learn adds a provider that nobody configured. Only titles that were asked for,

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -14,6 +15,7 @@ import (
 
 	"htlcdash"
 	"htlcdash/internal/config"
+	"htlcdash/internal/directory"
 	"htlcdash/lightning"
 	"htlcdash/lightning/sim"
 )
@@ -82,6 +84,12 @@ func TestFindByIdentity(t *testing.T) {
 // carries reports whether a provider tells of n sellers of a title.
 func (s *street) carries(t *testing.T, address, id string, n int) bool {
 	t.Helper()
+	return len(s.announced(t, address, id)) == n
+}
+
+// announced is what a relay tells of who sells a title.
+func (s *street) announced(t *testing.T, address, id string) []directory.Seller {
+	t.Helper()
 	title, err := htlcdash.ParseTitleID(id)
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +103,7 @@ func (s *street) carries(t *testing.T, address, id string, n int) bool {
 	if err != nil && !errors.Is(err, htlcdash.ErrNotFound) {
 		t.Fatal(err)
 	}
-	return len(found) == n
+	return found
 }
 
 func TestPlayByIdentity(t *testing.T) {
@@ -172,5 +180,51 @@ func TestAnnouncedSources(t *testing.T) {
 	s.watch(t, "v1")
 	if n := len(s.title.Segments(t, "v1")); asked.Load() < int64(n) {
 		t.Errorf("%d requests to the announced source for %d segments", asked.Load(), n)
+	}
+}
+
+// A relay gets sealed bytes from a source that others announce, also once its
+// upstream is gone; and is not led to itself.
+func TestRelayUsesAnnouncedSources(t *testing.T) {
+	s := newStreet(t)
+	id := s.title.ID.String()
+	bytesAt, asked := s.shown(t)
+	carrier, _, _ := s.serveAt(t, "carrier", "--files", t.TempDir(), "--titles-folder", t.TempDir())
+	origin, _, stop := s.serveAt(t, "origin", "--public-url", "SELF", "--relays", carrier, "--public-sources", bytesAt, "--sources", t.TempDir())
+	soon(t, "it is announced", func() bool { return s.carries(t, carrier, id, 1) })
+	relay, _, _ := s.serveAt(t, "relay", "--titles-folder", t.TempDir(), "--upstream", origin, "--upstream-mirror", t.TempDir(),
+		"--public-url", "SELF", "--public-sources", "SELF/more", "--relays", carrier, "--cache", "")
+	segs := s.title.Segments(t, "v1")
+	gives := func(i int) bool {
+		resp, err := http.Get(relay + "/" + htlcdash.SealedPath(segs[i].Sealed))
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		return err == nil && resp.StatusCode == http.StatusOK && segs[i].SealedBlob().Is(b)
+	}
+	soon(t, "the relay has heard of the source", func() bool { return gives(0) })
+	soon(t, "the relay is announced", func() bool { return s.carries(t, carrier, id, 2) })
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	before := asked.Load()
+	for i := range segs {
+		if !gives(i) {
+			t.Errorf("segment %d is not to be had without upstream", i)
+		}
+	}
+	if asked.Load() == before {
+		t.Error("the announced source was not asked")
+	}
+}
+
+func TestOwnAddressesAreNoSources(t *testing.T) {
+	m := market{found: discovery{mine: []string{"https://Relay.example/films"}, sources: map[htlcdash.TitleID][]string{}}}
+	id := htlcdash.TitleID{1}
+	m.found.hearOf(m.found.sources, id, []string{"https://relay.example", "https://relay.example/films/x", "https://other.example"})
+	if got := m.found.sources[id]; len(got) != 1 || got[0] != "https://other.example" {
+		t.Errorf("sources: %v", got)
 	}
 }

@@ -34,12 +34,12 @@ func (c doctorCommand) checkUpstream(ctx context.Context, r *report) {
 	}
 	c.checkSpace(r, "mirror", string(c.Serve.UpstreamMirror))
 	for _, address := range c.Serve.Upstream {
-		checkSupplier(ctx, r, address, carry)
+		c.checkSupplier(ctx, r, address, carry)
 	}
 }
 
 // checkSupplier asks one provider upstream what it sells.
-func checkSupplier(ctx context.Context, r *report, address string, carry mirror.Carry) {
+func (c doctorCommand) checkSupplier(ctx context.Context, r *report, address string, carry mirror.Carry) {
 	check := "upstream " + address
 	p, err := buyer.NewProvider(address, nil)
 	if err != nil {
@@ -58,7 +58,7 @@ func checkSupplier(ctx context.Context, r *report, address string, carry mirror.
 		r.fail(check, firstLine(err), "look whether its address is right, and whether it is up")
 		return
 	}
-	carried := 0
+	serve, carried := serveCommand{Serve: c.Serve}, 0
 	for _, t := range list {
 		if carry.Wants(t.ID, t.Publisher) {
 			carried++
@@ -67,8 +67,12 @@ func checkSupplier(ctx context.Context, r *report, address string, carry mirror.
 	switch {
 	case len(info.Proofs) == 0:
 		r.warn(check, "it proves nothing before it is paid: nothing is bought there", "choose another provider")
-	case info.Credentials.Price > 0:
-		r.warn(check, fmt.Sprintf("it sells its credentials, for %v a batch: nothing is bought there", info.Credentials.Price), "ask its operator, or choose another provider")
+	case info.Credentials.Price > c.Serve.UpstreamTokenPrice:
+		r.warn(check, fmt.Sprintf("it sells its credentials, for %v a batch, and upstream_token_price allows %v: nothing is bought there", info.Credentials.Price, c.Serve.UpstreamTokenPrice),
+			"set upstream_token_price in [serve], or choose another provider")
+	case info.Carriage.Price > serve.bytesMost() && len(c.Serve.Sources) == 0:
+		r.warn(check, fmt.Sprintf("it takes %v for a MiB of sealed bytes, and %v leaves your margin: none are bought there", info.Carriage.Price, serve.bytesMost()),
+			"set byte_price in [serve], or name sources")
 	case carried == 0:
 		r.warn(check, fmt.Sprintf("none of its %d titles is carried", len(list)), "add to upstream_carry what is to be sold")
 	default:

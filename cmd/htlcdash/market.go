@@ -32,7 +32,7 @@ const (
 // Bounds on what one provider can make us do.
 const (
 	visitTime = 20 * time.Second // for all its new titles, at one refresh
-	maxKept   = 64 << 20         // bytes of its titles' MPDs, ever
+	maxKept   = 64 << 20         // bytes of its titles' MPDs
 )
 
 // A market is the configured providers and what they sell. It tells the buyer
@@ -47,17 +47,16 @@ type market struct {
 	announced  open.Named      // what those who sell them say of where their bytes lie
 	// holds reports whether a blob is a title's, as far as is known at once; nil: as
 	// the title says.
-	holds  func(*title.Title, htlcdash.Blob) bool
+	holds  func(htlcdash.TitleID, htlcdash.Blob) bool
 	buyer  *buyer.Buyer
 	sealed *source.Library
 	show   func(name string, t *title.Title) error // tells of a title on sale
 	// wants says which titles are opened at all; nil: all. It is asked for what
 	// the provider claims, too.
 	wants func(htlcdash.TitleID, htlcdash.PublisherID) bool
-	// refreshed is told, after each refresh, what was listed, and whether by all
-	// providers. What it calls withdrawn is shown anew when it is back. nil:
-	// nothing is withdrawn.
-	refreshed func(ctx context.Context, listed map[htlcdash.TitleID]bool, all bool) (withdrawn []htlcdash.TitleID)
+	// refreshed is told, after each refresh, which titles are gone, see [market.gone].
+	// What it calls withdrawn is shown anew when it is back. nil: nothing is withdrawn.
+	refreshed func(ctx context.Context, gone func(htlcdash.TitleID) bool) (withdrawn []htlcdash.TitleID)
 	log       *slog.Logger
 
 	opened sync.Map // of *title.Title, by id
@@ -65,14 +64,16 @@ type market struct {
 	// Only refresh uses these, one call at a time, and providers and sources.
 	found  discovery
 	titles map[htlcdash.TitleID]*listing
-	quiet  map[string]bool            // providers whose silence was logged
-	kept   map[*buyer.Provider]int64  // bytes of MPDs
-	blamed map[*buyer.Provider]string // what was logged of its titles last
+	quiet  map[string]bool                               // providers whose silence was logged
+	kept   map[*buyer.Provider]int64                     // bytes of MPDs
+	blamed map[*buyer.Provider]string                    // what was logged of its titles last
+	lists  map[*buyer.Provider]map[htlcdash.TitleID]bool // what each listed when it answered last
 }
 
 // A listing is a title on sale.
 type listing struct {
 	title   *title.Title
+	from    *buyer.Provider // who showed it
 	sellers map[*buyer.Provider]bool
 }
 
@@ -80,6 +81,7 @@ func newMarket(from config.ProxyProviders, publishers []string, log *slog.Logger
 	m := &market{
 		log: log, titles: map[htlcdash.TitleID]*listing{}, quiet: map[string]bool{},
 		kept: map[*buyer.Provider]int64{}, blamed: map[*buyer.Provider]string{},
+		lists: map[*buyer.Provider]map[htlcdash.TitleID]bool{},
 	}
 	for _, s := range publishers {
 		id, err := htlcdash.ParsePublisherID(s)
@@ -143,7 +145,7 @@ func (m *market) heldBy(t *title.Title) func(htlcdash.Blob) bool {
 	if m.holds == nil {
 		return t.Holds
 	}
-	return func(b htlcdash.Blob) bool { return m.holds(t, b) }
+	return func(b htlcdash.Blob) bool { return m.holds(t.ID, b) }
 }
 
 // take has add given the sources that titles name, and those that are announced.
@@ -197,7 +199,7 @@ func (m *market) follow(ctx context.Context) (stop func()) {
 // A visit is what one provider showed.
 type visit struct {
 	err    error // it does not answer
-	listed []htlcdash.TitleID
+	listed map[htlcdash.TitleID]bool
 	titles []found
 	blame  error // why titles of it are left out
 }
@@ -223,16 +225,12 @@ func (m *market) refresh(ctx context.Context) {
 		return
 	}
 	sellers := map[htlcdash.TitleID][]found{}
-	listed, all := map[htlcdash.TitleID]bool{}, true
 	for i, p := range m.providers {
 		v := visits[i]
 		if m.hear(p, v.err); v.err != nil {
-			all = false
 			continue
 		}
-		for _, id := range v.listed {
-			listed[id] = true
-		}
+		m.lists[p] = v.listed
 		for _, f := range v.titles {
 			if err := m.meet(ctx, f); err != nil {
 				v.blame = fmt.Errorf("%.64q: %w", f.info.Name, err)
@@ -250,9 +248,28 @@ func (m *market) refresh(ctx context.Context) {
 	if m.refreshed == nil {
 		return
 	}
-	for _, id := range m.refreshed(ctx, listed, all) {
-		delete(m.titles, id)
+	for _, id := range m.refreshed(ctx, m.gone) {
+		m.forget(id)
 	}
+}
+
+// gone reports whether a title is sold by none of the providers, each by what it
+// said when it answered last. Of one that has not answered yet in this run nothing
+// is known: it may sell it.
+func (m *market) gone(id htlcdash.TitleID) bool {
+	return !slices.ContainsFunc(m.providers, func(p *buyer.Provider) bool { return m.lists[p] == nil || m.lists[p][id] })
+}
+
+// forget makes as if a title had never been seen.
+func (m *market) forget(id htlcdash.TitleID) {
+	if l := m.titles[id]; l != nil {
+		m.kept[l.from] -= int64(len(l.title.MPD))
+	}
+	delete(m.titles, id)
+	delete(m.found.looked, id)
+	delete(m.found.sources, id)
+	m.opened.Delete(id)
+	m.tellAnnounced(id, nil)
 }
 
 // hear logs the silence of a provider once.
@@ -285,15 +302,15 @@ func (m *market) visit(ctx context.Context, p *buyer.Provider) (v visit) {
 		return visit{err: err}
 	}
 	m.buyer.Meet(ctx, p) // what its bytes cost is known before any are asked for
+	list = slices.DeleteFunc(list, func(info buyer.TitleInfo) bool {
+		return !m.takes(p, info.ID) || m.wants != nil && !m.wants(info.ID, info.Publisher)
+	})
+	v.listed = map[htlcdash.TitleID]bool{} // all of it, however many are opened now
+	for _, info := range list {
+		v.listed[info.ID] = true
+	}
 	room := maxKept - m.kept[p]
 	for _, info := range list {
-		if !m.takes(p, info.ID) {
-			continue
-		}
-		if m.wants != nil && !m.wants(info.ID, info.Publisher) {
-			continue
-		}
-		v.listed = append(v.listed, info.ID)
 		if m.titles[info.ID] != nil {
 			v.titles = append(v.titles, found{at: p, info: info})
 			continue
@@ -354,9 +371,10 @@ func (m *market) meet(ctx context.Context, f found) error {
 	if err := m.named.Title(t.ID, t.Manifest.Sources(), m.heldBy(t)); err != nil {
 		m.log.Warn("not all sources that a title names are used", "title", t.ID, "err", err)
 	}
-	m.tellAnnounced(t)
+	m.tellAnnounced(t.ID, m.heldBy(t))
+	m.joinSwarms(t)
 	m.opened.Store(t.ID, t)
-	m.titles[t.ID] = &listing{title: t, sellers: map[*buyer.Provider]bool{p: true}}
+	m.titles[t.ID] = &listing{title: t, from: p, sellers: map[*buyer.Provider]bool{p: true}}
 	m.kept[p] += int64(len(t.MPD))
 	for _, address := range t.Manifest.Providers() {
 		m.hint(strings.TrimRight(address, "/"))
@@ -366,9 +384,9 @@ func (m *market) meet(ctx context.Context, f found) error {
 }
 
 // joinSwarms makes the torrents of a title known, and who is said to have them.
-func (m *market) joinSwarms(t *title.Title) error {
+func (m *market) joinSwarms(t *title.Title) {
 	if m.swarms == nil {
-		return nil
+		return
 	}
 	var seeds []string
 	if m.seeds {
@@ -376,10 +394,9 @@ func (m *market) joinSwarms(t *title.Title) error {
 	}
 	for _, tor := range torrentsOf(t, seeds...) {
 		if err := m.swarms.Add(tor); err != nil {
-			return err
+			m.log.Debug("not all seeds that are announced are asked", "title", t.ID, "err", err)
 		}
 	}
-	return nil
 }
 
 // signed gives what its publisher signed of a segment, for a complaint.

@@ -84,7 +84,7 @@ func (c playCommand) playAny(ctx context.Context, t terminal, log *slog.Logger) 
 	if strings.HasPrefix(c.Title, "http://") || strings.HasPrefix(c.Title, "https://") {
 		return c.playFree(ctx, t, log)
 	}
-	node, _, err := openNode(ctx, c.Node, c.Macaroon, log)
+	node, _, err := awaitNode(ctx, c.Node, c.Macaroon, log, nil)
 	if err != nil {
 		return err
 	}

@@ -54,9 +54,18 @@ func (c proxyCommand) Run(ctx context.Context, t terminal, log *slog.Logger) err
 		return err
 	}
 	defer func() { _ = door.Close() }() // if nothing came to serve it
-	node, info, err := openNode(ctx, c.Node, c.Macaroon, log)
+	waited := false
+	node, info, err := awaitNode(ctx, c.Node, c.Macaroon, log, func() { // no player is to wait at a door behind which there is nothing
+		waited = true
+		door.Close()
+	})
 	if err != nil {
 		return err
+	}
+	if waited {
+		if door, err = listen(c.Listen, "--listen"); err != nil {
+			return errors.Join(err, node.Close())
+		}
 	}
 	cleanUpEarly()
 	log.Info("buying", "node", info.ID, "network", info.Network)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"htlcdash"
 	"htlcdash/buyer"
@@ -66,6 +67,13 @@ func (c serveCommand) margin() margin.Policy {
 	return margin.Policy{Factor: c.UpstreamFactor, Add: c.UpstreamMargin, Shelf: c.UpstreamShelf}
 }
 
+// bytesMost is the most that a MiB of sealed bytes may cost upstream, so that what it
+// costs here brings it in, with its route and the margin.
+func (c serveCommand) bytesMost() lightning.Msat {
+	most := margin.Policy{Factor: c.UpstreamFactor}.Most(c.BytePrice)
+	return lightning.Msat(float64(most) / (1 + c.UpstreamMaxFeePercent/100))
+}
+
 // openReseller returns nil if there is no upstream. It adds upstream to where
 // sealed bytes come from.
 func (c serveCommand) openReseller(ctx context.Context, node till, books *ledger.Ledger, elsewhere *elsewhere, log *slog.Logger) (*reseller, error) {
@@ -85,18 +93,21 @@ func (c serveCommand) openReseller(ctx context.Context, node till, books *ledger
 		return nil, usageError{fmt.Errorf("upstream_factor, upstream_margin, upstream_shelf: %w", err)}
 	}
 	r := &reseller{log: log}
-	if r.market, err = newMarket(config.ProxyProviders{Providers: c.Upstream}, nil, log); err != nil {
+	if r.market, err = newMarket(config.ProxyProviders{Providers: c.Upstream, Relays: c.Relays}, nil, log); err != nil {
 		return nil, usageError{err}
 	}
-	r.market.noStrangers()
+	r.market.noStrangers(func() []htlcdash.TitleID { return r.mirror.Titles() }, c.PublicURL)
 	r.market.take(c.PrivateSources, func(s source.Source) { elsewhere.library.Add(s) })
 	r.market.named = elsewhere.named // the seller tells of the mirror's titles there, too
-	r.market.holds = func(t *title.Title, b htlcdash.Blob) bool {
+	r.market.holds = func(id htlcdash.TitleID, b htlcdash.Blob) bool {
 		place, ok := elsewhere.titles.Place(b) // what is mirrored has read no seal lists
-		return ok && place.Title == t.ID
+		return ok && place.Title == id
 	}
 	if r.mirror, err = mirror.Open(ctx, string(c.UpstreamMirror), 0); err != nil {
 		return nil, err
+	}
+	for i, s := range r.market.sources {
+		r.market.sources[i] = &hauler{carrier: s.(carrier), titles: &elsewhere.titles}
 	}
 	elsewhere.library.Add(r.market.sources...)
 	fee := buyer.Fee{Floor: c.UpstreamMaxFee, PPM: int64(c.UpstreamMaxFeePercent * 10_000)}
@@ -104,7 +115,8 @@ func (c serveCommand) openReseller(ctx context.Context, node till, books *ledger
 		Ledger: books, Payer: payer, Sealed: elsewhere.library,
 		Limits: buyer.Limits{Segment: buyer.NoLimit, Title: c.UpstreamBudgetTitle, Day: c.UpstreamBudgetDay},
 		Fee:    fee, Most: func(seg htlcdash.Segment) lightning.Msat { return policy.Most(seg.Price) },
-		Proofs: c.Proofs, Complain: complaintsIn(c.UpstreamComplaints), Signed: r.market.signed,
+		Proofs: c.Proofs, TokenPrice: c.UpstreamTokenPrice, Resells: true,
+		BytePrice: c.bytesMost(), CarriageRisk: c.UpstreamRisk, Complain: complaintsIn(c.UpstreamComplaints), Signed: r.market.signed,
 		Log: log, Step: crashStep(),
 	})
 	if err != nil {
@@ -145,7 +157,7 @@ func (r *reseller) close() {
 	if r.relay != nil {
 		r.relay.Close()
 	}
-	r.market.found.directory.Close()
+	r.market.found.close()
 	r.stock.Close()
 	r.buyer.Close()
 }
@@ -175,8 +187,8 @@ func (r *reseller) run(ctx context.Context, s *seller.Seller) {
 		r.changed = r.changed || changed
 		return err
 	}
-	r.market.refreshed = func(ctx context.Context, listed map[htlcdash.TitleID]bool, all bool) []htlcdash.TitleID {
-		withdrawn := r.withdraw(listed, all)
+	r.market.refreshed = func(ctx context.Context, gone func(htlcdash.TitleID) bool) []htlcdash.TitleID {
+		withdrawn := r.withdraw(gone)
 		if r.changed {
 			if err := s.Reload(ctx); err != nil {
 				r.log.Error("titles", "err", err)
@@ -191,20 +203,17 @@ func (r *reseller) run(ctx context.Context, s *seller.Seller) {
 	<-ctx.Done()
 }
 
-// withdraw removes the copies of titles that nobody upstream sells any more. While
-// one of them does not answer, what it may sell stays: what is on the shelf sells
-// without it.
-func (r *reseller) withdraw(listed map[htlcdash.TitleID]bool, all bool) (withdrawn []htlcdash.TitleID) {
-	if !all {
-		return nil
-	}
+// withdraw removes the copies of titles that nobody upstream sells any more. A
+// provider that is silent sells what it listed last, and whatever there is if it was
+// never heard: what is on the shelf sells without it.
+func (r *reseller) withdraw(gone func(htlcdash.TitleID) bool) (withdrawn []htlcdash.TitleID) {
 	for _, id := range r.mirror.Titles() {
-		if !listed[id] {
+		if gone(id) {
 			withdrawn = append(withdrawn, id)
 			r.log.Info("title withdrawn: nobody upstream sells it", "title", id)
 		}
 	}
-	changed, err := r.mirror.Retain(func(id htlcdash.TitleID) bool { return listed[id] })
+	changed, err := r.mirror.Retain(func(id htlcdash.TitleID) bool { return !slices.Contains(withdrawn, id) })
 	if err != nil {
 		r.log.Warn("title not removed", "err", err)
 	}

@@ -8,11 +8,17 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"htlcdash"
+	"htlcdash/buyer"
+	"htlcdash/internal/config"
 	"htlcdash/internal/ledger"
 	"htlcdash/internal/title/titletest"
 	"htlcdash/lightning"
@@ -425,6 +431,75 @@ func TestWithdrawn(t *testing.T) {
 		t.Error("the log does not say so")
 	}
 }
+
+// lister is a shop that lists titles, of which none can be opened.
+func lister(t *testing.T, ids ...htlcdash.TitleID) (shop *httptest.Server, list func(...htlcdash.TitleID)) {
+	t.Helper()
+	var shown atomic.Pointer[[]map[string]any]
+	list = func(ids ...htlcdash.TitleID) {
+		titles := []map[string]any{}
+		for _, id := range ids {
+			titles = append(titles, map[string]any{"id": id, "publisher": htlcdash.PublisherID{1}, "name": id.String()})
+		}
+		shown.Store(&titles)
+	}
+	list(ids...)
+	shop = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v1/titles" {
+			http.NotFound(w, r)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"titles": *shown.Load()})
+	}))
+	t.Cleanup(shop.Close)
+	return shop, list
+}
+
+// A title is gone once no provider upstream lists it. One that is silent keeps what it
+// listed when it answered last, and no more; all of a list counts, also what cannot be
+// opened now.
+func TestWhatIsGone(t *testing.T) {
+	a, b, c, nobodys := htlcdash.TitleID{1}, htlcdash.TitleID{2}, htlcdash.TitleID{3}, htlcdash.TitleID{4}
+	first, list := lister(t, a, b)
+	second, _ := lister(t, c)
+	books, err := ledger.Open(filepath.Join(t.TempDir(), "books.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer books.Close()
+	m, err := newMarket(config.ProxyProviders{Providers: []string{first.URL, second.URL}}, nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.found.close()
+	m.buyer, err = buyer.New(buyer.Config{Ledger: books, Payer: sim.New(sim.Config{}).Node("node"), Sealed: nothing{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.buyer.Close()
+	want := func(when string, gone ...htlcdash.TitleID) {
+		t.Helper()
+		for _, id := range []htlcdash.TitleID{a, b, c, nobodys} {
+			if m.gone(id) != slices.Contains(gone, id) {
+				t.Errorf("%s: that title %v is gone is %v", when, id[0], m.gone(id))
+			}
+		}
+	}
+	want("before anybody has answered")
+	for _, p := range m.providers {
+		m.kept[p] = maxKept // so that the first of each list is the last that is looked at
+	}
+	m.refresh(t.Context())
+	want("when all have answered", nobodys)
+	second.Close()
+	list(b)
+	m.refresh(t.Context())
+	want("when one is silent", a, nobodys)
+}
+
+type nothing struct{}
+
+func (nothing) Get(context.Context, htlcdash.Blob) ([]byte, error) { return nil, htlcdash.ErrNotFound }
 
 // Two who buy from each other what neither has ask in a circle: it ends, and
 // nothing is paid.

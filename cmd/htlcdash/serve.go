@@ -38,7 +38,8 @@ type serveCommand struct {
 }
 
 func (serveCommand) Help() string {
-	return "It sells what htlcdash publish has put into the titles' folder, and any files by the chunk. SIGHUP makes it read these folders again.\n\n" +
+	return "It sells what htlcdash publish has put into the titles' folder, and any files by the chunk. SIGHUP makes it read these folders again. " +
+		"It waits for a node that does not answer yet, and ends if that refuses its macaroon or shows another certificate.\n\n" +
 		"Example: htlcdash serve --listen :8402\n\n" +
 		"With --upstream it sells on what other providers sell, too.\n\n" +
 		"Example: htlcdash serve --upstream https://films.example"
@@ -49,9 +50,20 @@ func (c serveCommand) Run(ctx context.Context, t terminal, log *slog.Logger) err
 	if err != nil {
 		return err
 	}
-	node, info, err := openNode(ctx, c.Node, c.macaroon(), log)
+	node, info, err := awaitNode(ctx, c.Node, c.macaroon(), log, func() { // nobody is to wait at a door behind which there is no shop
+		public.Close()
+		if operator != nil {
+			operator.Close()
+		}
+		public = nil
+	})
 	if err != nil {
 		return err
+	}
+	if public == nil {
+		if public, operator, err = c.listeners(); err != nil {
+			return errors.Join(err, node.Close())
+		}
 	}
 	return errors.Join(c.sell(ctx, public, operator, node, info.ID, log), node.Close())
 }

@@ -133,10 +133,10 @@ func printMarket(w io.Writer, r survey.Report, what string) error {
 	for _, t := range r.Titles {
 		fmt.Fprintf(w, "%s, %s, by %s\n%s\n", words.Line(t.Title), clock(t.Duration), shortKey(t.Publisher.String()), t.ID)
 		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(table, "  provider\twhole title\tbytes, a MiB\tanswers in\tholds for\tyour books")
+		fmt.Fprintln(table, "  provider\tkeys\tbytes, a MiB\tboth\tanswers in\tholds for\tyour books")
 		for _, o := range t.Offers {
 			p := r.Providers[o.Provider]
-			fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%s\t%s\n", named(p), priced(o), perMiB(o), answersIn(p.Latency), holds(o.Expires, r.At), standing(p.Standing))
+			fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\n", named(p), priced(o), perMiB(o), whole(o), answersIn(p.Latency), holds(o.Expires, r.At), standing(p.Standing))
 		}
 		if err := table.Flush(); err != nil {
 			return err
@@ -149,6 +149,7 @@ func printMarket(w io.Writer, r survey.Report, what string) error {
 	printSilent(w, r)
 	if len(r.Titles) > 0 {
 		fmt.Fprint(w, "Prices are for the whole title, at its lowest quality and at its best, as providers say; binding is the signed offer for each key.\n"+
+			"\"both\" is with all bytes from there: they may come from others, and your proxy takes free ones first.\n"+
 			"\"answers in\" is the median of five small requests to the provider, not the time that a key takes: a payment comes on top.\n")
 	}
 	return nil
@@ -180,24 +181,35 @@ func named(p survey.Provider) string {
 }
 
 func priced(o survey.Offer) string {
-	s := inSat(o.Min)
-	if o.Max != o.Min {
-		s += " to " + inSat(o.Max)
+	switch {
+	case o.BytesOnly:
+		return "sells none"
+	case !o.Priced:
+		return "at most " + span(o.Min, o.Max)
 	}
-	if !o.Priced {
-		return "at most " + s + " sat"
-	}
-	return s + " sat"
+	return span(o.Min, o.Max)
 }
 
 func perMiB(o survey.Offer) string {
-	switch {
-	case !o.Priced:
-		return "not said"
-	case o.PerMiB == 0:
+	if o.PerMiB == 0 {
 		return "free"
 	}
 	return inSat(o.PerMiB) + " sat"
+}
+
+// whole is what keys and bytes cost.
+func whole(o survey.Offer) string {
+	if !o.Priced {
+		return "at most " + span(o.WholeMin, o.WholeMax)
+	}
+	return span(o.WholeMin, o.WholeMax)
+}
+
+func span(low, high lightning.Msat) string {
+	if low == high {
+		return inSat(high) + " sat"
+	}
+	return inSat(low) + " to " + inSat(high) + " sat"
 }
 
 // inSat is an amount in sat without its unit.

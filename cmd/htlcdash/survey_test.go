@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 
 	"htlcdash"
 	"htlcdash/internal/directory"
+	"htlcdash/internal/exchange"
 	"htlcdash/internal/ledger"
 	"htlcdash/internal/nostr"
 	"htlcdash/internal/survey"
@@ -61,9 +63,19 @@ func TestMarketIsShown(t *testing.T) {
 	id := s.title.ID.String()
 	carrier, _, _ := s.serveAt(t, "carrier", "--files", t.TempDir(), "--titles-folder", t.TempDir())
 	dear, _, _ := s.serveAt(t, "dear", "--public-url", "SELF", "--relays", carrier)
-	cheap, _, _ := s.serveAt(t, "cheap", "--public-url", "SELF", "--relays", carrier, "--price-factor", "0.5")
-	silent, _, _ := s.serveAt(t, "silent") // it sells, and announces nothing
-	soon(t, "both are announced", func() bool { return s.carries(t, carrier, id, 2) })
+	cheap, _, _ := s.serveAt(t, "cheap", "--public-url", "SELF", "--relays", carrier, "--price-factor", "0.5", "--byte-price", "900 sat")
+	silent, _, _ := s.serveAt(t, "silent", "--price-factor", "0.75") // it sells, and announces nothing
+	folder := t.TempDir()
+	if err := os.CopyFS(filepath.Join(folder, filepath.Base(s.title.Dir)), os.DirFS(s.title.Dir)); err != nil {
+		t.Fatal(err)
+	}
+	cart, _, _ := s.serveAt(t, "cart", "--titles-folder", folder, "--byte-price", "1 sat", "--public-url", "SELF", "--relays", carrier)
+	soon(t, "three are announced", func() bool { return s.carries(t, carrier, id, 3) })
+	for _, a := range s.announced(t, carrier, id) {
+		if want := map[string]lightning.Msat{dear: 0, cheap: 900 * lightning.Sat, cart: lightning.Sat}[a.Address]; a.PerMiB != want {
+			t.Errorf("%s announces %v a MiB, want %v", a.Address, a.PerMiB, want)
+		}
+	}
 	at, err := url.Parse(dear)
 	if err != nil {
 		t.Fatal(err)
@@ -93,23 +105,31 @@ func TestMarketIsShown(t *testing.T) {
 		t.Fatal(err)
 	}
 	low, high := s.title.Manifest.PriceRange()
-	if len(r.Titles) != 1 || r.Titles[0].ID != s.title.ID || r.Titles[0].Title != "Dash" || len(r.Titles[0].Offers) != 3 {
+	if len(r.Titles) != 1 || r.Titles[0].ID != s.title.ID || r.Titles[0].Title != "Dash" || len(r.Titles[0].Offers) != 4 {
 		t.Fatalf("%+v", r)
 	}
-	for _, o := range r.Titles[0].Offers {
-		p := r.Providers[o.Provider]
-		factor, isPriced, state := lightning.Msat(2), true, "unknown"
-		switch p.Address {
-		case cheap:
-			factor, state = 1, "banned"
-		case silent:
-			isPriced = false
-		case dear:
-		default:
-			t.Errorf("%s sells", p.Address)
+	bytesOf := func(reps ...string) (n int64) {
+		for _, rep := range reps {
+			for _, seg := range s.title.Segments(t, rep) {
+				n += seg.SealedBlob().Length
+			}
 		}
-		if o.Min != low*factor/2 || o.Max != high*factor/2 || o.Priced != isPriced || o.Expires.IsZero() == isPriced || p.Latency <= 0 || p.Standing.State != state {
-			t.Errorf("%s: %+v, %+v", p.Address, o, p.Standing)
+		return n
+	}
+	few, many := bytesOf("v0", "a0"), bytesOf("v1", "a0")
+	for i, want := range []struct { // by the whole: cheap keys do not make cheap bytes
+		address, state string
+		quarters       lightning.Msat // of what the publisher asks for keys
+		perMiB         lightning.Msat
+	}{
+		{silent, "unknown", 3, 0}, {dear, "unknown", 4, 0}, {cheap, "banned", 2, 900 * lightning.Sat}, {cart, "unknown", 0, lightning.Sat},
+	} {
+		o := r.Titles[0].Offers[i]
+		p, terms := r.Providers[o.Provider], exchange.Carriage{Price: want.perMiB}
+		if p.Address != want.address || o.Min != low*want.quarters/4 || o.Max != high*want.quarters/4 || !o.Priced || o.BytesOnly != (want.address == cart) ||
+			o.PerMiB != want.perMiB || o.WholeMin != o.Min+terms.Cost(few) || o.WholeMax != o.Max+terms.Cost(many) ||
+			o.Expires.IsZero() != (want.address == silent) || p.Latency <= 0 || p.Standing.State != want.state {
+			t.Errorf("%d, %s, want %+v: %+v, %+v", i, p.Address, want, o, p.Standing)
 		}
 	}
 	left := map[string]string{}
@@ -124,7 +144,7 @@ func TestMarketIsShown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{id, cheap, "at most ", "banned until", "it kept?[2J money", "new to you", "Left out:", "not the time that a key takes"} {
+	for _, want := range []string{id, cheap, "900 sat", "sells none", "free", "banned until", "it kept?[2J money", "new to you", "Left out:", "not the time that a key takes"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the table does not say %q:\n%s", want, out)
 		}

@@ -92,7 +92,7 @@ type Serve struct {
 	Prepaid         []string       `default:"*"   help:"Titles whose segments answer a stranger's request with an invoice (L402 and Payment): names, or * for all. Our own viewers need none."`
 	Seed            string         `placeholder:":6881" help:"Address for BitTorrent clients, such as :6881: the titles' sealed bytes are given to all who ask for their torrents. Empty: they are not seeded."`
 	TorrentTrackers []string       `help:"BitTorrent trackers that are told what is seeded, http, https or udp URLs."`
-	BytePrice       lightning.Msat `default:"0"   help:"Price of a MiB of sealed bytes, which viewers pay after they came. Titles without a key file are carried, then, and no keys of them are sold. 0: bytes are free."`
+	BytePrice       lightning.Msat `default:"0"   help:"Price of a MiB of sealed bytes, which viewers pay after they came. Titles without a key file are carried, then, and no keys of them are sold. With an upstream that takes money for bytes, those are bought there that leave the margin of upstream_factor. 0: bytes are free."`
 	ByteStep        Bytes          `default:"0"   help:"Sealed bytes for one credential before they are paid for. 0: two of the longest segments, and what a satoshi pays for."`
 	OfferLife       time.Duration  `default:"10m" help:"How long an offer can be paid."`
 	OfferRate       float64        `default:"500" help:"Offers a second for one address."`
@@ -128,12 +128,13 @@ type ServeUpstream struct {
 	UpstreamMargin        lightning.Msat `default:"0"   help:"What a key costs here beyond what it cost, at least."`
 	UpstreamShelf         float64        `default:"0"   help:"What a key that is here already costs, times what the publisher asks, but not less than it cost: below 1, to be cheaper than others. 0: as dear as if it were bought now."`
 	UpstreamBudgetDay     lightning.Msat `default:"20000 sat" help:"Most that is spent upstream in 24 hours. 0: nothing is bought."`
-	UpstreamBudgetTitle   lightning.Msat `default:"20000 sat" help:"Most that the keys of one title may cost, ever. 0: nothing is bought."`
-	UpstreamRisk          lightning.Msat `default:"1000 sat"  help:"Most that is spent in a day on keys that nobody has bought here yet, where upstream_mode is shelf: what somebody can make us lose who asks and does not pay."`
+	UpstreamBudgetTitle   lightning.Msat `default:"20000 sat" help:"Most that one title may cost, ever: keys, and sealed bytes where they are paid for. 0: nothing is bought."`
+	UpstreamRisk          lightning.Msat `default:"1000 sat"  help:"Most that is spent in a day on keys that nobody has bought here yet, where upstream_mode is shelf: what somebody can make us lose who asks and does not pay. The same sum once more bounds what sealed bytes may cost upstream in a day beyond what they earn here."`
 	UpstreamAhead         lightning.Msat `default:"100 sat"   help:"Most that may be lost on keys, and on carriage of sealed bytes, that are bought before anybody asks for them: those that follow what a viewer has just paid for. No more than half of upstream_risk goes into keys. 0: nothing is bought or fetched ahead."`
 	UpstreamInFlight      lightning.Msat `default:"1000 sat"  help:"Most that is under way to upstream at a time."`
 	UpstreamMaxFee        lightning.Msat `default:"0"     help:"Most that the route of one payment may cost; or upstream_max_fee_percent, whichever is more. It counts as part of what a key costs."`
 	UpstreamMaxFeePercent float64        `default:"3"     help:"Most that the route of one payment may cost, in percent of the price; or upstream_max_fee, whichever is more."`
+	UpstreamTokenPrice    lightning.Msat `default:"0"     help:"Most that a batch of anonymous credentials may cost, at providers upstream that sell them. It can be lost once for each of them and each title, to viewers who ask and do not pay; beyond that credentials are bought out of what a title has earned. 0: such providers are not bought from."`
 	UpstreamMirror        Path           `default:"~/.htlcdash/mirror" help:"Folder for the public files of titles that are resold."`
 	ServeRelayMacaroon
 	UpstreamComplaints Path `default:"~/.htlcdash/complaints" help:"Folder for complaints about providers upstream who have cheated. Empty: none are kept."`
@@ -164,7 +165,7 @@ type ProxyBuying struct {
 	TorrentPeers    []string       `help:"BitTorrent peers, host:port, that are asked for sealed bytes after the providers, besides those that are announced if torrents is set."`
 	TorrentTrackers []string       `help:"BitTorrent trackers that are asked for peers, http, https or udp URLs. They learn your address and what you watch."`
 	TorrentListen   string         `placeholder:":6881" help:"Address at which other BitTorrent clients may ask for what the cache holds of the titles that are being watched. Empty: none, and nothing is uploaded."`
-	BudgetSegment   lightning.Msat `default:"50 sat"    help:"Most that one key may cost, of a segment or of a group, fees included. 0: nothing is bought."`
+	BudgetSegment   lightning.Msat `default:"50 sat"    help:"Most that one key may cost, of a segment or of a group, or one payment for sealed bytes, fees included. 0: nothing is bought."`
 	BudgetTitle     lightning.Msat `default:"2000 sat"  help:"Most that one title may cost, until another budget is chosen on its page. 0: nothing is bought."`
 	BudgetDay       lightning.Msat `default:"10000 sat" help:"Most that is spent in 24 hours. 0: nothing is bought."`
 	Profile         string         `default:"film" enum:"film,music,podcast,talk,data-saver,best" help:"What matters to you, until something else is chosen on a film's page: film, music, podcast, talk, data-saver or best."`

@@ -80,6 +80,18 @@ func (c Carriage) Cost(n int64) lightning.Msat {
 	return lightning.Msat(whole)*c.Price + (lightning.Msat(rest)*c.Price+mebibyte-1)/mebibyte
 }
 
+// Within is how many of n bytes cost no more than m.
+func (c Carriage) Within(n int64, m lightning.Msat) int64 {
+	switch {
+	case c.Cost(n) <= m:
+		return max(n, 0)
+	case m <= 0:
+		return 0
+	}
+	whole, rest := m/c.Price, m%c.Price // m is less than what n cost
+	return int64(whole)*mebibyte + int64(rest*mebibyte/c.Price)
+}
+
 // A CarriageRequest asks for an invoice for bytes that came, or shows that one was
 // paid.
 type CarriageRequest struct {

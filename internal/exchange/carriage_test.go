@@ -204,3 +204,18 @@ func FuzzParseCarriageBill(f *testing.F) {
 		}
 	})
 }
+
+// Within is the inverse of Cost.
+func TestBytesWithinASum(t *testing.T) {
+	for _, price := range []lightning.Msat{1, 7, 1000, 1<<20 + 1, exchange.MaxBytePrice} {
+		c := exchange.Carriage{Price: price, Step: 1 << 30}
+		for _, n := range []int64{0, 1, 16 << 10, 1<<20 - 1, 1 << 20, 1<<27 + 3} {
+			for _, m := range []lightning.Msat{-1, 0, 1, 2, 999, 1000, 12_345, c.Cost(n) - 1, c.Cost(n), 1<<63 - 1} {
+				got := c.Within(n, m)
+				if got < 0 || got > n || got > 0 && c.Cost(got) > m || got < n && c.Cost(got+1) <= m {
+					t.Errorf("%v a MiB, %d bytes, %v: %d bytes", price, n, m, got)
+				}
+			}
+		}
+	}
+}

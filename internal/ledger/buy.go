@@ -17,6 +17,9 @@ import (
 // that were carried, and nobody has signed anything of it.
 const Carriage = "carriage"
 
+// Credentials stands there, if it is for anonymous credentials.
+const Credentials = "credentials"
+
 // carried is what such a payment looks like.
 const carried = "representation = '" + Carriage + "' AND signer = zeroblob(32)"
 
@@ -322,6 +325,11 @@ func (l *Ledger) Set(ctx context.Context, name, value string) error {
 	return l.change(ctx, func(w *writer) error {
 		return w.exec("INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", name, value)
 	})
+}
+
+// Unset forgets a value; there need not be one.
+func (l *Ledger) Unset(ctx context.Context, name string) error {
+	return l.change(ctx, func(w *writer) error { return w.exec("DELETE FROM settings WHERE name = ?", name) })
 }
 
 func collect[T any](rows iter.Seq2[T, error]) (all []T, err error) {

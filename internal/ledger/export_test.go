@@ -11,6 +11,9 @@ import (
 	"htlcdash/lightning"
 )
 
+// MaxIssuers is how many providers are remembered by their keys.
+const MaxIssuers = maxIssuers
+
 // Fill books n purchases like p, paid over the last n seconds, without a
 // commit for each.
 func (l *Ledger) Fill(n int, p Purchase) error {

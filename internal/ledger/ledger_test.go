@@ -275,6 +275,10 @@ func TestSettings(t *testing.T) {
 	if v, err := l.Setting(ctx, "budget"); v != "2" || err != nil {
 		t.Errorf("setting %q, %v", v, err)
 	}
+	must(t, l.Unset(ctx, "budget"), l.Unset(ctx, "budget"))
+	if _, err := l.Setting(ctx, "budget"); !errors.Is(err, htlcdash.ErrNotFound) {
+		t.Errorf("setting: %v, want %v", err, htlcdash.ErrNotFound)
+	}
 }
 
 // Bans are replaced, end by themselves or are lifted, and are remembered: that
@@ -427,4 +431,32 @@ func TestMode(t *testing.T) {
 			t.Errorf("%s has mode %v", name, info.Mode())
 		}
 	}
+}
+
+// Of keys for credentials those are kept that were shown last.
+func TestIssuers(t *testing.T) {
+	l, _ := fresh(t)
+	ctx := t.Context()
+	kept := func(url, want string) {
+		t.Helper()
+		got, err := l.Issuer(ctx, url)
+		if string(got) != want || (want == "") != errors.Is(err, htlcdash.ErrNotFound) {
+			t.Errorf("%s: %q, %v, want %q", url, got, err, want)
+		}
+	}
+	must(t, l.KeepIssuer(ctx, "https://first", []byte("1")), l.KeepIssuer(ctx, "https://first", []byte("2")))
+	kept("https://first", "2")
+	kept("https://nobody", "")
+	time.Sleep(2 * time.Millisecond) // times in the books are whole milliseconds
+	var work sync.WaitGroup          // they share commits
+	for i := range ledger.MaxIssuers {
+		work.Go(func() {
+			if err := l.KeepIssuer(ctx, fmt.Sprint("https://", i), []byte("x")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	work.Wait()
+	kept("https://first", "")
+	kept(fmt.Sprint("https://", ledger.MaxIssuers-1), "x")
 }

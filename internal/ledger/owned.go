@@ -17,15 +17,19 @@ type Owned struct {
 	Bought  time.Time      // when the last payment for it was booked
 }
 
+// ownedRows are the purchases of keys: what else is bought has no key to sell.
+const ownedRows = "SELECT key_hash, sealed, sum(amount + fee), max(settled) FROM purchases WHERE state = 2 AND NOT (signer = zeroblob(32) AND representation IN ('" +
+	Carriage + "', '" + Credentials + "'))"
+
 // Owned returns all keys that were bought, in no order.
 func (l *Ledger) Owned(ctx context.Context) ([]Owned, error) {
-	return l.owned(ctx, "SELECT key_hash, sealed, sum(amount + fee), max(settled) FROM purchases WHERE state = 2 GROUP BY key_hash HAVING min(lost) = 0")
+	return l.owned(ctx, ownedRows+" GROUP BY key_hash HAVING min(lost) = 0")
 }
 
 // OwnedKey tells of the key of s what [Ledger.Owned] does. The error matches
 // htlcdash.ErrNotFound if it was not bought.
 func (l *Ledger) OwnedKey(ctx context.Context, s htlcdash.Seal) (Owned, error) {
-	list, err := l.owned(ctx, "SELECT key_hash, sealed, sum(amount + fee), max(settled) FROM purchases WHERE state = 2 AND key_hash = ? GROUP BY key_hash HAVING min(lost) = 0", s.KeyHash[:])
+	list, err := l.owned(ctx, ownedRows+" AND key_hash = ? GROUP BY key_hash HAVING min(lost) = 0", s.KeyHash[:])
 	if err == nil && len(list) == 0 {
 		err = fmt.Errorf("key of %s: %w", s.Sealed, htlcdash.ErrNotFound)
 	}

@@ -18,7 +18,10 @@ func TestOwned(t *testing.T) {
 	cheat, good, other, unpaid := purchase(alice), purchase(alice), purchase(bob), purchase(bob)
 	cheat.KeyHash, good.KeyHash = key.Hash(), key.Hash()
 	good.Sealed = cheat.Sealed
-	for _, p := range []ledger.Purchase{cheat, good, other, unpaid} {
+	token, carried := purchase(bob), purchase(bob) // are no keys
+	token.Representation, carried.Representation = ledger.Credentials, ledger.Carriage
+	token.Signer, carried.Signer = htlcdash.ProviderID{}, htlcdash.ProviderID{}
+	for _, p := range []ledger.Purchase{cheat, good, other, unpaid, token, carried} {
 		must(t, l.Intend(ctx, p))
 	}
 	must(t, l.Conclude(ctx, cheat.Hash, paid(3), htlcdash.Key{}), l.Conclude(ctx, unpaid.Hash, failed, htlcdash.Key{}))
@@ -27,6 +30,9 @@ func TestOwned(t *testing.T) {
 		t.Errorf("a key that nobody gave is owned: %v", err)
 	}
 	must(t, l.Conclude(ctx, good.Hash, paid(7), key), l.Conclude(ctx, other.Hash, paid(0), htlcdash.NewKey(random())))
+	for _, p := range []ledger.Purchase{token, carried} {
+		must(t, l.Conclude(ctx, p.Hash, paid(0), htlcdash.NewKey(random())))
+	}
 	one, err := l.OwnedKey(ctx, seal)
 	must(t, err)
 	if one.Cost != 2010 || one.KeyHash != key.Hash() || one.Sealed != good.Sealed || one.Bought.IsZero() {
@@ -43,7 +49,7 @@ func TestOwned(t *testing.T) {
 	}
 	spent, err := l.SpentByTitle(ctx, time.Time{})
 	must(t, err)
-	if spent[alice] != 2010 || spent[bob] != 1000 || len(spent) != 2 {
+	if spent[alice] != 2010 || spent[bob] != 3000 || len(spent) != 2 {
 		t.Errorf("spent by title: %v", spent)
 	}
 	if later, err := l.SpentByTitle(ctx, time.Now().Add(2*time.Hour)); err != nil || len(later) != 0 {

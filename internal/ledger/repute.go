@@ -2,6 +2,8 @@ package ledger
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 
@@ -144,4 +146,32 @@ func (l *Ledger) Forgive(ctx context.Context, provider string) (names []string, 
 		}
 		return nil
 	})
+}
+
+// maxIssuers bounds what is kept of providers' keys for credentials, in rows.
+// Whoever has not shown its keys for longest is forgotten.
+const maxIssuers = 1024
+
+// KeepIssuer keeps which keys for credentials the provider at url has shown, as the
+// caller writes it down, in place of what stood there.
+func (l *Ledger) KeepIssuer(ctx context.Context, url string, record []byte) error {
+	now := time.Now().UnixMilli()
+	return l.change(ctx, func(w *writer) error {
+		err := w.exec(`INSERT INTO issuers (url, record, at) VALUES (?, ?, ?) ON CONFLICT DO UPDATE
+			SET record = excluded.record, at = excluded.at`, url, record, now)
+		if err != nil {
+			return err
+		}
+		return w.exec("DELETE FROM issuers WHERE url IN (SELECT url FROM issuers ORDER BY at DESC LIMIT -1 OFFSET ?)", maxIssuers)
+	})
+}
+
+// Issuer returns what [Ledger.KeepIssuer] kept, or an error matching
+// htlcdash.ErrNotFound.
+func (l *Ledger) Issuer(ctx context.Context, url string) (record []byte, err error) {
+	err = l.read.QueryRowContext(ctx, "SELECT record FROM issuers WHERE url = ?", url).Scan(&record)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, fmt.Errorf("keys of %s: %w", url, htlcdash.ErrNotFound)
+	}
+	return record, explain(l.path, err)
 }

@@ -173,6 +173,23 @@ func (l *Ledger) Earned(ctx context.Context, since time.Time) ([]Earning, error)
 	return all, explain(l.path, rows.Err())
 }
 
+// EarnedBy returns what a title has earned, ever.
+func (l *Ledger) EarnedBy(ctx context.Context, title htlcdash.TitleID) (sum lightning.Msat, err error) {
+	err = l.read.QueryRowContext(ctx, "SELECT coalesce(sum(msat), 0) FROM earned WHERE title = ?", title[:]).Scan(&sum)
+	return sum, explain(l.path, err)
+}
+
+// CarriageSince returns what sealed bytes have cost since a time, routes and what may
+// yet be paid included, and what they have earned, since the begin of its hour.
+func (l *Ledger) CarriageSince(ctx context.Context, since time.Time) (cost, earned lightning.Msat, err error) {
+	err = l.read.QueryRowContext(ctx, `SELECT
+		(SELECT coalesce(sum(amount + fee), 0) FROM purchases WHERE state = 2 AND settled >= ? AND `+carried+`) +
+		(SELECT coalesce(sum(amount + max_fee), 0) FROM purchases WHERE state = 0 AND `+carried+`),
+		(SELECT coalesce(sum(msat), 0) FROM earned WHERE representation = ? AND hour >= ?)`,
+		max(since.UnixMilli(), 0), Carriage, max(since.UnixMilli(), 0)/hour).Scan(&cost, &earned)
+	return cost, earned, explain(l.path, err)
+}
+
 // Forget deletes offers that were made before a time and never paid, and claims
 // that became income before it. Invoices that may still be paid must be younger.
 func (l *Ledger) Forget(ctx context.Context, before time.Time) error {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"cmp"
 	"context"
+	"math"
 	"time"
 
 	"htlcdash"
@@ -54,6 +55,11 @@ type TitleState struct {
 	Keys        lightning.Msat `json:"keys_msat"`
 	Carriage    lightning.Msat `json:"carriage_msat"`
 	Credentials lightning.Msat `json:"credentials_msat"`
+
+	// What the title's sealed bytes cost at the cheapest who has them now, on its lowest
+	// rungs and on its best, if none come for nothing.
+	BytesCheapest lightning.Msat `json:"bytes_cheapest_msat"`
+	BytesDearest  lightning.Msat `json:"bytes_dearest_msat"`
 
 	InFlight int            `json:"in_flight"`
 	Stopped  bool           `json:"stopped"`
@@ -136,6 +142,18 @@ func (f *film) report() TitleReport {
 	return r
 }
 
+// bytesCost is what the sealed bytes of the lowest and of the best rungs cost, where a
+// MiB costs so much.
+func (f *film) bytesCost(perMiB lightning.Msat) (lowest, best lightning.Msat) {
+	f.mu.Lock()
+	few, many := f.ladder.Title.Bytes()
+	f.mu.Unlock()
+	cost := func(n int64) lightning.Msat {
+		return lightning.Msat(math.Ceil(float64(perMiB) * float64(n) / (1 << 20)))
+	}
+	return cost(few), cost(many)
+}
+
 func (f *film) state() *TitleState {
 	s := &TitleState{TitleReport: f.report(), Enough: true}
 	money := f.budget()
@@ -143,6 +161,7 @@ func (f *film) state() *TitleState {
 		a := f.proxy.buyer.Account(f.id)
 		s.Spent, s.Reserved, s.Fees, s.Lost = a.Spent, a.Reserved, a.Fees, a.Lost
 		s.Carriage, s.Credentials = a.Carriage, a.Credentials
+		s.BytesCheapest, s.BytesDearest = f.bytesCost(a.BytePrice)
 		s.Keys = a.Spent - a.Fees - a.Carriage - a.Credentials
 		s.Providers = f.proxy.buyer.Standing(f.id)
 		s.InFlight, s.Stopped, s.Scheme, s.Risk = a.InFlight, a.Stopped, f.proxy.scheme, a.Risk

@@ -58,6 +58,7 @@ type house struct {
 
 	up     []*house        // whom it buys from; none: it is the origin
 	asks   *lightning.Msat // for any key; nil: half of what the publisher asks
+	tokens lightning.Msat  // what a batch of credentials costs here; 0: nothing
 	config func(*relay.Config)
 	buying func(*buyer.Config)
 
@@ -118,6 +119,9 @@ func (h *house) open(t testing.TB) {
 	config := seller.Config{
 		Payee: longDelta{h.node}, Secret: h.secret(), Proofs: []proof.System{vole.Bits80}, Books: h.books, Issue: seller.IssueFree,
 		Node: h.node.ID(), Alias: h.name, Log: log,
+	}
+	if h.tokens > 0 {
+		config.Issue, config.IssuePrice = seller.IssueSold, h.tokens
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var ends []func()

@@ -163,8 +163,14 @@ func (b *books) settle(ctx context.Context, from ledger.Source, batch []lightnin
 		}
 		sale.Received, sale.Settled = r.Amount, r.At
 		if owner != nil {
-			owner.credit(sale.Hash)
-			owner.paid(b.worth(sale))
+			if sale.Scheme == exchange.SchemeCarriage {
+				owner.credit(sale.Hash)
+				if sale.Received >= lightning.Sat { // bytes can be paid for by the msat
+					owner.prefer()
+				}
+			} else {
+				owner.paid(b.worth(sale))
+			}
 		}
 		b.told(sale)
 		b.note(sale)

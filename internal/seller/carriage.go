@@ -18,9 +18,11 @@ import (
 )
 
 // Bounds of accounts for carriage. Who takes a step and goes is to need many
-// addresses for many steps.
+// addresses for many steps: a step in five minutes is slower than a film. An account
+// that has paid for a step counts no more, so that those who pay are as many at one
+// address as they like.
 const (
-	accountRate  = 1.0 / 60 // new accounts a second for one address
+	accountRate  = 1.0 / 300 // new accounts a second for one address
 	accountBurst = 16
 	maxBills     = 8 // of one account, that can be paid
 )
@@ -35,6 +37,9 @@ type account struct {
 	owed   int64  // sent, or being sent, and not paid for; below 0: paid ahead
 	number uint32 // of the newest bill
 	bills  []bill // that can be paid
+
+	unproven int64  // bytes that are still to be paid for until it counts no more
+	proven   func() // is called then
 }
 
 // A bill is an invoice for bytes that were carried.
@@ -87,14 +92,20 @@ func (s *Seller) allowCarriage(r *http.Request, title htlcdash.TitleID, size int
 	if err != nil {
 		return nil, err
 	}
+	terms := s.carriage()
 	if !v.hasAccount() {
-		if wait, ok := s.accounts.allow(s.from(r), 1); !ok {
+		from := s.from(r)
+		if wait, ok := s.accounts.allow(from, 1); !ok {
 			return nil, errLimited{wait}
+		}
+		back := func() { s.accounts.refund(from, 1) }
+		if !v.openAccount(terms.Step, back) {
+			back()
 		}
 	}
 	first, last, _ := requestedRange(r, rangedFile{length: size, etag: etag})
 	n := max(0, last-first+1)
-	if err := v.carry(title, n, s.carriage()); err != nil {
+	if err := v.carry(title, n, terms); err != nil {
 		return nil, err
 	}
 	return func(w http.ResponseWriter) {
@@ -115,14 +126,25 @@ func (v *guest) hasAccount() bool {
 	return v.account.id != [32]byte{}
 }
 
+// openAccount begins v's account, and reports whether it had none. Once it has paid
+// for a step, it calls proven.
+func (v *guest) openAccount(step int64, proven func()) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	a := &v.account
+	if a.id != [32]byte{} {
+		return false
+	}
+	rand.Read(a.id[:]) // never fails, see crypto/rand
+	a.unproven, a.proven = step, proven
+	return true
+}
+
 // carry books n bytes that are about to be sent.
 func (v *guest) carry(title htlcdash.TitleID, n int64, terms exchange.Carriage) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	a := &v.account
-	if a.id == [32]byte{} {
-		rand.Read(a.id[:]) // never fails, see crypto/rand
-	}
 	if a.owed+n > terms.Step {
 		return errOwed{a.owed, terms, "/v1/carriage"}
 	}
@@ -144,8 +166,13 @@ func (v *guest) credit(h lightning.Hash) {
 	defer v.mu.Unlock()
 	a := &v.account
 	if i := slices.IndexFunc(a.bills, func(b bill) bool { return b.hash == h }); i >= 0 {
+		was := a.unproven
 		a.owed -= a.bills[i].bytes
+		a.unproven -= a.bills[i].bytes
 		a.bills = slices.Delete(a.bills, i, i+1)
+		if was > 0 && a.unproven <= 0 {
+			a.proven()
+		}
 	}
 }
 

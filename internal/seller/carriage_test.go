@@ -89,6 +89,20 @@ func (s *shop) booked(t testing.TB, want lightning.Msat) seller.Report {
 	}
 }
 
+// credited waits until nothing is owed: the account hears of a receipt after the books.
+func (s *shop) credited(t testing.TB, c credential.Credential) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		bill, _ := s.bill(t, c, exchange.CarriageRequest{Number: 1 << 31}) // for nothing
+		if bill.Owed == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d bytes are owed still", bill.Owed)
+		}
+	}
+}
+
 func TestBytesArePaidAfterTheyCame(t *testing.T) {
 	s := carrier(t, 2, nil)
 	segs := s.title.Segments(t, "a0") // one leaf each
@@ -141,6 +155,7 @@ func TestReceiptsPayForBytes(t *testing.T) {
 	c := s.guest(t)
 	s.fetch(t, c, segs[0])
 	s.pay(t, c, 1, lengthOf(segs[0]))
+	s.credited(t, c)
 	s.booked(t, lightning.Sat)
 	if a := s.fetch(t, c, segs[1]); a.StatusCode != http.StatusOK {
 		t.Errorf("once the receipt came: %s: %s", a.Status, a.body)
@@ -341,6 +356,56 @@ func TestAccountsAreRationed(t *testing.T) {
 	if codes[http.StatusOK] < 16 || codes[http.StatusOK] > 17 || codes[http.StatusOK]+codes[http.StatusTooManyRequests] != 20 {
 		t.Errorf("answers %v, want 16 accounts for one address", codes)
 	}
+}
+
+// Who pays for a step may come again with another credential, as often as it does so.
+func TestAccountsThatPayAreNotRationed(t *testing.T) {
+	s := carrier(t, 1, nil)
+	seg := s.title.Segments(t, "a0")[0]
+	guests := s.guests(t, 20)
+	for i, c := range guests {
+		if a := s.fetch(t, c, seg); a.StatusCode != http.StatusOK {
+			t.Fatalf("account %d of one address, which has paid for the others: %s", i, a.Status)
+		}
+		preimage := s.pay(t, c, 1, htlcdash.LeafSize)
+		s.bill(t, c, exchange.CarriageRequest{Number: 1, Preimage: preimage})
+	}
+	s.booked(t, 20*lightning.Sat)
+	// What is less than a step does not count.
+	codes := map[int]int{}
+	for range 5 {
+		for _, c := range s.guests(t, 4) {
+			a := s.fetch(t, c, seg)
+			if codes[a.StatusCode]++; a.StatusCode == http.StatusOK {
+				_, inv := s.bill(t, c, exchange.CarriageRequest{Number: 1, Bytes: htlcdash.LeafSize - 1})
+				paid, err := s.viewer.Pay(t.Context(), inv, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.bill(t, c, exchange.CarriageRequest{Number: 1, Preimage: paid.Preimage})
+			}
+		}
+	}
+	if codes[http.StatusOK] != 16 || codes[http.StatusTooManyRequests] != 4 {
+		t.Errorf("answers %v, want 16 accounts that did not pay for a step", codes)
+	}
+}
+
+// What pays for proofs is keys: bytes can be paid for by the msat.
+func TestCarriageBuysNoProofs(t *testing.T) {
+	s := carrier(t, 4, func(c *seller.Config) { c.Rations.Proofs = 1 })
+	segs := s.title.Segments(t, "a0")
+	c := s.guest(t)
+	offer := s.offers(t, c, segs[0])[0]
+	if err := s.prove(t, c, segs[0], offer); err != nil {
+		t.Fatal(err)
+	}
+	s.fetch(t, c, segs[0])
+	s.pay(t, c, 1, lengthOf(segs[0]))
+	s.credited(t, c)
+	s.booked(t, lightning.Sat)
+	request := exchange.ProofRequest{Title: s.title.ID, System: "zkb-80", Nonce: exchange.NewNonce(), Sales: []exchange.SaleID{offer.ID()}}
+	wantRefused(t, s.post(t, c, "/v1/proofs", request), http.StatusTooManyRequests, "pay for what you have first")
 }
 
 // Who has no keys carries, if that costs money, and sells none.

@@ -320,12 +320,19 @@ func (v *guest) fresh(n exchange.Nonce) bool {
 
 // paid gives back what a payment for n sealed bytes earns.
 func (v *guest) paid(n int64) {
+	v.prefer()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.answers = max(0, v.answers-answersPaid)
+	v.proofs, v.orders = 0, 0
+	v.bytes = max(0, v.bytes-n)
+}
+
+// prefer gives v its turns before those who have paid for nothing.
+func (v *guest) prefer() {
 	v.lane.paid.Store(true)
 	v.desk.paid.Store(true)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.payer = true
-	v.answers = max(0, v.answers-answersPaid)
-	v.proofs, v.orders = 0, 0
-	v.bytes = max(0, v.bytes-n)
 }

@@ -251,8 +251,18 @@ type titleInfo struct {
 	MPD             string               `json:"mpd"`
 	Duration        int64                `json:"duration_ms"`
 	Representations int                  `json:"representations"`
-	Min             lightning.Msat       `json:"min_msat"` // the whole title on its cheapest rungs
-	Max             lightning.Msat       `json:"max_msat"` // and on its dearest, as the publisher asks
+	Min             lightning.Msat       `json:"min_msat"`             // the whole title on its cheapest rungs
+	Max             lightning.Msat       `json:"max_msat"`             // and on its dearest, as the publisher asks
+	Asks            *asks                `json:"asks,omitempty"`       // nil: what the keys cost upstream decides, or there are none
+	BytesOnly       bool                 `json:"bytes_only,omitempty"` // its bytes are carried, and no keys sold
+	MinBytes        int64                `json:"min_bytes"`            // sealed, on the cheapest rungs
+	MaxBytes        int64                `json:"max_bytes"`            // and on the dearest
+}
+
+// asks is what the keys cost here.
+type asks struct {
+	Min lightning.Msat `json:"min_msat"`
+	Max lightning.Msat `json:"max_msat"`
 }
 
 func (s *Seller) serveTitles(w http.ResponseWriter, r *http.Request) error {
@@ -260,11 +270,12 @@ func (s *Seller) serveTitles(w http.ResponseWriter, r *http.Request) error {
 }
 
 // listed is GET /v1/titles of a shelf.
-func listed(shelf *shelf) json.RawMessage {
+func listed(shelf *shelf, c Config) json.RawMessage {
 	info := titlesInfo{Titles: []titleInfo{}}
 	for _, name := range shelf.names() {
 		t := shelf.byName[name]
 		low, high := t.Manifest.PriceRange()
+		cheapest, dearest := t.extent(c.price)
 		info.Titles = append(info.Titles, titleInfo{
 			ID:              t.ID,
 			Name:            name,
@@ -275,9 +286,59 @@ func listed(shelf *shelf) json.RawMessage {
 			Representations: len(t.lists),
 			Min:             low,
 			Max:             high,
+			BytesOnly:       t.keyless,
+			MinBytes:        cheapest.bytes,
+			MaxBytes:        dearest.bytes,
 		})
+		if !t.keyless && !t.resold {
+			info.Titles[len(info.Titles)-1].Asks = &asks{cheapest.asked, dearest.asked}
+		}
 	}
 	return mustJSON(info)
+}
+
+// An extent is what Representations come to: one, or one of each kind.
+type extent struct {
+	published, asked lightning.Msat // for their keys, by the publisher and here
+	bytes            int64          // sealed
+}
+
+func (e extent) plus(f extent) extent {
+	return extent{e.published + f.published, e.asked + f.asked, e.bytes + f.bytes}
+}
+
+// extent is that of the cheapest and of the dearest Representations of a title, of the
+// same as [dash.Manifest.PriceRange] means; of those at one price, of the one with
+// fewest bytes and of that with most.
+func (t *sealedTitle) extent(price func(htlcdash.Segment) lightning.Msat) (cheapest, dearest extent) {
+	type kind struct {
+		period  int
+		content string
+	}
+	low, high := map[kind]extent{}, map[kind]extent{}
+	for _, rep := range t.Manifest.Representations() {
+		e := extent{published: rep.Pay.Total}
+		for i, seg := range t.lists[rep.ID] {
+			e.bytes += htlcdash.SealedLength(seg.Length)
+			if first, _ := seg.Opens(); first == i {
+				e.asked += price(seg)
+			}
+		}
+		more := func(a, b extent) bool {
+			return cmp.Or(cmp.Compare(a.published, b.published), cmp.Compare(a.bytes, b.bytes)) > 0
+		}
+		k := kind{rep.Period, rep.ContentType}
+		if old, ok := low[k]; !ok || more(old, e) {
+			low[k] = e
+		}
+		if old, ok := high[k]; !ok || more(e, old) {
+			high[k] = e
+		}
+	}
+	for k := range low {
+		cheapest, dearest = cheapest.plus(low[k]), dearest.plus(high[k])
+	}
+	return cheapest, dearest
 }
 
 func serveInfo(w http.ResponseWriter, r *http.Request, v any) error {

@@ -67,6 +67,15 @@ func (c *clients) fine(addr netip.Addr, n int) {
 	c.bucket(network(addr), networkShare).ReserveN(now, n)
 }
 
+// refund gives n tokens back to addr, which never has more than at first.
+func (c *clients) refund(addr netip.Addr, n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	c.bucket(netip.PrefixFrom(addr, addr.BitLen()), 1).AllowN(now, -n)
+	c.bucket(network(addr), networkShare).AllowN(now, -n)
+}
+
 // bucket is that of a network with so many times the limits of an address. The
 // caller holds mu.
 func (c *clients) bucket(of netip.Prefix, times int) *rate.Limiter {

@@ -124,11 +124,13 @@ func (s *Seller) book(ctx context.Context, sales []ledger.Sale) error {
 
 // price is what the key of seg costs here: by the operator's policy, but never above what
 // the publisher asks. What costs nothing is given away.
-func (s *Seller) price(seg htlcdash.Segment) lightning.Msat {
-	if s.config.Price == nil {
+func (s *Seller) price(seg htlcdash.Segment) lightning.Msat { return s.config.price(seg) }
+
+func (c Config) price(seg htlcdash.Segment) lightning.Msat {
+	if c.Price == nil {
 		return seg.Price
 	}
-	return min(max(s.config.Price(seg), 0), seg.Price)
+	return min(max(c.Price(seg), 0), seg.Price)
 }
 
 func salesOf(t *sealedTitle, offers []exchange.Offer) []ledger.Sale {

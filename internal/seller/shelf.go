@@ -80,7 +80,7 @@ func load(ctx context.Context, c Config, old *shelf) (*shelf, error) {
 		byID:   map[htlcdash.TitleID]*sealedTitle{},
 		sealed: map[htlcdash.Root]*sealedTitle{},
 	}
-	s.list = sync.OnceValue(func() json.RawMessage { return listed(s) })
+	s.list = sync.OnceValue(func() json.RawMessage { return listed(s, c) })
 	var failures []error
 	take := func(dirs []string, resold bool) {
 		for _, d := range dirs {

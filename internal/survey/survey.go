@@ -40,6 +40,7 @@ const (
 	askTime   = 8 * time.Second // one provider, in all
 	requests  = 5               // that are timed, after a first one
 	maxTotal  = lightning.Msat(1 << 50)
+	maxBytes  = 1 << 50 // of a title
 	wholeTime = 30 * time.Second
 )
 
@@ -79,16 +80,23 @@ type Title struct {
 	Title     string               `json:"title"` // for people; the name, if nobody says more
 	Publisher htlcdash.PublisherID `json:"publisher"`
 	Duration  int64                `json:"duration_ms"`
-	Offers    []Offer              `json:"offers"` // the cheapest first
+	Offers    []Offer              `json:"offers"` // the cheapest first by the whole; last, who has bytes alone
 }
 
 // An Offer is what one provider says of a title that it sells.
 type Offer struct {
-	Provider int            `json:"provider"`     // index in Providers
-	Min      lightning.Msat `json:"min_msat"`     // the whole title on its lowest rungs
-	Max      lightning.Msat `json:"max_msat"`     // and on its best
-	Priced   bool           `json:"priced"`       // it has announced its prices; else it may ask that much at most
-	PerMiB   lightning.Msat `json:"per_mib_msat"` // of sealed bytes
+	Provider int            `json:"provider"` // index in Providers
+	Min      lightning.Msat `json:"min_msat"` // keys of the whole title on its lowest rungs
+	Max      lightning.Msat `json:"max_msat"` // and on its best
+	Priced   bool           `json:"priced"`   // it says what it asks for keys; else it may ask that much at most
+	// BytesOnly: it carries the title's sealed bytes and sells no keys of it. Min and Max
+	// are 0.
+	BytesOnly bool           `json:"bytes_only"`
+	PerMiB    lightning.Msat `json:"per_mib_msat"` // of sealed bytes; 0: they are free
+	// WholeMin and WholeMax are Min and Max with what all the sealed bytes cost here,
+	// if none come from elsewhere.
+	WholeMin lightning.Msat `json:"whole_min_msat"`
+	WholeMax lightning.Msat `json:"whole_max_msat"`
 	Expires  time.Time      `json:"expires,omitzero"`
 }
 
@@ -115,8 +123,9 @@ type candidate struct {
 // seen is what a candidate showed.
 type seen struct {
 	Provider
-	titles []buyer.TitleInfo
-	claims map[htlcdash.TitleID]directory.Announcement
+	carriage buyer.CarriageInfo
+	titles   []buyer.TitleInfo
+	claims   map[htlcdash.TitleID]directory.Announcement
 }
 
 // Look asks who is known and reports what was seen. It takes up to half a minute, in
@@ -269,7 +278,10 @@ func (s *seen) meet(ctx context.Context, from *candidate, client *http.Client) e
 	if err != nil {
 		return err
 	}
-	s.Address, s.Key, s.Name = p.URL(), info.Key, directory.Label(info.Alias)
+	s.Address, s.Key, s.Name, s.carriage = p.URL(), info.Key, directory.Label(info.Alias), info.Carriage
+	if err := info.Carriage.Check(); err != nil {
+		return fmt.Errorf("%s: %w", p, err)
+	}
 	for _, a := range from.claims {
 		if a.Provider == info.Key {
 			s.claims[a.Title] = a
@@ -308,7 +320,7 @@ func report(all []seen, want Wanted) Report {
 		r.Providers = append(r.Providers, s.Provider)
 		listed := map[htlcdash.TitleID]bool{}
 		for _, t := range s.titles {
-			if !want.has(t.ID, t.Name, t.Title) || listed[t.ID] || t.Min < 0 || t.Max < t.Min || t.Max > maxTotal {
+			if !want.has(t.ID, t.Name, t.Title) || listed[t.ID] || !sane(t) {
 				continue
 			}
 			listed[t.ID] = true
@@ -323,13 +335,16 @@ func report(all []seen, want Wanted) Report {
 				r.Titles = append(r.Titles, Title{ID: t.ID, Name: t.Name, Title: cmp.Or(directory.Label(t.Title), t.Name), Publisher: t.Publisher, Duration: max(t.DurationMS, 0)})
 			}
 			if len(r.Titles[k].Offers) < MaxOffers {
-				r.Titles[k].Offers = append(r.Titles[k].Offers, offerOf(i, t, s.claims))
+				r.Titles[k].Offers = append(r.Titles[k].Offers, offerOf(i, t, s))
 			}
 		}
 	}
 	for _, t := range r.Titles {
 		slices.SortStableFunc(t.Offers, func(a, b Offer) int {
-			return cmp.Or(cmp.Compare(a.Max, b.Max), cmp.Compare(r.Providers[a.Provider].Latency, r.Providers[b.Provider].Latency))
+			if a.BytesOnly != b.BytesOnly {
+				return map[bool]int{true: 1, false: -1}[a.BytesOnly]
+			}
+			return cmp.Or(cmp.Compare(a.WholeMax, b.WholeMax), cmp.Compare(r.Providers[a.Provider].Latency, r.Providers[b.Provider].Latency))
 		})
 	}
 	slices.SortStableFunc(r.Titles, func(a, b Title) int {
@@ -338,13 +353,32 @@ func report(all []seen, want Wanted) Report {
 	return r
 }
 
-func offerOf(provider int, t buyer.TitleInfo, claims map[htlcdash.TitleID]directory.Announcement) Offer {
-	o := Offer{Provider: provider, Min: t.Min, Max: t.Max}
-	if a, ok := claims[t.ID]; ok {
+// sane reports whether what a provider says of a title makes sense.
+func sane(t buyer.TitleInfo) bool {
+	prices := func(low, high lightning.Msat) bool { return low >= 0 && low <= high && high <= maxTotal }
+	return prices(t.Min, t.Max) && (t.Asks == nil || prices(t.Asks.Min, t.Asks.Max)) &&
+		t.MinBytes >= 0 && t.MinBytes <= maxBytes && t.MaxBytes >= 0 && t.MaxBytes <= maxBytes
+}
+
+// offerOf is what a provider says there, of the title and of itself; of what it does
+// not say there, what it has announced counts.
+func offerOf(provider int, t buyer.TitleInfo, s seen) Offer {
+	o := Offer{Provider: provider, Min: t.Min, Max: t.Max, BytesOnly: t.BytesOnly, PerMiB: s.carriage.Price}
+	a, announced := s.claims[t.ID]
+	if announced {
+		o.Expires = a.Expires
+	}
+	switch {
+	case t.BytesOnly:
+		o.Min, o.Max, o.Priced = 0, 0, true
+	case t.Asks != nil:
+		o.Min, o.Max, o.Priced = t.Asks.Min, t.Asks.Max, true
+	case announced:
 		times := func(m lightning.Msat) lightning.Msat {
 			return lightning.Msat(math.Round(float64(m) * float64(a.Factor) / directory.PPM))
 		}
-		o.Min, o.Max, o.Priced, o.PerMiB, o.Expires = times(t.Min), times(t.Max), true, a.PerMiB, a.Expires
+		o.Min, o.Max, o.Priced = times(t.Min), times(t.Max), true
 	}
+	o.WholeMin, o.WholeMax = o.Min+s.carriage.Cost(t.MinBytes), o.Max+s.carriage.Cost(t.MaxBytes)
 	return o
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // What makes no sense is not listed, what is listed twice counts once, and prices are
-// those that the same key announced.
+// those that it says itself, or that the same key announced.
 func TestReport(t *testing.T) {
 	one, two := htlcdash.TitleID{1}, htlcdash.TitleID{2}
 	ends := time.Unix(1_800_000_000, 0)
@@ -27,26 +27,44 @@ func TestReport(t *testing.T) {
 		},
 		{
 			Provider: Provider{Address: "cheap", Latency: time.Second},
-			titles:   []buyer.TitleInfo{{ID: one, Name: "other", Title: "Other words", Min: 1000, Max: 3000}, {ID: two, Name: "two", Max: 5}},
-			claims:   map[htlcdash.TitleID]directory.Announcement{one: {Factor: directory.PPM / 4, PerMiB: 7, Expires: ends}},
+			carriage: buyer.CarriageInfo{Price: 7, Step: 1 << 20},
+			titles:   []buyer.TitleInfo{{ID: one, Name: "other", Title: "Other words", Min: 1000, Max: 3000, MinBytes: 10 << 20, MaxBytes: 20<<20 + 1}, {ID: two, Name: "two", Max: 5}},
+			claims:   map[htlcdash.TitleID]directory.Announcement{one: {Factor: directory.PPM / 4, PerMiB: 9, Expires: ends}},
 		},
 		{Provider: Provider{Address: "dead", Error: "it does not answer"}},
+		{
+			Provider: Provider{Address: "carrier"}, carriage: buyer.CarriageInfo{Price: 1, Step: 1 << 20},
+			titles: []buyer.TitleInfo{
+				{ID: one, Name: "bunny", Min: 1000, Max: 3000, BytesOnly: true, MinBytes: 1 << 20, MaxBytes: 2 << 20},
+				{ID: two, Name: "two", Max: 5, MinBytes: -1},
+				{ID: two, Name: "two", Max: 5, MaxBytes: maxBytes + 1},
+				{ID: two, Name: "two", Max: 5, Asks: &buyer.PriceRange{Min: 2, Max: 1}},
+			},
+		},
+		{
+			Provider: Provider{Address: "dearer in all"}, carriage: buyer.CarriageInfo{Price: 1000, Step: 1 << 20},
+			titles: []buyer.TitleInfo{{ID: one, Name: "bunny", Min: 1000, Max: 3000, Asks: &buyer.PriceRange{Min: 100, Max: 300}, MinBytes: 10 << 20, MaxBytes: 20 << 20}},
+		},
 	}
 	r := report(all, Wanted{})
-	if len(r.Titles) != 2 || len(r.Providers) != 3 || r.More {
+	if len(r.Titles) != 2 || len(r.Providers) != 5 || r.More {
 		t.Fatalf("%+v", r)
 	}
 	got := r.Titles[0]
-	if got.ID != one || got.Title != "Big   Bunny" || got.Name != "bunny" || got.Duration != 0 || len(got.Offers) != 2 {
+	if got.ID != one || got.Title != "Big   Bunny" || got.Name != "bunny" || got.Duration != 0 || len(got.Offers) != 4 {
 		t.Errorf("%+v", got)
 	}
-	if want := (Offer{Provider: 1, Min: 250, Max: 750, Priced: true, PerMiB: 7, Expires: ends}); got.Offers[0] != want {
-		t.Errorf("%+v, want %+v", got.Offers[0], want)
+	for i, want := range []Offer{ // cheap keys with dear bytes come after dear keys with free ones
+		{Provider: 1, Min: 250, Max: 750, Priced: true, PerMiB: 7, WholeMin: 320, WholeMax: 891, Expires: ends},
+		{Provider: 0, Min: 1000, Max: 3000, WholeMin: 1000, WholeMax: 3000},
+		{Provider: 4, Min: 100, Max: 300, Priced: true, PerMiB: 1000, WholeMin: 10_100, WholeMax: 20_300},
+		{Provider: 3, Priced: true, BytesOnly: true, PerMiB: 1, WholeMin: 1, WholeMax: 2},
+	} {
+		if got.Offers[i] != want {
+			t.Errorf("%+v, want %+v", got.Offers[i], want)
+		}
 	}
-	if want := (Offer{Provider: 0, Min: 1000, Max: 3000}); got.Offers[1] != want {
-		t.Errorf("%+v, want %+v", got.Offers[1], want)
-	}
-	if r := report(all, Wanted{Text: "BUNNY"}); len(r.Titles) != 1 || len(r.Titles[0].Offers) != 1 {
+	if r := report(all, Wanted{Text: "BUNNY"}); len(r.Titles) != 1 || len(r.Titles[0].Offers) != 3 {
 		t.Errorf("by its words: %+v", r.Titles)
 	}
 	if r := report(all, Wanted{Title: &two}); len(r.Titles) != 1 || r.Titles[0].ID != two {

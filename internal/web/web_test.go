@@ -45,6 +45,23 @@ func TestPages(t *testing.T) {
 	}
 }
 
+// An id names one element: scripts would fill the first of two only.
+func TestIDsAreUnique(t *testing.T) {
+	ids := regexp.MustCompile(`\sid="([^"]*)"`)
+	for _, page := range []web.Page{web.Viewer, web.Provider} {
+		seen := map[string]bool{}
+		for _, m := range ids.FindAllStringSubmatch(get(t, page, "/").Body.String(), -1) {
+			if seen[m[1]] {
+				t.Errorf("%s: two elements are called %q", page, m[1])
+			}
+			seen[m[1]] = true
+		}
+		if len(seen) == 0 {
+			t.Errorf("%s has no ids", page)
+		}
+	}
+}
+
 func TestAssets(t *testing.T) {
 	for path, kind := range map[string]string{
 		"/static/viewer.js":     "text/javascript; charset=utf-8",

@@ -3,6 +3,10 @@
 //
 //   node watch.mjs URL [--seconds N] [--until SECONDS_OF_FILM] [--shot FILE]
 //                      [--size WxH] [--dark] [--click SELECTOR]
+//                      [--stop] [--read ID,ID]
+//
+// With --stop it stops paying at the end, and waits until no payment is in flight.
+// With --read it tells what stands in these elements then, without small print.
 //
 // Start-up is counted from the request for the manifest to the first frame
 // shown, so that the loading of the page itself does not count.
@@ -96,7 +100,19 @@ while (Date.now() < deadline) {
   await page.waitForTimeout(100);
 }
 if (options.shot) await page.screenshot({ path: options.shot });
-console.log(JSON.stringify({ ...result, complaints, statuses, heap: await heap() }));
+if (options.stop) {
+  await page.click("#stop");
+  await page.waitForFunction(() => document.querySelector("#stop").getAttribute("aria-pressed") === "true" &&
+    document.querySelector("#flight").firstChild.textContent === "0", null, { timeout: 60_000 });
+}
+const texts = {};
+for (const id of options.read?.split(",") ?? []) {
+  texts[id] = await page.waitForFunction((id) => {
+    const text = document.getElementById(id).firstChild?.textContent;
+    return ["–", "…"].includes(text) ? null : text;
+  }, id, { timeout: 60_000 }).then((text) => text.jsonValue());
+}
+console.log(JSON.stringify({ ...result, texts, complaints, statuses, heap: await heap() }));
 await browser.close();
 
 async function heap() {

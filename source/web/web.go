@@ -13,13 +13,12 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
-	"syscall"
 	"time"
 
 	"htlcdash"
+	"htlcdash/internal/reach"
 )
 
 // A Web is a base URL. It implements source.Source.
@@ -68,7 +67,7 @@ func parse(base string) (*url.URL, error) {
 
 // ErrPrivate means that a stranger's address, or a redirect, leads to what only
 // this machine or its network can reach.
-var ErrPrivate = errors.New("leads into a private network")
+var ErrPrivate = reach.ErrLocal
 
 // travel takes redirects away from home to public addresses only: a source
 // must not make us knock at doors that it cannot reach itself. One such door
@@ -85,26 +84,11 @@ func (t travel) RoundTrip(r *http.Request) (*http.Response, error) {
 	return t.foreign.RoundTrip(r)
 }
 
-// shared is the address space of carriers (RFC 6598), which is not public.
-var shared = netip.MustParsePrefix("100.64.0.0/10")
-
-// onlyPublic looks at the address itself, after names were resolved.
-func onlyPublic(_, address string, _ syscall.RawConn) error {
-	a, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return fmt.Errorf("%s: %w", address, ErrPrivate)
-	}
-	if ip := a.Addr().Unmap(); !ip.IsGlobalUnicast() || ip.IsPrivate() || shared.Contains(ip) {
-		return fmt.Errorf("%s: %w", address, ErrPrivate)
-	}
-	return nil
-}
-
 // newPublicTransport reaches public addresses only.
 func newPublicTransport() *http.Transport {
 	t := NewTransport()
 	t.Proxy = nil // it would look up names in our place
-	t.DialContext = (&net.Dialer{Timeout: 10 * time.Second, Control: onlyPublic}).DialContext
+	t.DialContext = (&net.Dialer{Timeout: 10 * time.Second, Control: reach.OnlyPublic}).DialContext
 	return t
 }
 

@@ -44,8 +44,6 @@ function resale(r) {
     fill('risk', sats(r.at_risk_msat), 'keys of the last day');
     $('kept').textContent = `${sats(r.earned_msat - r.upstream_msat)} of it is left after what was paid upstream`;
   }
-  $('carriage-box').hidden = !r.carriage_msat && !r.byte_price_msat;
-  if (!$('carriage-box').hidden) fill('carriage', sats(r.carriage_msat), `${sats(r.byte_price_msat)} a MiB`);
   const c = r.cache;
   $('cache-box').hidden = !c || !(c.hits + c.misses);
   if (!$('cache-box').hidden) fill('cache', `${Math.round(100 * c.hits / (c.hits + c.misses))} % hits`, `${sats(c.profit_msat)} profit; ${bytes(c.held_bytes)}`);

@@ -142,7 +142,7 @@ function showBudget(s) {
     return;
   }
   if (!sliding) {
-    const top = Math.ceil(Math.max(s.dearest_msat * 1.25, s.budget_msat ?? 0, 1000) / 1000);
+    const top = Math.ceil(Math.max((s.dearest_msat + s.bytes_dearest_msat) * 1.25, s.budget_msat ?? 0, 1000) / 1000);
     $('budget').max = top;
     const value = s.budget_msat === null ? top : Math.floor(s.budget_msat / 1000);
     $('budget').value = value;
@@ -151,6 +151,7 @@ function showBudget(s) {
   }
   const dearest = ladder().at(-1), allowed = ladder().filter(r => r.allowed).at(-1);
   let words = `The whole film: ${sats(s.cheapest_msat)} at the lowest quality, ${sats(s.dearest_msat)} at the best.`;
+  if (s.bytes_dearest_msat) words += ` Its bytes cost ${span(s.bytes_cheapest_msat, s.bytes_dearest_msat)} more, where none come for nothing.`;
   if (!s.enough) words += ` From here to the end the lowest still costs ${sats(s.to_end_msat)}; ${sats(s.left_msat)} are left.`;
   else if (allowed && allowed !== dearest) words += ` What is left carries ${rungName(allowed)} to the end in any case.`;
   $('budget-help').textContent = words;
@@ -299,20 +300,26 @@ function showMarket(r) {
   const silent = r.providers.filter(p => p.error).length;
   const words = [];
   if (!shown.length) words.push('Nobody who answers sells anything.');
-  else words.push('Prices are for the whole film, at its lowest quality and at its best, as providers say. “Answers in” is the median of five small requests, not the time of a key.');
+  else words.push('Prices are for the whole film, at its lowest quality and at its best, with all bytes from there, as providers say: free bytes may come from others. “Answers in” is the median of five small requests, not the time of a key.');
   if (r.more || shown.length < r.titles.length) words.push(`These are ${shown.length} of more titles: htlcdash market finds the others.`);
   if (silent) words.push(`${plural('provider', silent)} did not answer, or not truly.`);
   $('market-note').textContent = words.join(' ');
+}
+
+function span(low, high) {
+  return low === high ? sats(high) : `${sat(low)} to ${sats(high)}`;
 }
 
 function onSale(r, t) {
   const play = element('button', { 'aria-label': `Play ${t.title}` }, 'Play');
   play.addEventListener('click', () => want(t, play));
   const rows = t.offers.map(o => {
-    const p = r.providers[o.provider], price = o.min_msat === o.max_msat ? sats(o.max_msat) : `${sat(o.min_msat)} to ${sats(o.max_msat)}`;
+    const p = r.providers[o.provider], atMost = o.priced ? '' : 'at most ';
+    const bytes = o.per_mib_msat ? `${sats(o.per_mib_msat)} a MiB of bytes` : 'bytes are free';
+    const keys = o.bytes_only ? 'no keys' : o.per_mib_msat ? `keys ${atMost}${span(o.min_msat, o.max_msat)}` : '';
     return element('tr', p.standing?.state === 'banned' ? { class: 'bad' } : {}, seller(p.address, p.name, p.standing ?? { state: 'unknown' }),
-      element('td', { class: 'num' }, o.priced ? price : `at most ${price}`, element('br'),
-        element('small', {}, !o.priced ? '' : o.per_mib_msat ? `and ${sats(o.per_mib_msat)} a MiB` : 'bytes are free')),
+      element('td', { class: 'num' }, `${atMost}${span(o.whole_min_msat, o.whole_max_msat)}`, element('br'),
+        element('small', {}, [keys, bytes].filter(Boolean).join(', '))),
       element('td', { class: 'num' }, millis(p.latency_ns)));
   });
   const head = (words, ...kind) => element('th', { scope: 'col', ...Object.fromEntries(kind.map(k => ['class', k])) }, words);
