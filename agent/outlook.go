@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"math"
+	"slices"
 )
 
 // An outlook is what is expected of the network: a chain of states. In each of
@@ -218,34 +219,48 @@ func (o *outlook) takes(state int, bits float64) float64 {
 }
 
 // latencyOf is the wait for the first byte, as far as downloads of different
-// sizes tell: the line through the halves of small and large ones.
+// sizes tell: the line through each two that followed each other, since the
+// network was much the same for both, and of all lines the middle one, the more
+// they differ in size the heavier. Extremes of all downloads would take for
+// latency what was a slow minute; downloads that are all alike, at the lowest
+// rung, would hide it, and a network that is far would seem to be slow.
 func latencyOf(past []Download) float64 {
 	if len(past) == 0 {
 		return priorLatency
 	}
 	past = past[max(0, len(past)-40):]
-	mean, least := 0.0, math.Inf(1)
+	least := math.Inf(1)
 	for _, d := range past {
-		mean += float64(d.Size) / float64(len(past))
 		least = min(least, d.Took.Seconds())
 	}
-	// of each half the quickest, by what it takes for its size
-	var small, large Download
-	for _, d := range past {
-		half := &large
-		if float64(d.Size) < mean {
-			half = &small
+	lines, total := append(make([]line, 0, len(past)), line{min(priorLatency, least/2), 1}), 1.0
+	for i, large := range past[1:] {
+		small := past[i]
+		if small.Size > large.Size {
+			small, large = large, small
 		}
-		if half.Size == 0 || d.Rate() > half.Rate() {
-			*half = d
+		if float64(large.Size) < sizesApart*float64(small.Size) || small.Size <= 0 {
+			continue
 		}
+		slope := (large.Took - small.Took).Seconds() / float64(large.Size-small.Size)
+		l := line{small.Took.Seconds() - slope*float64(small.Size), 1 - float64(small.Size)/float64(large.Size)}
+		lines, total = append(lines, l), total+l.weight
 	}
-	guess := min(priorLatency, least/2)
-	if slope := (large.Took - small.Took).Seconds() / float64(large.Size-small.Size); small.Size > 0 && large.Size > 2*small.Size && slope > 0 {
-		guess = small.Took.Seconds() - slope*float64(small.Size)
+	slices.SortFunc(lines, func(a, b line) int { return cmp.Compare(a.latency, b.latency) })
+	guess := 0.0
+	for sum, k := 0.0, 0; sum < total/2; k++ {
+		guess = lines[k].latency
+		sum += lines[k].weight
 	}
 	return min(max(guess, 0), least*0.9)
 }
+
+// sizesApart is how many times as large one of two downloads is that tell of
+// the latency.
+const sizesApart = 1.5
+
+// A line tells a latency.
+type line struct{ latency, weight float64 }
 
 // A sample is one or more downloads in a row, enough to tell a rate.
 type sample struct {

@@ -446,3 +446,66 @@ func BenchmarkReplayHour(b *testing.B) {
 		play(b, title, agent.New(title, agent.Preferences{}), replay.Setup{Link: link, Budget: price(title, -1) / 3})
 	}
 }
+
+// A network that is far is not slow, also if nothing but small segments of
+// nearly the same size is ever fetched over it.
+func TestAgentTellsFarFromSlow(t *testing.T) {
+	title := film(120)
+	a := agent.New(title, agent.Preferences{})
+	for _, tt := range []struct {
+		name    string
+		latency time.Duration
+		rate    float64 // bit/s
+	}{
+		{"far and fast", 600 * time.Millisecond, 8e6},
+		{"near and slow", 20 * time.Millisecond, 5e5},
+	} {
+		s := steady(title, 8e6, 12*time.Second, agent.NoLimit)
+		rnd := rand.New(rand.NewPCG(7, 7))
+		s.Past, s.Now = nil, 0
+		for n := range 60 {
+			size := int64(75_000 * math.Exp(0.15*rnd.NormFloat64())) // the lowest rung of the picture
+			if n%2 == 1 {
+				size = 32_000 // and the sound
+			}
+			took := tt.latency + time.Duration(float64(size)*8/(tt.rate*math.Exp(0.1*rnd.NormFloat64()))*1e9)
+			s.Past = append(s.Past, agent.Download{At: s.Now, Took: took, Size: size})
+			s.Now += max(took, time.Second)
+			if n < 30 {
+				continue
+			}
+			th := a.Explain(s)
+			if off := th.Latency - tt.latency; off.Abs() > tt.latency/5+30*time.Millisecond {
+				t.Errorf("%s: after %d downloads a latency of %v, it is %v", tt.name, n, th.Latency, tt.latency)
+			}
+			if th.Mean < tt.rate/3 || th.Mean > tt.rate*3 {
+				t.Errorf("%s: after %d downloads %.2g bit/s are expected, it is %.2g", tt.name, n, th.Mean, tt.rate)
+			}
+		}
+	}
+}
+
+// What haste may cost is the weight of waiting by the price of money.
+func TestHaste(t *testing.T) {
+	title := film(120)
+	a := agent.New(title, agent.Preferences{})
+	before := lightning.Msat(0)
+	for _, share := range []float64{0.1, 0.2, 0.3, 0.4} {
+		s := steady(title, 2e7, 10*time.Second, lightning.Msat(share*float64(price(title, -1))))
+		haste, want := a.Haste(s), agent.Standard.Stall/a.Explain(s).Price
+		if math.Abs(float64(haste)/want-1) > 1e-3 {
+			t.Errorf("with %.1f of the price left a second is worth %v, want %.0f msat", share, haste, want)
+		}
+		if haste < before {
+			t.Errorf("with %.1f of the price left a second is worth %v, with less it was %v", share, haste, before)
+		}
+		before = haste
+	}
+	if h := a.Haste(steady(title, 2e7, 10*time.Second, agent.NoLimit)); h != agent.NoLimit {
+		t.Errorf("with money enough a second is worth %v", h)
+	}
+	thrifty := agent.New(title, agent.Preferences{Thrift: 1})
+	if h := thrifty.Haste(steady(title, 2e7, 10*time.Second, agent.NoLimit)); h <= 0 || h == agent.NoLimit {
+		t.Errorf("to who is thrifty it is worth %v", h)
+	}
+}

@@ -189,14 +189,14 @@ func (m *market) discover(ctx context.Context) {
 	for i, found := range sellers {
 		for _, s := range found {
 			m.learn(s.Address)
-			d.hearOf(d.sources, ids[i], s.Sources)
-			d.hearOf(d.seeds, ids[i], s.Seeds)
+			m.found.hearOf(m.found.sources, ids[i], s.Sources)
+			m.found.hearOf(m.found.seeds, ids[i], s.Seeds)
 		}
 		switch l := m.titles[ids[i]]; {
 		case len(found) == 0:
 		case l != nil:
-			m.tellAnnounced(l.title.ID, m.heldBy(l.title))
 			m.joinSwarms(l.title)
+			m.tellAnnounced(l.title.ID, m.heldBy(l.title))
 		case m.holds != nil: // a kept one
 			m.tellAnnounced(ids[i], func(b htlcdash.Blob) bool { return m.holds(ids[i], b) })
 		}

@@ -57,7 +57,7 @@ type playCommand struct {
 
 func (playCommand) Help() string {
 	return "It plays without showing anything, and says what a viewer would have seen and what it cost. To watch, pipe it into a player. " +
-		"It uses the proxy's books and budgets: stop the proxy, or name others with --proxy-ledger. The address of an MPD that a proxy serves works, too.\n\n" +
+		"It uses the proxy's books and budgets: stop the proxy, or name others with --proxy-ledger. How fast the network was is kept in them for the next time. The address of an MPD that a proxy serves works, too.\n\n" +
 		"Example: htlcdash play bunny --budget '100 sat'\n\n" +
 		"Example: htlcdash play bunny --write - | ffplay -\n\n" +
 		"Example: htlcdash play https://films.example/bunny/manifest.mpd --json events.jsonl --quiet"
@@ -101,7 +101,7 @@ func (c playCommand) playFree(ctx context.Context, t terminal, log *slog.Logger)
 	if err != nil {
 		return err
 	}
-	_, err = c.play(ctx, t, player.NewMenu(ladder), player.Open{Title: film}, log)
+	_, err = c.play(ctx, t, player.NewMenu(ladder), player.Open{Title: film}, agent.Memory{}, log)
 	if errors.Is(err, plain.ErrPaid) {
 		err = fmt.Errorf("%w\nto buy it: htlcdash play NAME --proxy-providers ADDRESS", err)
 	}
@@ -126,7 +126,7 @@ func (c playCommand) playSold(ctx context.Context, t terminal, node lightning.Pa
 	}
 	defer func() { err = errors.Join(err, market.close()) }()
 	onSale := shelf{}
-	market.show = onSale.add
+	market.show = func(_ context.Context, f found) error { return onSale.add(f.info.Name, f.open) }
 	settlePast(ctx, market.buyer, log)
 	market.refresh(ctx)
 	film, err := onSale.find(c.Title)
@@ -150,7 +150,14 @@ func (c playCommand) playSold(ctx context.Context, t terminal, node lightning.Pa
 	perMiB := market.buyer.BytePrice(ctx, film.ID)
 	menu = menu.Carried(perMiB)
 	stock := player.NewSealed(film, market.buyer, meter, perMiB)
-	_, err = c.play(ctx, t, menu, stock, log)
+	memory, err := proxy.Recall(ctx, books)
+	if err != nil {
+		log.Warn("begins without it", "error", err)
+	}
+	res, err := c.play(ctx, t, menu, stock, memory, log)
+	if failed := proxy.Keep(context.WithoutCancel(ctx), books, res.Memory); failed != nil {
+		log.Warn("what the network carried is not remembered", "error", failed)
+	}
 	if missing, ok := errors.AsType[*player.MoneyError](err); ok {
 		err = fmt.Errorf("%w\n%s", err, c.advice(missing, before.Spent+stock.Money().Spent, before.DayLeft))
 	}
@@ -189,7 +196,7 @@ func (c playCommand) menu(ctx context.Context, film *title.Title, books *ledger.
 }
 
 // play plays a menu, and tells of it.
-func (c playCommand) play(ctx context.Context, t terminal, menu player.Menu, stock player.Stock, log *slog.Logger) (res player.Result, err error) {
+func (c playCommand) play(ctx context.Context, t terminal, menu player.Menu, stock player.Stock, memory agent.Memory, log *slog.Logger) (res player.Result, err error) {
 	wish, err := c.wish()
 	if err != nil {
 		return res, usageError{err}
@@ -219,7 +226,7 @@ func (c playCommand) play(ctx context.Context, t terminal, menu player.Menu, sto
 	}
 	res, err = player.Play(ctx, player.Config{
 		Menu: menu, Stock: stock, Policy: policy, Weights: wish.Weights, Most: c.Buffer, Anyway: c.Anyway, Fast: c.Fast, Speed: c.Speed,
-		Sink: sink, Event: tell, Log: log,
+		Sink: sink, Event: tell, Log: log, Memory: memory,
 	})
 	return res, errors.Join(err, closeTell())
 }

@@ -18,7 +18,10 @@ import (
 	"testing"
 	"time"
 
+	"htlcdash/agent"
+	"htlcdash/internal/ledger"
 	"htlcdash/internal/player"
+	"htlcdash/internal/proxy"
 	"htlcdash/internal/publish"
 	"htlcdash/internal/title/titletest"
 	"htlcdash/lightning"
@@ -57,6 +60,21 @@ func (s *street) playTitle(t *testing.T, ctx context.Context, name string, args 
 	return events, says.String(), err
 }
 
+// remembered is what the viewer's books keep of the network.
+func (s *street) remembered(t *testing.T) agent.Memory {
+	t.Helper()
+	books, err := ledger.Open(filepath.Join(s.folder, "viewer.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer books.Close()
+	m, err := proxy.Recall(t.Context(), books)
+	if err != nil {
+		t.Error(err)
+	}
+	return m
+}
+
 // name is what the provider calls the street's title.
 func (s *street) name() string { return filepath.Base(s.title.Dir) }
 
@@ -88,6 +106,9 @@ func TestPlayBuysAndCounts(t *testing.T) {
 	}
 	if !strings.Contains(people, "played 0:05") {
 		t.Errorf("people are told %q", people)
+	}
+	if m := s.remembered(t); m.Rate == 0 || time.Since(m.At) > time.Hour {
+		t.Errorf("the network is remembered as %v", m)
 	}
 	again, _, err := s.playTitle(t, t.Context(), s.title.ID.String(), "--policy", "highest")
 	if err != nil || again[len(again)-1].Result.Spent != 0 {

@@ -39,6 +39,8 @@ type Manifest struct {
 	reps     []*Representation
 	duration time.Duration
 	absolute string // the first absolute URL that was ignored, if any
+	afar     string // the absolute BaseURL of the MPD itself, if it has no relative one
+	apart    []string
 	pay      titlePay
 
 	mu    sync.Mutex

@@ -89,6 +89,12 @@ func (x *indexer) add(res Resource, r *Representation, i int) {
 	x.byPath[res.Path] = x.all[n : n+1 : n+1]
 }
 
+// Elsewhere says where the files lie that are named relative to nothing else
+// (ISO/IEC 23009-1, 5.6): base is the absolute BaseURL of the MPD, "" if that has
+// none or a relative one beside it; apart are those of its parts, in their order.
+// All paths of m are as if neither was there. A title has none of them.
+func (m *Manifest) Elsewhere() (base string, apart []string) { return m.afar, m.apart }
+
 // Publishable reports why m cannot become a title, by an error that says what
 // would mend it. It tells more after [Manifest.Resolve].
 func (m *Manifest) Publishable() error {

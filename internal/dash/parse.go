@@ -2,6 +2,7 @@ package dash
 
 import (
 	"cmp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -192,11 +193,13 @@ func (p *parser) period(i int, e *etree.Element, at period, base string) error {
 
 // baseURL resolves the first relative BaseURL of e against base. Others are
 // alternatives; absolute ones lead away from the folder and are left out, as
-// ForPlayer leaves them out.
+// ForPlayer leaves them out. Where there is nothing else, Elsewhere tells of them.
 func (p *parser) baseURL(e *etree.Element, base string) (string, error) {
+	absolute := ""
 	for b := range p.all(e, "BaseURL") {
 		ref := strings.TrimSpace(b.Text())
 		if isAbsolute(ref) {
+			absolute = cmp.Or(absolute, ref)
 			p.m.absolute = cmp.Or(p.m.absolute, ref)
 			continue
 		}
@@ -204,6 +207,13 @@ func (p *parser) baseURL(e *etree.Element, base string) (string, error) {
 			return "", malformed("BaseURL %q has more than %d bytes", clip(ref), maxPath)
 		}
 		return join(base, ref), nil
+	}
+	switch {
+	case absolute == "":
+	case e == p.root:
+		p.m.afar = absolute
+	case !slices.Contains(p.m.apart[max(0, len(p.m.apart)-8):], absolute):
+		p.m.apart = append(p.m.apart, absolute)
 	}
 	return base, nil
 }

@@ -1,8 +1,9 @@
 // Package plain fetches titles that nobody has sealed, from any web server.
 //
-// It asks for nothing but what the MPD names beside itself, follows no redirect
-// to another host, and bounds all it takes. It does not choose what to fetch,
-// nor try again.
+// It asks for nothing but what the MPD names beside itself, or below one absolute
+// BaseURL of the whole MPD; another host than the MPD's must lie outside of local
+// networks then. It follows no redirect to another host, and bounds all it takes.
+// It does not choose what to fetch, nor try again.
 package plain
 
 import (
@@ -18,6 +19,7 @@ import (
 
 	"htlcdash"
 	"htlcdash/internal/dash"
+	"htlcdash/internal/reach"
 )
 
 // Bounds on what is taken at once. Of an MPD it is [dash.MaxSize].
@@ -61,8 +63,8 @@ type Title struct {
 	MPD      []byte // as it came
 	Manifest *dash.Manifest
 
-	base   *url.URL // of the MPD
-	client *http.Client
+	base   *url.URL     // of the files
+	client *http.Client // for them
 }
 
 // openLimit is how long a server may take until a title can be played.
@@ -80,17 +82,51 @@ func Open(ctx context.Context, address string, client *http.Client) (*Title, err
 	if client == nil {
 		client = NewClient()
 	}
-	t := &Title{base: base, client: client}
+	return open(ctx, base, client, reach.Client(false, 0))
+}
+
+// open is Open with a client for hosts that the MPD names.
+func open(ctx context.Context, base *url.URL, client, abroad *http.Client) (t *Title, err error) {
+	t = &Title{base: base, client: client}
 	if t.MPD, err = t.get(ctx, base, dash.Resource{}, dash.MaxSize, nil); err != nil {
 		return nil, err
 	}
 	if t.Manifest, err = dash.Parse(t.MPD); err != nil {
 		return nil, fmt.Errorf("%s: %w", base, err)
 	}
+	if t.base, err = files(base, t.Manifest); err != nil {
+		return nil, fmt.Errorf("%s: %w", base.Redacted(), err)
+	}
+	if t.base.Host != base.Host {
+		t.client = abroad
+	}
 	return t, t.Manifest.Resolve(ctx, func(ctx context.Context, path string, offset, length int64) ([]byte, error) {
 		return t.Fetch(ctx, dash.Resource{Path: path, Offset: offset, Length: length}, nil)
 	})
 }
+
+// files is where the files of an MPD lie.
+func files(base *url.URL, m *dash.Manifest) (*url.URL, error) {
+	ref, apart := m.Elsewhere()
+	at, err := base.Parse(ref)
+	if err != nil {
+		return nil, fmt.Errorf("BaseURL %.100q is no address: %w", ref, htlcdash.ErrFormat)
+	}
+	switch {
+	case at.Scheme != base.Scheme && at.Scheme != "https":
+		return nil, fmt.Errorf("BaseURL %.100q: what was asked for by %s is asked for by that or https alone: %w", ref, base.Scheme, htlcdash.ErrFormat)
+	case at.Host != base.Host && (at.Host == "" || reach.IsLocal(at.Hostname())):
+		return nil, fmt.Errorf("BaseURL %.100q: %w", ref, reach.ErrLocal)
+	}
+	for _, a := range apart { // one that changes nothing does no harm
+		if other, err := at.Parse(a); err != nil || other.Host != at.Host || other.Scheme != at.Scheme || folder(other) != folder(at) {
+			return nil, fmt.Errorf("BaseURL %.100q of a part of the MPD is absolute: only one for the whole MPD is followed, so make it relative: %w", a, htlcdash.ErrFormat)
+		}
+	}
+	return at, nil
+}
+
+func folder(u *url.URL) string { return u.Path[:strings.LastIndexByte(u.Path, '/')+1] }
 
 // Fetch returns the bytes of r. The error matches [htlcdash.ErrNotFound] if there
 // are none, [ErrPaid] if they are not free, [htlcdash.ErrCorrupt] if they end too

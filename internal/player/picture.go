@@ -256,12 +256,22 @@ func (r *run) finish(err error) Result {
 	r.result.Score(r.c.Menu.Title, r.c.Weights)
 	m := r.c.Stock.Money()
 	r.result.Spent, r.result.Fees, r.result.Played = m.Spent, m.Fees, r.played
+	r.result.Memory = r.learnt()
 	end := Event{What: End, Result: &r.result}
 	if err != nil {
 		end.Why = err.Error()
 	}
 	r.emit(end)
 	return r.result
+}
+
+// learnt is what is to be remembered of the network, by the clock outside.
+func (r *run) learnt() agent.Memory {
+	past := make([]agent.Download, 0, len(r.state.Past))
+	for _, d := range r.state.Past {
+		past = append(past, agent.Download{At: r.clock.life(d.At), Took: r.clock.life(d.Took), Size: d.Size})
+	}
+	return r.c.Memory.Learn(past, time.Now())
 }
 
 // about is an event of a parcel.

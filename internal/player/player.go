@@ -91,6 +91,8 @@ type Config struct {
 	Ahead int
 	// Anyway plays as far as the money goes, where it does not reach the end.
 	Anyway bool
+	// Memory is what is remembered of the network, for the first decisions.
+	Memory agent.Memory
 
 	// Speed is how many times as fast as life the clock runs. 0: 1.
 	Speed float64
@@ -123,6 +125,7 @@ type Result struct {
 	replay.Result
 	Played time.Duration  // of the media
 	Fees   lightning.Msat // of Spent: for routes
+	Memory agent.Memory   // what is to be remembered of the network
 }
 
 // A Sink takes what is played: the segments of each track in order, as soon as

@@ -70,7 +70,10 @@ func newRun(c Config) *run {
 	r := &run{
 		c: c, floor: agent.NewFloor(c.Menu.Title), offered: map[string]int{}, onWay: make([][]*parcel, n),
 		clock: &clock{began: time.Now(), speed: c.Speed},
-		state: agent.State{Next: make([]int, n), Last: make([]int, n), Buffer: make([]time.Duration, n), Most: c.Most},
+		state: agent.State{
+			Next: make([]int, n), Last: make([]int, n), Buffer: make([]time.Duration, n), Most: c.Most,
+			Prior: c.Memory.Prior(time.Now()) / c.Speed,
+		},
 	}
 	r.keys.signal = make(chan struct{}, 1)
 	for k := range n {

@@ -206,7 +206,7 @@ func (b budget) withFees(m lightning.Msat) lightning.Msat {
 // stateOf is what the agent is told. f.mu is held.
 func (f *film) stateOf(a *adviser, left lightning.Msat) agent.State {
 	now := time.Now()
-	s := agent.State{Now: now.Sub(f.proxy.began), Most: bufferMost, Left: left, Prior: float64(f.proxy.gauge.prior), Past: f.proxy.gauge.past()}
+	s := agent.State{Now: now.Sub(f.proxy.began), Most: bufferMost, Left: left, Prior: f.proxy.gauge.prior, Past: f.proxy.gauge.past()}
 	for k, track := range a.title.Tracks {
 		kind := string(track.Kind)
 		next, last := a.index(k, f.stands()), -1

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net/http/httptest"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -393,16 +392,16 @@ func TestTheNetworkIsRemembered(t *testing.T) {
 			h.get(fmt.Sprintf("/t/film/v2/%d.m4s", i+1))
 		}
 	}, kept)
-	rate, err := strconv.Atoi(settings["network/rate"])
-	if err != nil || rate < 20_000_000 || rate > 60_000_000 {
-		t.Errorf("kept %q (%v), want about 50 Mbit/s", settings["network/rate"], err)
+	m, err := proxy.Recall(t.Context(), settings)
+	if err != nil || m.Rate < 20e6 || m.Rate > 60e6 || m.At.IsZero() {
+		t.Errorf("kept %v (%v), want about 50 Mbit/s", m, err)
 	}
 	bubble(t, title, func(t *testing.T, h *house) {
 		if got := first(h); got <= "v0" {
 			t.Errorf("of a fast one the first is %q", got)
 		}
 	}, kept)
-	settings["network/rate"] = "fast"
+	settings["network/memory"] = "fast"
 	bubble(t, title, func(t *testing.T, h *house) {
 		want(t, "of what makes no sense", first(h), "v0")
 	}, kept)

@@ -3,8 +3,8 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -18,7 +18,8 @@ type gauge struct {
 	mu         sync.Mutex
 	perMegabit time.Duration    // mean, the newest counting most
 	downloads  []agent.Download // oldest first, at most gaugeMemory
-	prior      int64            // bit/s that an earlier run measured; 0: not known. Not changed after New
+	memory     agent.Memory     // of earlier runs. Not changed after New
+	prior      float64          // bit/s that it tells; 0: nothing. Not changed after New
 }
 
 const (
@@ -63,34 +64,53 @@ func (g *gauge) past() []agent.Download {
 	return slices.Clone(g.downloads)
 }
 
-// rateSetting is what the network carried, in bit/s, when a run ended.
-const rateSetting = "network/rate"
+// memorySetting is what is remembered of the network.
+const memorySetting = "network/memory"
 
-// recallRate takes what an earlier run measured, for the first decisions of
-// this one.
-func (p *Proxy) recallRate() {
+// Recall returns what earlier runs remembered of the network; without an error
+// nothing, if there is nothing.
+func Recall(ctx context.Context, from Settings) (m agent.Memory, err error) {
+	text, err := from.Setting(ctx, memorySetting)
+	if errors.Is(err, htlcdash.ErrNotFound) {
+		return m, nil
+	}
+	if err == nil {
+		m, err = agent.ParseMemory(text)
+	}
+	if err != nil {
+		return m, fmt.Errorf("what is remembered of the network: %w", err)
+	}
+	return m, nil
+}
+
+// Keep keeps what is to be remembered, if there is something.
+func Keep(ctx context.Context, in Settings, m agent.Memory) error {
+	if m.Rate == 0 {
+		return nil
+	}
+	return in.Set(ctx, memorySetting, m.String())
+}
+
+// recall takes what earlier runs measured, for the first decisions of this one.
+func (p *Proxy) recall() {
 	if p.settings == nil {
 		return
 	}
-	text, err := p.settings.Setting(p.ctx, rateSetting)
-	if err == nil {
-		p.gauge.prior, err = strconv.ParseInt(text, 10, 64)
+	m, err := Recall(p.ctx, p.settings)
+	if err != nil {
+		p.log.Warn("begins without it", "error", err)
 	}
-	if err != nil && !errors.Is(err, htlcdash.ErrNotFound) {
-		p.log.Warn("rate of an earlier run", "error", err)
-	}
-	p.gauge.prior = max(p.gauge.prior, 0)
+	p.gauge.memory, p.gauge.prior = m, m.Prior(time.Now())
 }
 
-// keepRate keeps what was measured for the next run.
-func (p *Proxy) keepRate() error {
-	rate := p.gauge.rate()
-	if p.settings == nil || rate == 0 {
+// keep keeps what was measured for the next run.
+func (p *Proxy) keep() error {
+	if p.settings == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	return p.settings.Set(ctx, rateSetting, strconv.FormatInt(rate, 10))
+	return Keep(ctx, p.settings, p.gauge.memory.Learn(p.gauge.past(), time.Now()))
 }
 
 // headroom is how much faster than the best rung the network must be for us to

@@ -147,7 +147,7 @@ func New(c Config) (*Proxy, error) {
 		slots:   make(chan struct{}, cmp.Or(c.Requests, 256)),
 		next:    p.routes(),
 	}
-	p.recallRate()
+	p.recall()
 	if p.buyer != nil {
 		p.run(p.follow)
 	}
@@ -168,7 +168,7 @@ func (p *Proxy) Close() error {
 	p.cancel()
 	p.work.Wait()
 	p.client.CloseIdleConnections()
-	return p.keepRate()
+	return p.keep()
 }
 
 // clock is the time since the proxy began.

@@ -55,6 +55,17 @@ func local(a netip.Addr) bool {
 	return !a.IsGlobalUnicast() || a.IsPrivate() || shared.Contains(a)
 }
 
+// OnlyPublic is the Control of a [net.Dialer] that connects to no local network. It
+// looks at the address itself, after names were resolved. Its error matches
+// [ErrLocal].
+func OnlyPublic(_, address string, _ syscall.RawConn) error {
+	ap, err := netip.ParseAddrPort(address)
+	if err != nil || local(ap.Addr().WithZone("")) {
+		return fmt.Errorf("%s: %w", address, ErrLocal)
+	}
+	return nil
+}
+
 // CheckHostPort reports an address that is not host:port, with a name of the DNS
 // or an IP address as host and a number as port.
 func CheckHostPort(address string) error {
@@ -72,27 +83,21 @@ func CheckHostPort(address string) error {
 
 const maxHost = 253 // bytes of a name of the DNS
 
-// OnlyPublic is the Control of a [net.Dialer] that connects to no local network. It
-// looks at the address itself, after names were resolved. Its error matches
-// [ErrLocal].
-func OnlyPublic(_, address string, _ syscall.RawConn) error {
-	ap, err := netip.ParseAddrPort(address)
-	if err != nil || local(ap.Addr().WithZone("")) {
-		return fmt.Errorf("%s: %w", address, ErrLocal)
-	}
-	return nil
-}
-
-// Client is for addresses that strangers named. Unless local is set it connects
-// to no local network, whatever a name leads to. It follows no redirects. A timeout of
-// 0 is none, as a websocket needs.
-func Client(localToo bool, timeout time.Duration) *http.Client {
-	t := http.DefaultTransport.(*http.Transport).Clone()
+// Dialer is for addresses that strangers named. Unless local is set it connects to
+// no local network, whatever a name leads to.
+func Dialer(localToo bool) *net.Dialer {
 	d := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
 	if !localToo {
 		d.Control = OnlyPublic
 	}
-	t.DialContext = d.DialContext
+	return d
+}
+
+// Client is for addresses that strangers named, which it connects to as [Dialer]
+// does. It follows no redirects. A timeout of 0 is none, as a websocket needs.
+func Client(localToo bool, timeout time.Duration) *http.Client {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.DialContext = Dialer(localToo).DialContext
 	t.MaxIdleConnsPerHost = 8
 	t.ResponseHeaderTimeout = 10 * time.Second
 	t.MaxResponseHeaderBytes = 64 << 10

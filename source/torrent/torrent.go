@@ -168,11 +168,9 @@ type dialer struct{ o Options }
 func (dialer) DialerNetwork() string { return "tcp" }
 
 func (d dialer) Dial(ctx context.Context, address string) (net.Conn, error) {
-	n := net.Dialer{Timeout: dialTimeout}
-	if !d.o.Local && !slices.Contains(d.o.Peers, address) {
-		n.Control = reach.OnlyPublic
-	}
-	return n.DialContext(ctx, "tcp", address)
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	return reach.Dialer(d.o.Local || slices.Contains(d.o.Peers, address)).DialContext(ctx, "tcp", address)
 }
 
 // config keeps all doors shut that are not asked for.
