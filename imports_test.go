@@ -36,7 +36,7 @@ var mayEnter = map[string][]string{
 	"source/gaia/gaiatest":     {"source/gaia"},
 	"source/open":              {".", "source", "source/dir", "source/gaia", "source/s3", "source/web"},
 	"internal/spread":          {".", "internal/title", "source"},
-	"source/torrent":           {".", "source", "internal/bittorrent"},
+	"source/torrent":           {".", "source", "internal/bittorrent", "internal/reach"},
 	"source/sourcetest":        {".", "source"},
 	"buyer":                    {".", "lightning", "agent/market", "internal/due", "internal/fraud", "internal/credential", "internal/exchange", "internal/join", "internal/ledger", "internal/proof", "internal/proof/systems", "internal/reach"},
 	"internal/cachetrial":      {".", "lightning", "source/cache"},

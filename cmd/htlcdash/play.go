@@ -126,7 +126,7 @@ func (c playCommand) playSold(ctx context.Context, t terminal, node lightning.Pa
 	}
 	defer func() { err = errors.Join(err, market.close()) }()
 	onSale := shelf{}
-	market.show = onSale.add
+	market.show = func(_ context.Context, f found) error { return onSale.add(f.info.Name, f.open) }
 	settlePast(ctx, market.buyer, log)
 	market.refresh(ctx)
 	film, err := onSale.find(c.Title)
