@@ -408,6 +408,9 @@ func FuzzAgent(f *testing.F) {
 		if r := a.Decide(s).Rung; r < 0 || r >= len(rungs) {
 			t.Errorf("rung %d of %d", r, len(rungs))
 		}
+		if h := a.Haste(s); h < 0 {
+			t.Errorf("a second is worth %v", h)
+		}
 		for _, o := range thought.Options {
 			if math.IsNaN(o.Value) || math.IsInf(o.Value, 0) {
 				t.Errorf("an option is worth %v", o.Value)
