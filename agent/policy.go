@@ -29,11 +29,12 @@ import (
 // Everett's (Operations Research 11, 1963); a budget for bytes was planned like
 // that by DataPlanner (MMSys 2021).
 type Agent struct {
-	title  *Title
-	strict *book   // by the preferences
-	loose  *book   // without the bounds that cost money; the same if there are none
-	stall  float64 // cost of a second, with caution
-	thrift float64 // least price of money
+	title   *Title
+	strict  *book   // by the preferences
+	loose   *book   // without the bounds that cost money; the same if there are none
+	stall   float64 // cost of a second, with caution
+	waiting float64 // and without
+	thrift  float64 // least price of money
 }
 
 // caution is how much more a second of waiting counts in foresight than the
@@ -63,7 +64,7 @@ type book struct {
 // of film it takes some ten milliseconds.
 func New(t *Title, p Preferences) *Agent {
 	p.Weights = p.weights()
-	a := &Agent{title: t, strict: newBook(t, p)}
+	a := &Agent{title: t, strict: newBook(t, p), waiting: p.Weights.Stall}
 	a.stall = p.Weights.Stall * max(1, caution*min(1, cautious/a.strict.segment()))
 	a.loose = a.strict
 	if p.MinHeight > 0 || p.MinSound > 0 {
@@ -172,6 +173,23 @@ type Option struct {
 	Stall time.Duration  `json:"stall"` // that is expected while it is fetched
 	Value float64        `json:"value"` // all in all, what comes after it included; only differences mean something
 }
+
+// Haste is what a second of waiting less is worth in a state: its weight, without
+// the caution of foresight, by what money is worth. [NoLimit], if there is enough.
+func (a *Agent) Haste(s State) lightning.Msat {
+	b := a.strict
+	if b.spare(s, -1) < 0 {
+		b = a.loose
+	}
+	price, _ := b.plan.solve(s.Next, s.Left, observe(s, b.floor).mean*b.seconds(s.Next))
+	if price = max(price, a.thrift); price == 0 {
+		return NoLimit
+	}
+	return lightning.Msat(min(a.waiting/price, float64(maxHaste)))
+}
+
+// maxHaste keeps what haste is worth far from where sums overflow.
+const maxHaste = lightning.Msat(1 << 50)
 
 // Decide implements [Policy]. It takes a fraction of a millisecond.
 func (a *Agent) Decide(s State) Decision {

@@ -484,3 +484,28 @@ func TestAgentTellsFarFromSlow(t *testing.T) {
 		}
 	}
 }
+
+// What haste may cost is the weight of waiting by the price of money.
+func TestHaste(t *testing.T) {
+	title := film(120)
+	a := agent.New(title, agent.Preferences{})
+	before := lightning.Msat(0)
+	for _, share := range []float64{0.1, 0.2, 0.3, 0.4} {
+		s := steady(title, 2e7, 10*time.Second, lightning.Msat(share*float64(price(title, -1))))
+		haste, want := a.Haste(s), agent.Standard.Stall/a.Explain(s).Price
+		if math.Abs(float64(haste)/want-1) > 1e-3 {
+			t.Errorf("with %.1f of the price left a second is worth %v, want %.0f msat", share, haste, want)
+		}
+		if haste < before {
+			t.Errorf("with %.1f of the price left a second is worth %v, with less it was %v", share, haste, before)
+		}
+		before = haste
+	}
+	if h := a.Haste(steady(title, 2e7, 10*time.Second, agent.NoLimit)); h != agent.NoLimit {
+		t.Errorf("with money enough a second is worth %v", h)
+	}
+	thrifty := agent.New(title, agent.Preferences{Thrift: 1})
+	if h := thrifty.Haste(steady(title, 2e7, 10*time.Second, agent.NoLimit)); h <= 0 || h == agent.NoLimit {
+		t.Errorf("to who is thrifty it is worth %v", h)
+	}
+}

@@ -264,7 +264,7 @@ func (h *hold) take(sign lightning.Msat) {
 // rungOf says what p was for, if it was for no key: what stands in the books where a
 // purchase has its Representation. Nobody signs anything of it.
 func rungOf(p ledger.Purchase) string {
-	if (p.Representation == ledger.Carriage || p.Representation == ledger.Credentials) && p.Signer == (htlcdash.ProviderID{}) {
+	if p.IsNoKey() {
 		return p.Representation
 	}
 	return ""

@@ -588,7 +588,7 @@ func TestCarriageThatIsResold(t *testing.T) {
 				refused = true
 				break
 			}
-			w.carriage(t, c, b)
+			quiet(t, b, w.title)
 		}
 		return b.Account(w.title).Carriage, refused
 	}

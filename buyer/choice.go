@@ -21,6 +21,19 @@ import (
 // who takes longer for each does not keep up.
 func NeededBy(ctx context.Context, at time.Time) context.Context { return due.By(ctx, at) }
 
+// WaitingCosts says what a second of waiting for what is asked for with ctx is worth
+// to the viewer. The more, the dearer may be who is quick and sure. It buys nothing
+// above the publisher's price, and counts from once to ten times that. Without it, it
+// is three times.
+func WaitingCosts(ctx context.Context, second lightning.Msat) context.Context {
+	return due.Costs(ctx, second)
+}
+
+// Bounds of haste, as multiples of the publisher's price. To somebody with money
+// enough a second is worth any sum, but who is dearer and no better shall not be
+// paid.
+const leastHaste, mostHaste = 1, 10
+
 // What is needed, if nobody says, within the time of what it lasts, is needed in
 // no less and no more than that.
 const leastNeed, mostNeed = 500 * time.Millisecond, 4 * time.Second
@@ -30,6 +43,10 @@ func needOf(ctx context.Context, seg htlcdash.Segment, count int) market.Need {
 	n := market.Need{Ceiling: seg.Price, Segments: count, Deadline: min(max(seg.Duration, leastNeed), mostNeed)}
 	if at, ok := due.Of(ctx); ok {
 		n.Deadline = time.Until(at)
+	}
+	if second, ok := due.CostsOf(ctx); ok {
+		n.Late = min(max(second, leastHaste*n.Ceiling), mostHaste*n.Ceiling)
+		n.Worth = n.Late // after two seconds it matters no more how late it is
 	}
 	return n
 }

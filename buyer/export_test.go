@@ -8,6 +8,9 @@ import (
 	"htlcdash/lightning"
 )
 
+// NeedOf is the market's view of a segment.
+var NeedOf = needOf
+
 // A Till is the inside of a [Buyer] that knows the money.
 type Till struct{ t *till }
 

@@ -2,10 +2,12 @@ package main
 
 import (
 	"encoding/hex"
+	"fmt"
 	"log/slog"
 	"math"
 	"net"
 	"slices"
+	"strconv"
 
 	"htlcdash"
 	"htlcdash/internal/directory"
@@ -34,14 +36,16 @@ func (c serveCommand) openDirectory(key htlcdash.ProviderKey, door net.Addr, log
 }
 
 // announce says what is on sale.
-func (c serveCommand) announce(host *directory.Host, list []seller.OnSale, log *slog.Logger) {
+func (c serveCommand) announce(host *directory.Host, list []seller.OnSale, seeds []string, log *slog.Logger) {
 	var titles []directory.Announcement
 	for _, t := range list {
 		a := directory.Announcement{
 			Title: t.ID, Publisher: t.Publisher, Name: t.Name, Label: directory.Label(t.Manifest.Title()),
 			Factor: int64(math.Round(c.PriceFactor * directory.PPM)), PerMiB: c.BytePrice,
 		}
-		a.Sources, a.Infohashes = c.whereBytesLie(t)
+		if a.Sources, a.Infohashes = c.whereBytesLie(t); len(a.Infohashes) > 0 {
+			a.Seeds = seeds
+		}
 		titles = append(titles, a)
 	}
 	if err := host.Sell(titles); err != nil {
@@ -66,4 +70,29 @@ func (c serveCommand) whereBytesLie(t seller.OnSale) (sources, infohashes []stri
 		}
 	}
 	return sources, infohashes
+}
+
+// seedsAt is where BitTorrent clients reach the seed that listens at an address, as
+// far as that can be told.
+func (c serveCommand) seedsAt(at net.Addr) ([]string, error) {
+	if len(c.PublicSeeds) > directory.MaxSeeds {
+		return nil, fmt.Errorf("--public-seeds: at most %d", directory.MaxSeeds)
+	}
+	for _, s := range c.PublicSeeds {
+		if err := reach.CheckHostPort(s); err != nil {
+			return nil, fmt.Errorf("--public-seeds: %w", err)
+		}
+	}
+	a, ok := at.(*net.TCPAddr)
+	if !ok || len(c.PublicSeeds) > 0 || len(c.PublicURL) == 0 {
+		return c.PublicSeeds, nil
+	}
+	u, err := directory.ParseAddress(c.PublicURL[0])
+	if err != nil {
+		return nil, err
+	}
+	if a.IP.IsLoopback() && !reach.IsLocal(u.Hostname()) {
+		return nil, nil // it is for this machine only
+	}
+	return []string{net.JoinHostPort(u.Hostname(), strconv.Itoa(a.Port))}, nil
 }

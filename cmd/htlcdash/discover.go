@@ -24,7 +24,7 @@ import (
 // Bounds on providers that nobody configured.
 const (
 	maxLearnt    = 256 // in one run
-	maxAnnounced = 8   // sources of one title
+	maxAnnounced = 8   // sources of one title, and as many seeds
 	lookedFor    = 8   // titles, besides those that were asked for, in one refresh
 	maxWanted    = 16  // titles that are asked for by their ids
 	learntTime   = 30 * time.Second
@@ -43,6 +43,7 @@ type discovery struct {
 	strangers map[*buyer.Provider]bool  // of market.providers, those that nobody configured
 	looked    map[htlcdash.TitleID]time.Time
 	sources   map[htlcdash.TitleID][]string // that are announced
+	seeds     map[htlcdash.TitleID][]string // that are announced
 	client    *http.Client                  // for strangers
 	over      func(source.Source) source.Source
 	hints     chan string                // addresses of providers
@@ -77,7 +78,7 @@ func newDiscovery(from config.ProxyProviders, m *market) (d discovery, err error
 	local := anyLocal(slices.Concat(from.Providers, from.Relays, asURLs(from.DHTBootstrap))...)
 	d = discovery{
 		strangers: map[*buyer.Provider]bool{}, looked: map[htlcdash.TitleID]time.Time{}, errs: map[htlcdash.TitleID]error{},
-		local: local, sources: map[htlcdash.TitleID][]string{},
+		local: local, sources: map[htlcdash.TitleID][]string{}, seeds: map[htlcdash.TitleID][]string{},
 		client: reach.Client(local, learntTime), hints: make(chan string, learntQueued),
 		late: make(chan htlcdash.TitleID, maxWanted),
 	}
@@ -188,11 +189,13 @@ func (m *market) discover(ctx context.Context) {
 	for i, found := range sellers {
 		for _, s := range found {
 			m.learn(s.Address)
-			m.hearOf(ids[i], s.Sources)
+			m.found.hearOf(m.found.sources, ids[i], s.Sources)
+			m.found.hearOf(m.found.seeds, ids[i], s.Seeds)
 		}
 		switch l := m.titles[ids[i]]; {
 		case len(found) == 0:
 		case l != nil:
+			m.joinSwarms(l.title)
 			m.tellAnnounced(l.title.ID, m.heldBy(l.title))
 		case m.holds != nil: // a kept one
 			m.tellAnnounced(ids[i], func(b htlcdash.Blob) bool { return m.holds(ids[i], b) })
@@ -208,16 +211,16 @@ func (m *market) discover(ctx context.Context) {
 	}
 }
 
-// hearOf keeps a few sources that are announced for a title.
-func (m *market) hearOf(id htlcdash.TitleID, sources []string) {
-	known := m.found.sources[id]
-	for _, s := range sources {
-		if len(known) < maxAnnounced && !slices.Contains(known, s) && !m.found.isMine(s) {
+// hearOf keeps a few of the places that are announced for a title.
+func (d *discovery) hearOf(places map[htlcdash.TitleID][]string, id htlcdash.TitleID, announced []string) {
+	known := places[id]
+	for _, s := range announced {
+		if len(known) < maxAnnounced && !slices.Contains(known, s) && !d.isMine(s) {
 			known = append(known, s)
 		}
 	}
 	if len(known) > 0 {
-		m.found.sources[id] = known
+		places[id] = known
 	}
 }
 

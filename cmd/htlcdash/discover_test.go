@@ -221,10 +221,10 @@ func TestRelayUsesAnnouncedSources(t *testing.T) {
 }
 
 func TestOwnAddressesAreNoSources(t *testing.T) {
-	m := market{found: discovery{mine: []string{"https://Relay.example/films"}, sources: map[htlcdash.TitleID][]string{}}}
+	d, sources := discovery{mine: []string{"https://Relay.example/films"}}, map[htlcdash.TitleID][]string{}
 	id := htlcdash.TitleID{1}
-	m.hearOf(id, []string{"https://relay.example", "https://relay.example/films/x", "https://other.example"})
-	if got := m.found.sources[id]; len(got) != 1 || got[0] != "https://other.example" {
+	d.hearOf(sources, id, []string{"https://relay.example", "https://relay.example/films/x", "https://other.example"})
+	if got := sources[id]; len(got) != 1 || got[0] != "https://other.example" {
 		t.Errorf("sources: %v", got)
 	}
 }

@@ -324,7 +324,7 @@ var attacks = []struct {
 		w.Header().Set("Content-Encoding", "gzip")
 		_, _ = w.Write([]byte{0x1f, 0x8b})
 	}), why: "content encoding", taken: tick},
-	{name: "sealed bytes elsewhere", attack: at("/sealed/", inward), why: "address in a local network", taken: tick},
+	{name: "sealed bytes elsewhere", attack: at("/sealed/", inward), why: "in a local network", taken: tick},
 }
 
 // tick is the price of the segment that the attacks are about.
@@ -495,7 +495,7 @@ func (s *street) holdBack(t *testing.T, until func() bool) (url string) {
 				select {
 				case <-r.Context().Done():
 					return
-				case <-time.After(50 * time.Millisecond): // to look into the books is much work
+				case <-time.After(10 * time.Millisecond):
 				}
 			}
 		}
@@ -538,7 +538,7 @@ func (s *street) reasons(t *testing.T) (all string) {
 // insist asks for a path as a player does: again when it is told to wait.
 func (s *street) insist(t *testing.T, path string) []byte {
 	t.Helper()
-	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); {
+	for range 60 {
 		code, b := s.get(t, path)
 		switch code {
 		case http.StatusOK:

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +43,7 @@ type market struct {
 	publishers []htlcdash.PublisherID // whose titles are taken; none: all
 	sources    []source.Source
 	swarms     *torrent.Client // nil: none
+	seeds      bool            // those that are announced are asked
 	named      *open.Named     // what titles name themselves
 	announced  open.Named      // what those who sell them say of where their bytes lie
 	// holds reports whether a blob is a title's, as far as is known at once; nil: as
@@ -49,7 +51,8 @@ type market struct {
 	holds  func(htlcdash.TitleID, htlcdash.Blob) bool
 	buyer  *buyer.Buyer
 	sealed *source.Library
-	show   func(name string, t *title.Title) error // tells of a title on sale
+	// show tells of a title on sale. What it fetches for that must end with ctx.
+	show func(ctx context.Context, f found) error
 	// wants says which titles are opened at all; nil: all. It is asked for what
 	// the provider claims, too.
 	wants func(htlcdash.TitleID, htlcdash.PublisherID) bool
@@ -114,7 +117,7 @@ func (m *market) buyFor(c config.ProxyBuying, stores config.Stores, books *ledge
 	for i, s := range sources {
 		sources[i] = over(s)
 	}
-	if m.swarms, err = openSwarms(c, m.log); err != nil {
+	if m.swarms, err = openSwarms(c, m.found.local, m.log); err != nil {
 		return err
 	}
 	if m.swarms != nil {
@@ -127,6 +130,7 @@ func (m *market) buyFor(c config.ProxyBuying, stores config.Stores, books *ledge
 		return err
 	}
 	m.sealed, m.found.over = sealed, over
+	m.seeds = c.Torrents
 	m.take(c.PrivateSources, func(s source.Source) { sealed.Add(over(s)) })
 	m.buyer, err = buyer.New(buyer.Config{
 		Ledger: books, Payer: node, Sealed: sealed,
@@ -229,14 +233,11 @@ func (m *market) refresh(ctx context.Context) {
 			continue
 		}
 		m.lists[p] = v.listed
-		for _, f := range v.titles {
-			if err := m.meet(ctx, f); err != nil {
-				v.blame = fmt.Errorf("%.64q: %w", f.info.Name, err)
-				continue
-			}
+		met, blame := m.meetAll(ctx, v.titles)
+		for _, f := range met {
 			sellers[f.info.ID] = append(sellers[f.info.ID], f)
 		}
-		m.complain(p, v.blame)
+		m.complain(p, cmp.Or(blame, v.blame))
 	}
 	for id, by := range sellers {
 		if err := m.offer(ctx, id, by); err != nil && ctx.Err() == nil {
@@ -354,6 +355,24 @@ func (m *market) trusts(id htlcdash.PublisherID) bool {
 	return len(m.publishers) == 0 || slices.Contains(m.publishers, id)
 }
 
+// meetAll meets the titles of one provider, as many as that gives time for: those that
+// are left come at a next refresh. It says why one is left out.
+func (m *market) meetAll(ctx context.Context, titles []found) (met []found, blame error) {
+	ctx, cancel := context.WithTimeout(ctx, visitTime)
+	defer cancel()
+	for _, f := range titles {
+		if m.titles[f.info.ID] == nil && ctx.Err() != nil {
+			continue
+		}
+		if err := m.meet(ctx, f); err != nil {
+			blame = fmt.Errorf("%.64q: %w", f.info.Name, err)
+			continue
+		}
+		met = append(met, f)
+	}
+	return met, blame
+}
+
 // meet gives a title that is new here to the buyer and the proxy.
 func (m *market) meet(ctx context.Context, f found) error {
 	t, p := f.open, f.at
@@ -363,19 +382,13 @@ func (m *market) meet(ctx context.Context, f found) error {
 	if err := m.buyer.AddTitle(ctx, t.ID, t.Dearest(), []*buyer.Provider{p}); err != nil {
 		return err
 	}
-	if err := m.show(f.info.Name, t); err != nil {
+	if err := m.show(ctx, f); err != nil {
 		return err
-	}
-	if m.swarms != nil {
-		for _, tor := range torrentsOf(t) {
-			if err := m.swarms.Add(tor); err != nil {
-				return err
-			}
-		}
 	}
 	if err := m.named.Title(t.ID, t.Manifest.Sources(), m.heldBy(t)); err != nil {
 		m.log.Warn("not all sources that a title names are used", "title", t.ID, "err", err)
 	}
+	m.joinSwarms(t)
 	m.tellAnnounced(t.ID, m.heldBy(t))
 	m.opened.Store(t.ID, t)
 	m.titles[t.ID] = &listing{title: t, from: p, sellers: map[*buyer.Provider]bool{p: true}}
@@ -385,6 +398,23 @@ func (m *market) meet(ctx context.Context, f found) error {
 	}
 	m.log.Info("title on sale", "title", t.ID, "name", f.info.Name, "publisher", t.Publisher, "provider", p.URL())
 	return nil
+}
+
+// joinSwarms makes the torrents of a title known, and who is said to have them.
+func (m *market) joinSwarms(t *title.Title) {
+	if m.swarms == nil {
+		return
+	}
+	var seeds []string
+	if m.seeds {
+		seeds = m.found.seeds[t.ID]
+	}
+	for _, tor := range torrentsOf(t, seeds...) {
+		if err := m.swarms.Add(tor); err != nil {
+			m.log.Warn("a swarm is not joined", "title", t.ID, "err", err)
+			return
+		}
+	}
 }
 
 // signed gives what its publisher signed of a segment, for a complaint.

@@ -57,7 +57,7 @@ type playCommand struct {
 
 func (playCommand) Help() string {
 	return "It plays without showing anything, and says what a viewer would have seen and what it cost. To watch, pipe it into a player. " +
-		"It uses the proxy's books and budgets: stop the proxy, or name others with --proxy-ledger. The address of an MPD that a proxy serves works, too.\n\n" +
+		"It uses the proxy's books and budgets: stop the proxy, or name others with --proxy-ledger. How fast the network was is kept in them for the next time. The address of an MPD that a proxy serves works, too.\n\n" +
 		"Example: htlcdash play bunny --budget '100 sat'\n\n" +
 		"Example: htlcdash play bunny --write - | ffplay -\n\n" +
 		"Example: htlcdash play https://films.example/bunny/manifest.mpd --json events.jsonl --quiet"
@@ -126,7 +126,7 @@ func (c playCommand) playSold(ctx context.Context, t terminal, node lightning.Pa
 	}
 	defer func() { err = errors.Join(err, market.close()) }()
 	onSale := shelf{}
-	market.show = onSale.add
+	market.show = func(_ context.Context, f found) error { return onSale.add(f.info.Name, f.open) }
 	settlePast(ctx, market.buyer, log)
 	market.refresh(ctx)
 	film, err := onSale.find(c.Title)

@@ -110,7 +110,7 @@ func (c proxyCommand) play(ctx context.Context, door net.Listener, node wallet, 
 		return err
 	}
 	defer func() { err = errors.Join(err, player.Close()) }()
-	market.show = player.Add
+	market.show = func(_ context.Context, f found) error { return player.Add(f.info.Name, f.open) }
 	if err := addFree(ctx, player, c.Free); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"htlcdash"
 	"htlcdash/buyer"
@@ -16,7 +17,6 @@ import (
 	"htlcdash/internal/relay"
 	"htlcdash/internal/seller"
 	"htlcdash/internal/stock"
-	"htlcdash/internal/title"
 	"htlcdash/lightning"
 	"htlcdash/source"
 	"htlcdash/source/cache"
@@ -33,7 +33,9 @@ type reseller struct {
 	mirror *mirror.Mirror
 	log    *slog.Logger
 
-	changed bool // the mirror, since the seller has read it; only refresh uses it
+	// Only refresh uses these.
+	changed bool // the mirror, since the seller has read it
+	failed  map[copyOf]notCopied
 }
 
 const (
@@ -92,7 +94,7 @@ func (c serveCommand) openReseller(ctx context.Context, node till, books *ledger
 	if err := policy.Check(); err != nil {
 		return nil, usageError{fmt.Errorf("upstream_factor, upstream_margin, upstream_shelf: %w", err)}
 	}
-	r := &reseller{log: log}
+	r := &reseller{log: log, failed: map[copyOf]notCopied{}}
 	if r.market, err = newMarket(config.ProxyProviders{Providers: c.Upstream, Relays: c.Relays}, nil, log); err != nil {
 		return nil, usageError{err}
 	}
@@ -180,13 +182,7 @@ func (r *reseller) sells(c *seller.Config, folder string) {
 // run follows the providers upstream until ctx is done: what they sell is copied,
 // and sold by s from then on.
 func (r *reseller) run(ctx context.Context, s *seller.Seller) {
-	r.market.show = func(name string, t *title.Title) error {
-		ctx, cancel := context.WithTimeout(ctx, visitTime)
-		defer cancel()
-		changed, err := r.mirror.Keep(ctx, name, t)
-		r.changed = r.changed || changed
-		return err
-	}
+	r.market.show = r.copyTitle
 	r.market.refreshed = func(ctx context.Context, gone func(htlcdash.TitleID) bool) []htlcdash.TitleID {
 		withdrawn := r.withdraw(gone)
 		if r.changed {
@@ -201,6 +197,42 @@ func (r *reseller) run(ctx context.Context, s *seller.Seller) {
 	r.market.refresh(ctx)
 	defer r.market.follow(ctx)()
 	<-ctx.Done()
+}
+
+// A notCopied is why a title of a provider is not copied.
+type notCopied struct {
+	err   error
+	until time.Time // when it is tried again
+}
+
+type copyOf struct {
+	at *buyer.Provider
+	id htlcdash.TitleID
+}
+
+const (
+	failurePause = 10 * time.Minute
+	maxFailures  = 4096
+)
+
+// copyTitle has the mirror keep a title. One that cannot be kept is left alone for a
+// while at that provider: a copy may be many megabytes, and providers are asked every
+// minute.
+func (r *reseller) copyTitle(ctx context.Context, f found) error {
+	it := copyOf{f.at, f.info.ID}
+	if n, ok := r.failed[it]; ok && time.Now().Before(n.until) {
+		return n.err
+	}
+	changed, err := r.mirror.Keep(ctx, f.info.Name, f.open)
+	r.changed = r.changed || changed
+	delete(r.failed, it)
+	if err != nil && ctx.Err() == nil {
+		if len(r.failed) >= maxFailures {
+			clear(r.failed)
+		}
+		r.failed[it] = notCopied{err, time.Now().Add(failurePause)}
+	}
+	return err
 }
 
 // withdraw removes the copies of titles that nobody upstream sells any more. A

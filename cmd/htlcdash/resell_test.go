@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,9 +22,12 @@ import (
 	"htlcdash/buyer"
 	"htlcdash/internal/config"
 	"htlcdash/internal/ledger"
+	"htlcdash/internal/mirror"
+	"htlcdash/internal/title"
 	"htlcdash/internal/title/titletest"
 	"htlcdash/lightning"
 	"htlcdash/lightning/sim"
+	"htlcdash/source"
 )
 
 // channel is what each who pays has towards who is paid.
@@ -495,6 +500,84 @@ func TestWhatIsGone(t *testing.T) {
 	list(b)
 	m.refresh(t.Context())
 	want("when one is silent", a, nobodys)
+}
+
+// All that is fetched of one provider's new titles, at one refresh, has one deadline: it
+// cannot hold up others for longer by having more of them.
+func TestProvidersShareTheTime(t *testing.T) {
+	books, err := ledger.Open(filepath.Join(t.TempDir(), "books.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer books.Close()
+	shop, _ := lister(t)
+	m, err := newMarket(config.ProxyProviders{Providers: []string{shop.URL}}, nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.found.close()
+	m.buyer, err = buyer.New(buyer.Config{Ledger: books, Payer: sim.New(sim.Config{}).Node("node"), Sealed: nothing{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.buyer.Close()
+	m.take(false, func(source.Source) {})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var ends []time.Time
+	m.show = func(ctx context.Context, _ found) error {
+		end, _ := ctx.Deadline()
+		ends = append(ends, end)
+		if len(ends) == 2 {
+			cancel() // as if the time were over
+			return ctx.Err()
+		}
+		return nil
+	}
+	var titles []found
+	for seed := range byte(3) {
+		film := titletest.Make(t, titletest.Options{Seed: 20 + seed})
+		titles = append(titles, found{m.providers[0], buyer.TitleInfo{ID: film.ID, Name: "film"}, film.Title})
+	}
+	met, blame := m.meetAll(ctx, titles)
+	if len(ends) != 2 || ends[0].IsZero() || ends[0] != ends[1] || len(met) != 1 || blame == nil {
+		t.Errorf("shown until %v, %d met, %v", ends, len(met), blame)
+	}
+}
+
+// A title that cannot be copied is not fetched again at each refresh.
+func TestCopyThatFails(t *testing.T) {
+	film := titletest.Make(t, titletest.Options{})
+	fetched := 0
+	shown, err := title.Open(t.Context(), func(_ context.Context, path string, offset, limit int64) ([]byte, error) {
+		b, err := os.ReadFile(filepath.Join(film.Dir, filepath.FromSlash(path)))
+		if strings.HasSuffix(path, ".seals") || err != nil {
+			fetched++
+			return nil, htlcdash.ErrNotFound // a list that is not there
+		}
+		return b[min(offset, int64(len(b))):min(offset+limit, int64(len(b)))], nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	copies, err := mirror.Open(t.Context(), t.TempDir(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &reseller{mirror: copies, failed: map[copyOf]notCopied{}}
+	it := found{at: new(buyer.Provider), info: buyer.TitleInfo{ID: film.ID, Name: "film"}, open: shown}
+	for range 5 {
+		if err := r.copyTitle(t.Context(), it); !errors.Is(err, htlcdash.ErrNotFound) {
+			t.Fatalf("copied: %v", err)
+		}
+	}
+	other := found{at: new(buyer.Provider), info: it.info, open: film.Title}
+	if err := r.copyTitle(t.Context(), other); err != nil || !copies.Has(film.ID) {
+		t.Errorf("of a provider that has it whole: %v", err)
+	}
+	if len(r.failed) != 1 || fetched == 0 || fetched > 2 {
+		t.Errorf("%d failures are known, after %d requests", len(r.failed), fetched)
+	}
 }
 
 type nothing struct{}

@@ -130,9 +130,16 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 		return err
 	}
 	defer stand.close()
+	swarms, seeds, err := c.openSeeds(log)
+	if err != nil {
+		return err
+	}
+	if swarms != nil {
+		defer func() { err = errors.Join(err, swarms.Close()) }()
+	}
 	config.OnSale = func(list []seller.OnSale) {
 		elsewhere.know(list)
-		c.announce(host, list, log)
+		c.announce(host, list, seeds, log)
 		stand.sell(list)
 	}
 	upstream, err := c.openReseller(ctx, node, books, elsewhere, log)
@@ -147,12 +154,10 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 	if err != nil {
 		return err
 	}
-	swarms, err := c.openSeeds(ctx, log)
-	if err != nil {
-		return err
-	}
 	if swarms != nil {
-		defer func() { err = errors.Join(err, swarms.Close()) }()
+		if err := seed(ctx, swarms, c.titles(), log); err != nil {
+			log.Error("some titles are not seeded", "err", err)
+		}
 	}
 	onHangup(ctx, func() {
 		if err := s.Reload(ctx); err != nil {
@@ -185,19 +190,22 @@ func (c serveCommand) sell(ctx context.Context, public, operator net.Listener, n
 	return group.Wait()
 }
 
-// openSeeds seeds what is sold, or returns nil if it is not to be.
-func (c serveCommand) openSeeds(ctx context.Context, log *slog.Logger) (*torrent.Client, error) {
+// openSeeds returns what seeds the titles that are sold, and where others reach it;
+// nil if they are not to be seeded.
+func (c serveCommand) openSeeds(log *slog.Logger) (swarms *torrent.Client, at []string, err error) {
 	if c.Seed == "" {
-		return nil, nil
+		return nil, nil, nil
 	}
-	swarms, err := torrent.New(torrent.Options{Listen: c.Seed, Trackers: c.TorrentTrackers, Log: log})
+	swarms, err = torrent.New(torrent.Options{
+		Listen: c.Seed, Trackers: c.TorrentTrackers, Local: anyLocal(slices.Concat(c.PublicURL, c.TorrentTrackers)...), Log: log,
+	})
 	if err != nil {
-		return nil, usageError{fmt.Errorf("--seed: %w", err)}
+		return nil, nil, usageError{fmt.Errorf("--seed: %w", err)}
 	}
-	if err := seed(ctx, swarms, c.titles(), log); err != nil {
-		log.Error("some titles are not seeded", "err", err)
+	if at, err = c.seedsAt(swarms.Addr()); err != nil {
+		return nil, nil, errors.Join(usageError{err}, swarms.Close())
 	}
-	return swarms, nil
+	return swarms, at, nil
 }
 
 // carriedMemory is what a provider keeps in memory of sealed bytes that lie

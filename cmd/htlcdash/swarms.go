@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"htlcdash"
 	"htlcdash/internal/bittorrent"
@@ -18,13 +19,16 @@ import (
 )
 
 // openSwarms returns a viewer's end of BitTorrent swarms, or nil if the viewer
-// wants none.
-func openSwarms(c config.ProxyBuying, log *slog.Logger) (*torrent.Client, error) {
-	if len(c.TorrentPeers)+len(c.TorrentTrackers) == 0 && c.TorrentListen == "" {
+// wants none. Who has business in a local network finds peers there.
+func openSwarms(c config.ProxyBuying, local bool, log *slog.Logger) (*torrent.Client, error) {
+	if !c.Torrents && len(c.TorrentPeers)+len(c.TorrentTrackers) == 0 && c.TorrentListen == "" {
 		return nil, nil
 	}
 	log.Info("joining BitTorrent swarms: their members see your address, and what you watch")
-	o := torrent.Options{Listen: c.TorrentListen, Peers: c.TorrentPeers, Trackers: c.TorrentTrackers, Log: log}
+	o := torrent.Options{
+		Listen: c.TorrentListen, Peers: c.TorrentPeers, Trackers: c.TorrentTrackers, Log: log,
+		Local: local || anyLocal(slices.Concat(c.TorrentTrackers, asURLs(c.TorrentPeers))...),
+	}
 	if o.Listen != "" && c.Cache != "" {
 		if err := os.MkdirAll(string(c.Cache), 0o700); err != nil {
 			return nil, err
@@ -38,10 +42,11 @@ func openSwarms(c config.ProxyBuying, log *slog.Logger) (*torrent.Client, error)
 	return torrent.New(o)
 }
 
-// torrentsOf lists the torrents of a title, one for each Representation.
-func torrentsOf(t *title.Title) (out []torrent.Torrent) {
+// torrentsOf lists the torrents of a title, one for each Representation, and peers
+// who may have them.
+func torrentsOf(t *title.Title, peers ...string) (out []torrent.Torrent) {
 	for _, rep := range t.Manifest.Representations() {
-		out = append(out, torrent.Torrent{InfoHash: rep.Pay.InfoHash, Blobs: func() ([]htlcdash.Blob, bool) {
+		out = append(out, torrent.Torrent{InfoHash: rep.Pay.InfoHash, Peers: peers, Blobs: func() ([]htlcdash.Blob, bool) {
 			segs, ok := t.Loaded(rep.ID)
 			blobs := make([]htlcdash.Blob, len(segs))
 			for i, s := range segs {
@@ -68,7 +73,7 @@ func seed(ctx context.Context, c *torrent.Client, folders []string, log *slog.Lo
 		}
 	}
 	torrents, segments := c.Seeding()
-	log.Info("seeding", "listen", c.Addr(), "torrents", torrents, "segments", segments)
+	log.Info("seeding", "listen", c.Addr().String(), "torrents", torrents, "segments", segments)
 	return errors.Join(failures...)
 }
 

@@ -14,6 +14,7 @@ import (
 	"crypto/sha1" // BEP 3 names pieces by it; nothing here trusts it
 	"crypto/sha256"
 	"fmt"
+	"math/bits"
 	"slices"
 	"strconv"
 
@@ -154,18 +155,6 @@ func treeFile(b []byte, name string, blob htlcdash.Blob) []byte {
 	return append(append(b, blob.Root[:]...), "ee"...)
 }
 
-// Single returns the info dictionary of a BitTorrent v2 torrent of one segment.
-// It follows from the seal alone: there is one piece, whose hash is the root.
-func Single(blob htlcdash.Blob) []byte {
-	name, length := blob.Root.String(), int64(htlcdash.LeafSize)
-	for length < blob.Length {
-		length *= 2
-	}
-	b := append(treeFile([]byte("d9:file treed"), name, blob), "e12:meta versioni2e4:name"...)
-	b = append(text(b, name), "12:piece length"...)
-	return append(number(b, length), 'e')
-}
-
 // Torrent returns the file that BitTorrent clients open: the info dictionary of
 // files as [Info] made it, and their piece layers.
 func Torrent(info []byte, files []File) []byte {
@@ -226,6 +215,52 @@ func Parse(b []byte, blobs []htlcdash.Blob) (info []byte, layers map[string]stri
 	return info, layers, nil
 }
 
+// A HashRequest asks for nodes of a file's tree of hashes (BEP 52, "hash request").
+// It is a stranger's word: any numbers may stand in it.
+type HashRequest struct {
+	BaseLayer   uint32 // layer of the nodes, 0 being that of the leaves
+	Index       uint32 // of the first
+	Length      uint32 // how many
+	ProofLayers uint32 // above that layer whose nodes lead to the root
+}
+
+// Bounds of an answer.
+const (
+	pieceLayer = 4   // PieceLength is 1<<pieceLayer leaves
+	maxHashes  = 512 // that BEP 52 recommends
+)
+
+// Answer returns the nodes that r asks for out of a file's piece layer, 32 bytes for
+// each piece, and the siblings that prove them, from the lowest up. It gives no
+// others than those of the piece layer: false.
+func (r HashRequest) Answer(layer []byte) ([]htlcdash.Root, bool) {
+	nodes := make([]htlcdash.Root, len(layer)/len(htlcdash.Root{}))
+	for i := range nodes {
+		copy(nodes[i][:], layer[len(nodes[i])*i:])
+	}
+	height := bits.Len(uint(max(len(nodes), 1) - 1)) // of the root above the layer
+	span := bits.Len32(r.Length) - 1                 // of what is asked for
+	first, end := uint64(r.Index), uint64(r.Index)+uint64(r.Length)
+	if r.BaseLayer != pieceLayer || r.Length < 2 || r.Length > maxHashes || r.Length != 1<<span ||
+		first%uint64(r.Length) != 0 || end > 1<<height || int64(r.ProofLayers) >= int64(height) {
+		return nil, false
+	}
+	// under is the node so many layers above the piece layer.
+	under := func(up int, index uint64) htlcdash.Root {
+		from, to := min(index<<up, uint64(len(nodes))), min((index+1)<<up, uint64(len(nodes)))
+		return htlcdash.FoldLayer(nodes[from:to], PieceLength/htlcdash.LeafSize, 1<<up)
+	}
+	var out []htlcdash.Root
+	for i := first; i < end; i++ {
+		out = append(out, under(0, i))
+	}
+	// What is asked for makes up its own ancestors as far as its span.
+	for up := span; up <= int(r.ProofLayers); up++ {
+		out = append(out, under(up, first>>up^1))
+	}
+	return out, true
+}
+
 // text appends a byte string, BEP 3.
 func text(b []byte, s string) []byte {
 	return append(append(strconv.AppendInt(b, int64(len(s)), 10), ':'), s...)
@@ -237,8 +272,7 @@ func number(b []byte, n int64) []byte {
 }
 
 // Magnet returns the link by which any client finds a hybrid torrent, by both of
-// its infohashes (BEP 9, 52). Who comes by that of v2 alone asks for piece layers,
-// which our seeds do not send.
+// its infohashes (BEP 9, 52).
 func Magnet(info []byte) string {
 	return fmt.Sprintf("magnet:?xt=urn:btih:%x&xt=urn:btmh:1220%x", sha1.Sum(info), InfoHashOf(info))
 }

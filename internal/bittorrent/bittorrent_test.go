@@ -3,6 +3,7 @@ package bittorrent_test
 import (
 	"bytes"
 	"errors"
+	"math/bits"
 	"testing"
 
 	"github.com/anacrolix/torrent/bencode"
@@ -84,6 +85,88 @@ func FuzzParse(f *testing.F) {
 			t.Error("other segments were taken")
 		case err != nil && !errors.Is(err, htlcdash.ErrCorrupt) && !errors.Is(err, htlcdash.ErrFormat):
 			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// leads follows an answer up to the root of a file, as one does who asked.
+func leads(r bittorrent.HashRequest, answer []htlcdash.Root) htlcdash.Root {
+	node := htlcdash.FoldLayer(answer[:r.Length], bittorrent.PieceLength/htlcdash.LeafSize, 1)
+	index := r.Index / r.Length
+	for _, sibling := range answer[r.Length:] {
+		pair := []htlcdash.Root{node, sibling}
+		if index%2 == 1 {
+			pair = []htlcdash.Root{sibling, node}
+		}
+		node, index = htlcdash.FoldLayer(pair, 1, 1), index/2
+	}
+	return node
+}
+
+func TestHashes(t *testing.T) {
+	const pieces = 5 // so the layer has eight nodes, and three layers lie above it
+	b, data := sourcetest.Blob(9, pieces*bittorrent.PieceLength-3*htlcdash.LeafSize)
+	file := bittorrent.Hash(b.Root, data)
+	_, layers, err := bittorrent.Parse(bittorrent.Torrent(bittorrent.Info([]bittorrent.File{file}), []bittorrent.File{file}), []htlcdash.Blob{b})
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer := []byte(layers[string(b.Root[:])])
+	for _, r := range []bittorrent.HashRequest{
+		{BaseLayer: 4, Length: 8},
+		{BaseLayer: 4, Length: 8, ProofLayers: 2},
+		{BaseLayer: 4, Length: 4, ProofLayers: 2},
+		{BaseLayer: 4, Index: 4, Length: 4, ProofLayers: 2},
+		{BaseLayer: 4, Length: 2, ProofLayers: 2},
+		{BaseLayer: 4, Index: 4, Length: 2, ProofLayers: 2},
+		{BaseLayer: 4, Index: 6, Length: 2, ProofLayers: 2},
+	} {
+		if got, ok := r.Answer(layer); !ok || leads(r, got) != b.Root {
+			t.Errorf("%+v: %d hashes, %v, which do not lead to the root", r, len(got), ok)
+		}
+	}
+	for name, r := range map[string]bittorrent.HashRequest{
+		"none": {BaseLayer: 4}, "one": {BaseLayer: 4, Length: 1}, "no power of two": {BaseLayer: 4, Length: 3},
+		"beyond the file": {BaseLayer: 4, Index: 8, Length: 8}, "too many": {BaseLayer: 4, Length: 16},
+		"across subtrees": {BaseLayer: 4, Index: 2, Length: 4}, "above the root": {BaseLayer: 4, Length: 8, ProofLayers: 3},
+		"leaves": {Length: 8}, "the layer above": {BaseLayer: 5, Length: 2}, "an overflow": {BaseLayer: 4, Index: 1<<32 - 2, Length: 2},
+	} {
+		if got, ok := r.Answer(layer); ok {
+			t.Errorf("%s: %d hashes", name, len(got))
+		}
+	}
+	if got, ok := (bittorrent.HashRequest{BaseLayer: 4, Length: 2}).Answer(nil); ok {
+		t.Errorf("of a file of one piece: %d hashes", len(got))
+	}
+}
+
+func FuzzHashRequest(f *testing.F) {
+	f.Add(uint32(4), uint32(0), uint32(8), uint32(2), 5)
+	f.Add(uint32(4), uint32(6), uint32(2), uint32(2), 8)
+	f.Fuzz(func(t *testing.T, base, index, length, proof uint32, pieces int) {
+		if pieces < 0 || pieces > 1024 {
+			return
+		}
+		layer := make([]byte, 32*pieces)
+		for i := range pieces {
+			layer[32*i], layer[32*i+1] = byte(i), byte(i>>8)
+		}
+		r := bittorrent.HashRequest{BaseLayer: base, Index: index, Length: length, ProofLayers: proof}
+		got, ok := r.Answer(layer)
+		if !ok {
+			return
+		}
+		if len(got) > 512+32 {
+			t.Errorf("%d hashes", len(got))
+		}
+		nodes := make([]htlcdash.Root, pieces)
+		for i := range nodes {
+			copy(nodes[i][:], layer[32*i:])
+		}
+		span := bits.Len32(length) - 1
+		height := bits.Len(uint(pieces - 1))
+		if whole := int(proof) == height-1 || span == height; whole && leads(r, got) != htlcdash.FoldLayer(nodes, 16, 1) {
+			t.Errorf("%+v does not lead to the root", r)
 		}
 	})
 }

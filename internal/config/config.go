@@ -100,6 +100,7 @@ type Serve struct {
 	MaxOpenOffers   int            `default:"20000" help:"Offers that can be paid at one time, of all together."`
 	PublicURL       []string       `name:"public-url" help:"Addresses by which viewers reach this provider, such as https://films.example, the preferred first. They are announced with each title; empty: nothing is announced."`
 	PublicSources   []string       `help:"Addresses, http or https, where sealed bytes of these titles lie too, such as a public bucket. They are announced with each title, beside those that its publisher names."`
+	PublicSeeds     []string       `help:"Addresses, host:port, by which BitTorrent clients reach the seed. They are announced with each title. Empty: the host of the first public_url, with the port of seed."`
 	Relays          []string       `help:"Whom announcements of titles are exchanged with: addresses of other providers, and of public Nostr relays (wss://relay.example), which get only ours. More providers are learnt from these."`
 	DHT             string         `name:"dht" placeholder:":8402" help:"UDP address at which this provider takes part in a distributed hash table (BitTorrent's, BEP 5), where viewers who know only a title's id find first addresses. It tells that the titles are sold at this host, on the port of the first public_url that is plain http, else of listen. Empty: it takes no part."`
 	DHTBootstrap    []string       `name:"dht-bootstrap" help:"Nodes of the table to begin with, host:port, such as other providers'. Empty: it waits for others to come."`
@@ -160,7 +161,8 @@ type ProxyBuying struct {
 	PrivateSources  bool           `help:"Let titles name sources in private networks: only if you trust all their publishers."`
 	Cache           Path           `default:"~/.htlcdash/cache" help:"Folder for sealed bytes that were fetched."`
 	CacheSize       Bytes          `default:"2 GiB"     help:"Most that the cache may hold."`
-	TorrentPeers    []string       `help:"BitTorrent peers, host:port, that are asked for sealed bytes after the providers. All in a swarm see your address and what you watch, so without peers, trackers or an address below no swarm is joined."`
+	Torrents        bool           `help:"Fetch sealed bytes from BitTorrent swarms too, at the peers that providers announce. All in a swarm see your address and what you watch, so without this, and peers, trackers or an address below, none is joined."`
+	TorrentPeers    []string       `help:"BitTorrent peers, host:port, that are asked for sealed bytes after the providers, besides those that are announced if torrents is set."`
 	TorrentTrackers []string       `help:"BitTorrent trackers that are asked for peers, http, https or udp URLs. They learn your address and what you watch."`
 	TorrentListen   string         `placeholder:":6881" help:"Address at which other BitTorrent clients may ask for what the cache holds of the titles that are being watched. Empty: none, and nothing is uploaded."`
 	BudgetSegment   lightning.Msat `default:"50 sat"    help:"Most that one key may cost, of a segment or of a group, or one payment for sealed bytes, fees included. 0: nothing is bought."`

@@ -27,6 +27,7 @@ import (
 
 	"htlcdash"
 	"htlcdash/internal/nostr"
+	"htlcdash/internal/reach"
 	"htlcdash/lightning"
 )
 
@@ -39,6 +40,7 @@ const (
 	MaxAhead     = 10 * time.Minute // that a clock may be before ours
 	MaxAddresses = 8
 	MaxSources   = 16 // addresses of bytes, and as many infohashes
+	MaxSeeds     = 4  // BitTorrent clients
 
 	maxAddress = 512 // bytes of an address
 	maxName    = 255 // bytes
@@ -68,6 +70,7 @@ type Announcement struct {
 	// Where sealed bytes lie too, as far as the provider knows.
 	Sources    []string // URLs
 	Infohashes []string // of torrents: 40 or 64 lower-case hexadecimal digits
+	Seeds      []string // BitTorrent clients that have these: host:port
 }
 
 // Withdrawn reports whether the provider sells the title no more.
@@ -105,7 +108,7 @@ func (a Announcement) tags() []nostr.Tag {
 // lists are the tags that may stand several times, in their order.
 func (a Announcement) lists() func(yield func(string, []string) bool) {
 	return func(yield func(string, []string) bool) {
-		_ = yield("r", a.Addresses) && yield("source", a.Sources) && yield("x", a.Infohashes)
+		_ = yield("r", a.Addresses) && yield("source", a.Sources) && yield("x", a.Infohashes) && yield("seed", a.Seeds)
 	}
 }
 
@@ -138,7 +141,7 @@ func (a *Announcement) readTerms(e nostr.Event) (err error) {
 	}
 	a.Name, _ = e.Value("name")
 	a.Label, _ = e.Value("title")
-	a.Sources, a.Infohashes = e.Values("source"), e.Values("x")
+	a.Sources, a.Infohashes, a.Seeds = e.Values("source"), e.Values("x"), e.Values("seed")
 	i := slices.IndexFunc(e.Tags, func(t nostr.Tag) bool { return t[0] == "price" && len(t) > 2 })
 	if i < 0 {
 		return fmt.Errorf("announcement without a price: %w", htlcdash.ErrFormat)
@@ -165,7 +168,7 @@ func (a Announcement) check() error {
 		return fmt.Errorf("announcement: what the title is called is longer than %d bytes: %w", maxName, htlcdash.ErrFormat)
 	case a.Factor < 0 || a.Factor > math.MaxInt32 || a.PerMiB < 0 || a.PerMiB > htlcdash.MaxPrice:
 		return fmt.Errorf("announcement: price out of bounds: %w", htlcdash.ErrFormat)
-	case len(a.Addresses) > MaxAddresses || len(a.Sources) > MaxSources || len(a.Infohashes) > MaxSources:
+	case len(a.Addresses) > MaxAddresses || len(a.Sources) > MaxSources || len(a.Infohashes) > MaxSources || len(a.Seeds) > MaxSeeds:
 		return fmt.Errorf("announcement: too many addresses: %w", htlcdash.ErrFormat)
 	}
 	for _, s := range slices.Concat(a.Addresses, a.Sources) {
@@ -176,6 +179,11 @@ func (a Announcement) check() error {
 	for _, s := range a.Infohashes {
 		if len(s) != 40 && len(s) != 64 || strings.Trim(s, "0123456789abcdef") != "" {
 			return fmt.Errorf("announcement: infohash %.80q: %w", s, htlcdash.ErrFormat)
+		}
+	}
+	for _, s := range a.Seeds {
+		if err := reach.CheckHostPort(s); err != nil {
+			return fmt.Errorf("announcement: seed: %w: %w", err, htlcdash.ErrFormat)
 		}
 	}
 	return nil

@@ -538,7 +538,8 @@ func (w *watch) tell(s Seller) {
 // sameTerms reports whether nothing but times changed.
 func sameTerms(a, b Seller) bool {
 	return a.Address == b.Address && a.Name == b.Name && a.Factor == b.Factor && a.PerMiB == b.PerMiB &&
-		slices.Equal(a.Addresses, b.Addresses) && slices.Equal(a.Sources, b.Sources) && slices.Equal(a.Infohashes, b.Infohashes)
+		slices.Equal(a.Addresses, b.Addresses) && slices.Equal(a.Sources, b.Sources) && slices.Equal(a.Infohashes, b.Infohashes) &&
+		slices.Equal(a.Seeds, b.Seeds)
 }
 
 // listen subscribes at relays that are not watched yet.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -59,25 +60,32 @@ func TestReadRefuses(t *testing.T) {
 	other := good
 	other.Kind = 30402
 	for name, e := range map[string]nostr.Event{
-		"another kind":      other,
-		"no title":          set("d", ""),
-		"upper case":        set("d", strings.ToUpper(film.String())),
-		"no end":            set("expiration"),
-		"no number as end":  set("expiration", "soon"),
-		"ends before":       set("expiration", "1"),
-		"lives too long":    set("expiration", fmt.Sprint(made.Add(directory.MaxLife).Unix()+1)),
-		"no publisher":      set("p", "x"),
-		"no price":          set("price"),
-		"no number":         set("price", "1", "x"),
-		"a negative price":  set("price", "-1", "0"),
-		"a huge price":      set("price", "1", "9223372036854775807"),
-		"no name":           set("name", ""),
-		"a path":            set("name", "../x"),
-		"a parent":          set("name", ".."),
-		"a long name":       set("name", strings.Repeat("x", 256)),
-		"a long label":      set("title", strings.Repeat("x", 256)),
-		"an infohash":       set("x", strings.Repeat("G", 40)),
-		"a short infohash":  set("x", "ab"),
+		"another kind":     other,
+		"no title":         set("d", ""),
+		"upper case":       set("d", strings.ToUpper(film.String())),
+		"no end":           set("expiration"),
+		"no number as end": set("expiration", "soon"),
+		"ends before":      set("expiration", "1"),
+		"lives too long":   set("expiration", fmt.Sprint(made.Add(directory.MaxLife).Unix()+1)),
+		"no publisher":     set("p", "x"),
+		"no price":         set("price"),
+		"no number":        set("price", "1", "x"),
+		"a negative price": set("price", "-1", "0"),
+		"a huge price":     set("price", "1", "9223372036854775807"),
+		"no name":          set("name", ""),
+		"a path":           set("name", "../x"),
+		"a parent":         set("name", ".."),
+		"a long name":      set("name", strings.Repeat("x", 256)),
+		"a long label":     set("title", strings.Repeat("x", 256)),
+		"an infohash":      set("x", strings.Repeat("G", 40)),
+		"a short infohash": set("x", "ab"),
+		"no port":          set("seed", "a.example"),
+		"a zero port":      set("seed", "a.example:0"),
+		"no host":          set("seed", ":6881"),
+		"a seed as URL":    set("seed", "http://a.example:6881"),
+		"too many seeds": with(func(tags []nostr.Tag) []nostr.Tag {
+			return append(tags, slices.Repeat([]nostr.Tag{{"seed", "a.example:6881"}}, directory.MaxSeeds+1)...)
+		}),
 		"a password":        addressed("http://u:p@a.example"),
 		"a query":           addressed("http://a.example?x"),
 		"another scheme":    addressed("file:///etc/passwd"),

@@ -119,6 +119,7 @@ func offer(title htlcdash.TitleID, name string) directory.Announcement {
 	return directory.Announcement{
 		Title: title, Publisher: htlcdash.PublisherID{5}, Name: name, Label: "A film", Factor: directory.PPM, PerMiB: 3,
 		Sources: []string{"https://bucket.example/films"}, Infohashes: []string{"0123456789abcdef0123456789abcdef01234567"},
+		Seeds: []string{"seed.example:6881"},
 	}
 }
 

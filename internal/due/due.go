@@ -6,6 +6,8 @@ package due
 import (
 	"context"
 	"time"
+
+	"htlcdash/lightning"
 )
 
 type key struct{}
@@ -20,4 +22,18 @@ func By(ctx context.Context, at time.Time) context.Context {
 func Of(ctx context.Context) (at time.Time, said bool) {
 	at, said = ctx.Value(key{}).(time.Time)
 	return at, said
+}
+
+type costs struct{}
+
+// Costs returns a context that says what a second of waiting for what is asked for
+// with it is worth.
+func Costs(ctx context.Context, second lightning.Msat) context.Context {
+	return context.WithValue(ctx, costs{}, second)
+}
+
+// CostsOf returns what a second of waiting is worth, if Costs said it.
+func CostsOf(ctx context.Context) (second lightning.Msat, said bool) {
+	second, said = ctx.Value(costs{}).(lightning.Msat)
+	return second, said
 }

@@ -28,6 +28,12 @@ func (p Purchase) IsCarriage() bool {
 	return p.Representation == Carriage && p.Signer == (htlcdash.ProviderID{})
 }
 
+// IsNoKey reports whether p is for something that has no key to sell: sealed bytes or
+// credentials.
+func (p Purchase) IsNoKey() bool {
+	return p.IsCarriage() || p.Representation == Credentials && p.Signer == (htlcdash.ProviderID{})
+}
+
 // A Purchase is one payment for the key of one segment.
 type Purchase struct {
 	Hash           lightning.Hash

@@ -10,6 +10,7 @@ import (
 	"htlcdash/agent"
 	"htlcdash/buyer"
 	"htlcdash/internal/dash"
+	"htlcdash/lightning"
 )
 
 // How a failure is met: by pauses that grow, and after a while by another rung.
@@ -74,7 +75,15 @@ func (r *run) needed(ctx context.Context, p *parcel) context.Context {
 			in += before.media
 		}
 	}
+	if who, ok := r.c.Policy.(hasty); ok && r.state.Left != agent.NoLimit {
+		ctx = buyer.WaitingCosts(ctx, who.Haste(r.state))
+	}
 	return buyer.NeededBy(ctx, time.Now().Add(time.Duration(float64(in)/r.c.Speed)))
+}
+
+// A hasty policy says what a second of waiting less is worth.
+type hasty interface {
+	Haste(agent.State) lightning.Msat
 }
 
 // A transfer is a download under way.

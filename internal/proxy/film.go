@@ -151,8 +151,10 @@ func (f *film) fetch(p piece) *item {
 
 // needed says in a context when a player has to have p: when what it has in hand
 // is played, as far as that is known, but no later than it waits for an answer.
+// It says as well what waiting is worth by the agent, if the budget is limited.
 // f.mu is not held.
 func (f *film) needed(ctx context.Context, p piece) context.Context {
+	money := f.budget()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
@@ -162,6 +164,9 @@ func (f *film) needed(ctx context.Context, p piece) context.Context {
 	}
 	if asked, ok := f.now[p.rep.ContentType]; ok { // what is bought ahead comes after what was asked for
 		in += max(p.rep.Segments[p.index].Start-asked.rep.Segments[asked.index].Start, 0)
+	}
+	if f.policy != nil && money.limited {
+		ctx = buyer.WaitingCosts(ctx, f.policy.Haste(f.stateOf(f.advised(), money.left)))
 	}
 	return buyer.NeededBy(ctx, now.Add(min(in, f.proxy.hold)))
 }

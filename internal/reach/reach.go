@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -65,16 +66,38 @@ func OnlyPublic(_, address string, _ syscall.RawConn) error {
 	return nil
 }
 
-// Client is for addresses that strangers named. Unless local is set it connects
-// to no local network, whatever a name leads to. It follows no redirects. A timeout of
-// 0 is none, as a websocket needs.
-func Client(localToo bool, timeout time.Duration) *http.Client {
-	t := http.DefaultTransport.(*http.Transport).Clone()
+// CheckHostPort reports an address that is not host:port, with a name of the DNS
+// or an IP address as host and a number as port.
+func CheckHostPort(address string) error {
+	host, number, err := net.SplitHostPort(address)
+	port, bad := strconv.ParseUint(number, 10, 16)
+	strange := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '.' && r != '-'
+	}
+	ip, noIP := netip.ParseAddr(host)
+	if err != nil || bad != nil || port == 0 || host == "" || len(host) > maxHost || ip.Zone() != "" || noIP != nil && strings.ContainsFunc(host, strange) {
+		return fmt.Errorf("address %.80q: want host:port", address)
+	}
+	return nil
+}
+
+const maxHost = 253 // bytes of a name of the DNS
+
+// Dialer is for addresses that strangers named. Unless local is set it connects to
+// no local network, whatever a name leads to.
+func Dialer(localToo bool) *net.Dialer {
 	d := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
 	if !localToo {
 		d.Control = OnlyPublic
 	}
-	t.DialContext = d.DialContext
+	return d
+}
+
+// Client is for addresses that strangers named, which it connects to as [Dialer]
+// does. It follows no redirects. A timeout of 0 is none, as a websocket needs.
+func Client(localToo bool, timeout time.Duration) *http.Client {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.DialContext = Dialer(localToo).DialContext
 	t.MaxIdleConnsPerHost = 8
 	t.ResponseHeaderTimeout = 10 * time.Second
 	t.MaxResponseHeaderBytes = 64 << 10

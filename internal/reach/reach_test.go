@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,6 +39,19 @@ func TestIsLocal(t *testing.T) {
 	} {
 		if got := reach.IsLocal(host); got != want {
 			t.Errorf("%s: %v", host, got)
+		}
+	}
+}
+
+func TestCheckHostPort(t *testing.T) {
+	for address, want := range map[string]bool{
+		"films.example:6881": true, "192.0.2.1:1": true, "[2001:db8::1]:65535": true, "localhost:80": true,
+		"": false, "films.example": false, ":80": false, "films.example:": false, "films.example:0": false, "films.example:65536": false,
+		"films.example:http": false, "films.example:+80": false, "a b:80": false, "u@films.example:80": false, "[fe80::1%eth0]:80": false,
+		strings.Repeat("a", 254) + ":80": false,
+	} {
+		if err := reach.CheckHostPort(address); (err == nil) != want {
+			t.Errorf("%q: %v", address, err)
 		}
 	}
 }

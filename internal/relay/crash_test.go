@@ -2,11 +2,14 @@ package relay_test
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"htlcdash"
 	"htlcdash/buyer"
 	"htlcdash/internal/ledger"
 	"htlcdash/internal/relay"
@@ -220,5 +223,64 @@ func TestOffersOutliveARestart(t *testing.T) {
 	r.wantAccount(t, account{earned: 2 * (price + margin), spent: 2 * price})
 	if n := len(r.openResales(t)); n != 0 {
 		t.Errorf("%d resales are open; the viewer took others", n)
+	}
+}
+
+// A forgetful buyer reads no quotes of earlier runs, for some times.
+type forgetful struct {
+	relay.Buyer
+	err   error
+	times atomic.Int64
+}
+
+func (f *forgetful) ResaleOf(ctx context.Context, record []byte) (*buyer.Resale, error) {
+	if f.times.Add(-1) >= 0 {
+		return nil, f.err
+	}
+	return f.Buyer.ResaleOf(ctx, record)
+}
+
+// A quote of an earlier run that is not read, at first or at all, makes no difference
+// to what was paid for it.
+func TestQuoteThatIsNotRead(t *testing.T) {
+	const everyTime = 1 << 60
+	for name, c := range map[string]struct {
+		step  string
+		err   error
+		times int64
+		want  account
+	}{
+		"paid, and not at first":     {"bought", errors.New("the disk is busy"), 2, account{earned: price + margin, spent: price}},
+		"paid, and never":            {"bought", htlcdash.ErrFormat, everyTime, account{earned: price + margin, spent: price}},
+		"not paid, and not at first": {"held", errors.New("the disk is busy"), 2, account{earned: price + margin, spent: price}},
+		"not paid, and never":        {"held", htlcdash.ErrFormat, everyTime, account{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newTown(t)
+			r := w.house(t, "relay", w.origin)
+			crash := crashAt(t, r, c.step)
+			r.open(t)
+			v := w.viewerWith(t, "viewer", func(c *buyer.Config) { c.Patience = time.Minute }, r)
+			asked := make(chan error, 1)
+			go func() { asked <- v.try(t, "v0", 0) }()
+			<-crash.crashed
+			w.net.Wait()
+			t.Cleanup(func() { close(crash.end) })
+			r.buying = nil
+			r.config = func(rc *relay.Config) {
+				f := &forgetful{Buyer: rc.Buyer, err: c.err}
+				f.times.Store(c.times)
+				rc.Buyer = f
+			}
+			r.open(t)
+			if err := <-asked; c.want.earned > 0 {
+				must(t, err)
+			} else {
+				wantErr(t, err, lightning.ErrFailed)
+			}
+			r.wantAccount(t, c.want)
+			v.wantSpent(t, c.want.earned)
+			eventually(t, "the resale has ended", func() bool { return len(r.openResales(t)) == 0 })
+		})
 	}
 }

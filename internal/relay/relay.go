@@ -171,7 +171,7 @@ func New(ctx context.Context, c Config) (*Relay, error) {
 	for _, p := range past {
 		s := &sale{Resale: p}
 		if s.resale, err = c.Buyer.ResaleOf(ctx, p.Quote); err != nil {
-			c.Log.Error("resale of an earlier run cannot be read, and is given up", "hash", p.Hash, "err", err)
+			c.Log.Error("resale of an earlier run cannot be read", "hash", p.Hash, "err", err)
 		}
 		r.mu.Lock()
 		r.guests[p.Guest]++
@@ -377,11 +377,15 @@ func (r *Relay) book(guest [32]byte, made []*sale) error {
 func (r *Relay) Proof(ctx context.Context, guest [32]byte, id exchange.SaleID, system string, nonce exchange.Nonce) ([]byte, error) {
 	r.mu.Lock()
 	s := r.named[name{guest, id.Counter}]
+	var up *buyer.Resale
+	if s != nil && s.Sealed == id.Sealed && s.Amount == id.Price {
+		up = s.resale
+	}
 	r.mu.Unlock()
-	if s == nil || s.Sealed != id.Sealed || s.Amount != id.Price || s.resale == nil {
+	if up == nil {
 		return nil, fmt.Errorf("offer %d: %w", id.Counter, htlcdash.ErrNotFound)
 	}
-	return s.resale.Proof(ctx, system, nonce)
+	return up.Proof(ctx, system, nonce)
 }
 
 // Sold returns what a guest has paid for, as seller.Relay says.
@@ -393,6 +397,12 @@ func (r *Relay) Sold(ctx context.Context, guest [32]byte, id exchange.SaleID) (p
 	case err != nil:
 		return p, err
 	}
+	return r.preimage(ctx, s)
+}
+
+// preimage is that of a resale whose key was bought, by it or otherwise: zero if it was
+// not.
+func (r *Relay) preimage(ctx context.Context, s ledger.Resale) (p lightning.Preimage, err error) {
 	key, err := r.c.Books.Key(ctx, htlcdash.Seal{Sealed: s.Sealed, KeyHash: s.KeyHash})
 	if err == nil {
 		if p = s.Salt.Preimage(key); p.Opens(s.Hash) {

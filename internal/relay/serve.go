@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"htlcdash"
 	"htlcdash/internal/ledger"
 	"htlcdash/lightning"
 )
@@ -21,8 +22,8 @@ func (r *Relay) serve(s *sale) {
 		return
 	}
 	r.c.Step("held")
-	if s.resale == nil {
-		r.cancel(s, errors.New("its quote cannot be read any more"))
+	if !r.reread(s) {
+		r.salvage(s)
 		return
 	}
 	p, err := r.buy(s, held)
@@ -35,19 +36,83 @@ func (r *Relay) serve(s *sale) {
 	}
 }
 
+// reread reads the quote of a resale of an earlier run, unless that is done. It insists
+// while the books do not give what is needed; a quote that is spoilt it gives up.
+func (r *Relay) reread(s *sale) bool {
+	for wait := firstRetry; s.resale == nil; wait = min(2*wait, lastRetry) {
+		up, err := r.c.Buyer.ResaleOf(r.alive, s.Quote)
+		switch {
+		case err == nil:
+			r.mu.Lock()
+			s.resale = up
+			r.mu.Unlock()
+		case errors.Is(err, htlcdash.ErrFormat), r.alive.Err() != nil:
+			return false
+		default:
+			r.c.Log.Error("a quote of an earlier run is not read, trying again", "hash", s.Hash, "err", err, "after", wait)
+			r.pause(wait)
+		}
+	}
+	return true
+}
+
+// errSpoilt is why a payment is given back.
+var errSpoilt = errors.New("its quote cannot be read any more")
+
+// salvage ends a resale whose payment is held and whose quote is spoilt: nothing is paid
+// for it, but what an earlier run has paid is not given away.
+func (r *Relay) salvage(s *sale) {
+	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+		paid := r.outcome(s)
+		p, err := r.preimage(r.alive, s.Resale)
+		switch {
+		case r.alive.Err() != nil:
+			return
+		case err == nil && !p.IsZero():
+			r.take(s, p)
+			return
+		case !paid:
+			r.cancel(s, errSpoilt)
+			return
+		case r.still(s) == lightning.Held{}:
+			r.lose(s, err)
+			return
+		}
+		r.pause(wait) // the key may yet be told
+	}
+}
+
+// outcome reports whether upstream was paid for s, once the books know: while they do
+// not, it waits, or until r is closed.
+func (r *Relay) outcome(s *sale) (paid bool) {
+	for wait := firstRetry; r.alive.Err() == nil; wait = min(2*wait, lastRetry) {
+		own, err := r.c.Books.Purchase(r.alive, s.Hash)
+		switch {
+		case errors.Is(err, htlcdash.ErrNotFound), err == nil && own.State == lightning.Failed:
+			return false
+		case err == nil && own.State == lightning.Paid:
+			return true
+		}
+		r.pause(wait)
+	}
+	return false
+}
+
 // gone is for an offer whose payment is not held, and will not be. It may have been
 // in an earlier run, which may have paid upstream.
 func (r *Relay) gone(s *sale, err error) {
-	bought, e := r.c.Books.Purchase(r.alive, s.Hash)
-	if e == nil && bought.State != lightning.Failed {
+	paid := r.outcome(s)
+	switch {
+	case r.alive.Err() != nil:
+	case paid:
 		r.lose(s, err)
-		return
+	default:
+		reason := err.Error()
+		if errors.Is(err, lightning.ErrCancelled) {
+			reason = "nobody has paid"
+		}
+		r.end(s, ledger.ResaleCancelled, reason)
 	}
-	reason := err.Error()
-	if errors.Is(err, lightning.ErrCancelled) {
-		reason = "nobody has paid"
-	}
-	r.end(s, ledger.ResaleCancelled, reason)
 }
 
 func (r *Relay) lose(s *sale, err error) {

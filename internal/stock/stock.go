@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -164,7 +165,38 @@ func (s *Stock) load(ctx context.Context) error {
 			s.risk += o.Cost
 		}
 	}
-	return nil
+	open, err := s.c.Books.Unsettled(ctx)
+	for _, p := range open {
+		if p.Created.After(since) {
+			s.suspect(p)
+		}
+	}
+	return err
+}
+
+// suspect counts as risk what a payment may cost of which it is not known yet whether
+// it buys its key: until the key is here, or as if nobody bought it. It needs s.mu,
+// once others know s.
+func (s *Stock) suspect(p ledger.Purchase) {
+	_, owned := s.cost[p.KeyHash]
+	if _, counted := s.unsold[p.KeyHash]; owned || counted || p.IsNoKey() {
+		return
+	}
+	s.unsold[p.KeyHash] = bought{p.Reserved(), p.Created}
+	s.risk += p.Reserved()
+}
+
+// lookUp finds the payment for the key of seg that is under way, if there is one.
+func (s *Stock) lookUp(ctx context.Context, seg htlcdash.Segment) (p ledger.Purchase, found bool) {
+	open, err := s.c.Books.Unsettled(ctx)
+	if err != nil {
+		s.c.Log.Error("payments under way are not known", "err", err)
+	}
+	i := slices.IndexFunc(open, func(p ledger.Purchase) bool { return p.KeyHash == seg.KeyHash })
+	if i < 0 {
+		return p, false
+	}
+	return open[i], true
 }
 
 // Close ends the wait for orders. Payments under way are the buyer's, which is
@@ -239,6 +271,7 @@ func (s *Stock) enter(ctx context.Context, seg htlcdash.Segment) error {
 	if _, ok := s.cost[o.KeyHash]; ok {
 		return nil
 	}
+	s.settle(o.KeyHash) // what it might have cost
 	s.cost[o.KeyHash] = o.Cost
 	s.unsold[o.KeyHash] = bought{o.Cost, o.Bought}
 	s.risk += o.Cost
@@ -292,6 +325,9 @@ func (s *Stock) Order(ctx context.Context, seg htlcdash.Segment) (htlcdash.Key, 
 		return key, err
 	}
 	o, err := s.order(seg, s.c.Risk, exchange.Hops(ctx))
+	if errors.Is(err, errHere) { // since it was looked for
+		return s.Key(ctx, seg)
+	}
 	if err != nil {
 		return htlcdash.Key{}, err
 	}
@@ -303,11 +339,17 @@ func (s *Stock) Order(ctx context.Context, seg htlcdash.Segment) (htlcdash.Key, 
 	}
 }
 
+// errHere means that a key is on the shelf and need not be ordered.
+var errHere = errors.New("the key is here")
+
 // order joins the purchase of the key of seg, or begins it if no more than risk
 // is at risk then.
 func (s *Stock) order(seg htlcdash.Segment, risk lightning.Msat, hops uint8) (*order, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if _, ok := s.cost[seg.KeyHash]; ok {
+		return nil, errHere
+	}
 	if o := s.orders[seg.KeyHash]; o != nil {
 		return o, nil
 	}
@@ -338,11 +380,18 @@ func (s *Stock) run(ctx context.Context, o *order, seg htlcdash.Segment) {
 	ctx, cancel := context.WithTimeout(ctx, orderTime)
 	defer cancel()
 	key, err := s.c.Buyer.Key(ctx, seg)
+	var under ledger.Purchase
+	stays := false
 	if err == nil {
 		err = s.enter(context.WithoutCancel(ctx), seg)
+	} else {
+		under, stays = s.lookUp(context.WithoutCancel(ctx), seg)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if stays {
+		s.suspect(under)
+	}
 	delete(s.orders, seg.KeyHash)
 	s.flying -= o.aside
 	if err == nil {

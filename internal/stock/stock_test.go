@@ -212,6 +212,36 @@ func TestRiskIsBounded(t *testing.T) {
 	wantRisk(t, s, 2400)
 }
 
+// A payment of which nobody knows yet what became of it stays at risk, also after a
+// restart, until its key is here; and counts once then.
+func TestPaymentsInDoubtAreAtRisk(t *testing.T) {
+	c := stock.Config{Risk: 1700}
+	s, w, segs, _ := world(t, c)
+	p := ledger.Purchase{
+		Hash: lightning.Hash{1}, Title: segs[0].Title, Representation: "v1", Sealed: segs[0].Sealed, KeyHash: segs[0].KeyHash,
+		Amount: 790, MaxFee: 20, Created: time.Now(),
+	}
+	w.entered = sync.OnceFunc(func() { must(t, w.books.Intend(t.Context(), p)) })
+	w.fail = lightning.ErrInFlight
+	_, err := s.Order(t.Context(), segs[0])
+	wantRefusal(t, err, exchange.RefusedUnavailable)
+	wantRisk(t, s, 810)
+	w.fail = nil
+	_, err = s.Order(t.Context(), segs[1])
+	wantRefusal(t, err, exchange.RefusedBusy)
+
+	c.Books, c.Buyer, c.Margin = w.books, w, margin.Policy{Factor: 1.1}
+	s = open(t, c)
+	wantRisk(t, s, 810)
+	must(t, w.books.Conclude(t.Context(), p.Hash, lightning.Payment{State: lightning.Paid, Amount: 790, Fee: 10}, w.keys[p.KeyHash]))
+	if _, err := s.Key(t.Context(), segs[0]); err != nil {
+		t.Error(err)
+	}
+	wantRisk(t, s, 800)
+	s.Sold(segs[0])
+	wantRisk(t, s, 0)
+}
+
 func TestInFlightIsBounded(t *testing.T) {
 	s, w, segs, _ := world(t, stock.Config{Risk: 100_000, InFlight: 1900})
 	w.gate = make(chan struct{})

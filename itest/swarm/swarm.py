@@ -17,6 +17,8 @@ import libtorrent as lt
 def session():
     return lt.session({
         "listen_interfaces": "127.0.0.1:0",
+        # Ours speak no uTP, and it is tried first, for three seconds.
+        "enable_outgoing_utp": False, "enable_incoming_utp": False,
         "enable_dht": False, "enable_lsd": False, "enable_upnp": False, "enable_natpmp": False,
         "allow_multiple_connections_per_ip": True,
         "alert_mask": lt.alert.category_t.all_categories,

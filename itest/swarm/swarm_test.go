@@ -118,15 +118,10 @@ func TestSameTorrent(t *testing.T) {
 	if got := l.ask("infohashes", f.file); got != want {
 		t.Errorf("libtorrent reads infohashes %s, want %s", got, want)
 	}
-	one := bittorrent.Single(f.blobs[5])
-	file := filepath.Join(t.TempDir(), "one.torrent")
-	must(t, os.WriteFile(file, []byte("d4:info"+string(one)+"12:piece layersdeee"), 0o644))
-	if got := l.ask("infohashes", file); !strings.HasSuffix(got, fmt.Sprintf(" %x", bittorrent.InfoHashOf(one))) {
-		t.Errorf("libtorrent reads the infohashes %s of one segment, want %x", got, bittorrent.InfoHashOf(one))
-	}
 }
 
-// TestLibtorrentFetchesFromUs fetches by the file, and by a link.
+// TestLibtorrentFetchesFromUs fetches by the file, and by links. By the infohash of
+// v2 alone it needs the piece layers of what has several pieces.
 func TestLibtorrentFetchesFromUs(t *testing.T) {
 	f := makeFilm(t)
 	c := client(t, torrent.Options{Listen: "127.0.0.1:0"})
@@ -140,6 +135,7 @@ func TestLibtorrentFetchesFromUs(t *testing.T) {
 	for name, what := range map[string]string{
 		"file":   f.file,
 		"magnet": bittorrent.Magnet(f.info),
+		"v2":     fmt.Sprintf("magnet:?xt=urn:btmh:1220%x", f.torrent.InfoHash),
 	} {
 		t.Run(name, func(t *testing.T) {
 			folder := t.TempDir()
@@ -178,25 +174,5 @@ func TestWeFetchFromLibtorrent(t *testing.T) {
 		if !b.Is(data) {
 			t.Errorf("%s: %d bytes that are not it", b.Root, len(data))
 		}
-	}
-}
-
-// TestWeFetchOneSegmentFromLibtorrent knows root and length only.
-func TestWeFetchOneSegmentFromLibtorrent(t *testing.T) {
-	f := makeFilm(t)
-	b := f.blobs[5]
-	folder := t.TempDir()
-	must(t, os.WriteFile(filepath.Join(folder, b.Root.String()), f.data[b], 0o644))
-	file := filepath.Join(t.TempDir(), "one.torrent")
-	must(t, os.WriteFile(file, []byte("d4:info"+string(bittorrent.Single(b))+"12:piece layersdeee"), 0o644))
-	port := startLibtorrent(t).ask("seed", file, folder)
-	c := client(t, torrent.Options{Peers: []string{"127.0.0.1:" + port}})
-	must(t, c.Add(torrent.Torrent{Blobs: f.torrent.Blobs}))
-	r, err := c.Open(t.Context(), b)
-	must(t, err)
-	data, err := io.ReadAll(r)
-	must(t, errors.Join(err, r.Close()))
-	if !b.Is(data) {
-		t.Errorf("%d bytes that are not it", len(data))
 	}
 }

@@ -145,7 +145,7 @@ func TestFailingPeer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := makeFilm(t, someBlobs(1))
 			bad := newGate(t, seeder(t, f, "127.0.0.1"), 400<<10, shut)
-			c := client(t, torrent.Options{Peers: []string{bad.Addr().String()}})
+			c := client(t, torrent.Options{Peers: []string{bad.Addr().String()}, Local: true})
 			must(t, c.Add(f.torrent))
 			wantAll(t, library(t, c, sourcetest.NewMemory(f.data)), f)
 
@@ -197,7 +197,7 @@ func TestImpatientReader(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, and says nothing
 	must(t, err)
 	t.Cleanup(func() { silent.Close() })
-	c := client(t, torrent.Options{Peers: []string{silent.Addr().String()}, Patience: time.Hour})
+	c := client(t, torrent.Options{Peers: []string{silent.Addr().String()}, Patience: time.Hour, Local: true})
 	must(t, c.Add(f.torrent))
 	for b := range f.data {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -215,7 +215,7 @@ func TestImpatientReader(t *testing.T) {
 // What is asked for at once is bounded by memory, and swarms by their number.
 func TestBounds(t *testing.T) {
 	f := makeFilm(t, someBlobs(3))
-	c := client(t, torrent.Options{Peers: []string{seeder(t, f, "127.0.0.1")}, Memory: 2 << 20, MaxSwarms: 1})
+	c := client(t, torrent.Options{Peers: []string{seeder(t, f, "127.0.0.1")}, Memory: 2 << 20, MaxSwarms: 1, Local: true})
 	must(t, c.Add(f.torrent))
 	var open []io.ReadCloser
 	for b := range f.data {
@@ -271,6 +271,30 @@ func TestSeedChecksTheTorrent(t *testing.T) {
 	wrong.InfoHash[0] ^= 1
 	if err := c.Seed(wrong, f.file, nil); !errors.Is(err, htlcdash.ErrCorrupt) {
 		t.Errorf("another infohash: got %v", err)
+	}
+}
+
+// Whom a stranger names is not knocked at in a local network.
+func TestStrangersLeadNowhereLocal(t *testing.T) {
+	f := makeFilm(t, someBlobs(1))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	t.Cleanup(func() { l.Close() })
+	named := f.torrent
+	named.Peers = []string{l.Addr().String()}
+	c := client(t, torrent.Options{Patience: 300 * time.Millisecond})
+	must(t, c.Add(named))
+	if _, err := c.Open(t.Context(), f.blobs[0]); !errors.Is(err, htlcdash.ErrNotFound) {
+		t.Errorf("got %v, want %v", err, htlcdash.ErrNotFound)
+	}
+	ours, err := net.Dial("tcp", l.Addr().String())
+	must(t, err)
+	defer ours.Close()
+	first, err := l.Accept() // they are accepted in the order in which they come
+	must(t, err)
+	defer first.Close()
+	if first.RemoteAddr().String() != ours.LocalAddr().String() {
+		t.Error("a stranger's word led to an address in a local network")
 	}
 }
 

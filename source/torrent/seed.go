@@ -20,7 +20,7 @@ func (c *Client) Seed(t Torrent, file []byte, files Files) error {
 	if !ok || len(blobs) == 0 {
 		return fmt.Errorf("torrent %x: its segments are not known: %w", t.InfoHash, htlcdash.ErrNotFound)
 	}
-	info, _, err := bittorrent.Parse(file, blobs)
+	info, layers, err := bittorrent.Parse(file, blobs)
 	if err != nil {
 		return err
 	}
@@ -40,7 +40,7 @@ func (c *Client) Seed(t Torrent, file []byte, files Files) error {
 	if s.run != nil {
 		s.leave()
 	}
-	s.info, s.files = slices.Clone(info), files
+	s.info, s.files, s.layers = slices.Clone(info), files, layers
 	_, err = s.join()
 	return err
 }

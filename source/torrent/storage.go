@@ -10,6 +10,7 @@ import (
 	"github.com/anacrolix/torrent/storage"
 
 	"htlcdash"
+	"htlcdash/internal/bittorrent"
 )
 
 // noStorage is for torrents that bring none, of which there are none.
@@ -41,23 +42,19 @@ type store struct {
 	blobs []htlcdash.Blob // in the order of the torrent
 	owner []int32         // which of them has a piece
 	first []int32         // piece of each
-	size  int64           // of a piece
-	// padded: pieces are filled up with zeros, of which the library knows only
-	// that they are bytes of the torrent, as those of BitTorrent v1 do.
-	padded bool
-	files  Files // nil: none
-	check  func(*metainfo.Info) error
+	files Files           // nil: none
+	check func(*metainfo.Info) error
 
 	mu      sync.Mutex
 	held    []bool          // blobs that files have
 	parcels map[int]*parcel // by index of the blob
 }
 
-func newStore(blobs []htlcdash.Blob, size int64, files Files, check func(*metainfo.Info) error) *store {
-	s := &store{blobs: blobs, size: size, files: files, check: check, held: make([]bool, len(blobs)), parcels: map[int]*parcel{}}
+func newStore(blobs []htlcdash.Blob, files Files, check func(*metainfo.Info) error) *store {
+	s := &store{blobs: blobs, files: files, check: check, held: make([]bool, len(blobs)), parcels: map[int]*parcel{}}
 	for i, b := range blobs {
 		s.first = append(s.first, int32(len(s.owner)))
-		for range (b.Length + size - 1) / size {
+		for range pieces(b) {
 			s.owner = append(s.owner, int32(i))
 		}
 	}
@@ -76,18 +73,21 @@ func newStore(blobs []htlcdash.Blob, size int64, files Files, check func(*metain
 	return s
 }
 
+// pieces is how many pieces a blob has.
+func pieces(b htlcdash.Blob) int64 {
+	return (b.Length + bittorrent.PieceLength - 1) / bittorrent.PieceLength
+}
+
 // OpenTorrent implements storage.ClientImpl. It is called when there is metadata,
 // before the library believes it.
 func (s *store) OpenTorrent(_ context.Context, info *metainfo.Info, _ metainfo.Hash) (storage.TorrentImpl, error) {
 	if err := s.check(info); err != nil {
 		return storage.TorrentImpl{}, err
 	}
-	if s.padded {
-		// The library walks through the file tree of BitTorrent v2 for each block of
-		// 16 KiB, which takes the time of all segments for each of them. It looks at
-		// the hybrid as BitTorrent v1 does, where a piece is found by its number.
-		info.MetaVersion, info.FileTree = 1, metainfo.FileTree{}
-	}
+	// The library walks through the file tree of BitTorrent v2 for each block of
+	// 16 KiB, which takes the time of all segments for each of them. It looks at
+	// the hybrid as BitTorrent v1 does, where a piece is found by its number.
+	info.MetaVersion, info.FileTree = 1, metainfo.FileTree{}
 	return storage.TorrentImpl{
 		Piece:     func(p metainfo.Piece) storage.PieceImpl { return piece{s, p.Index()} },
 		Close:     func() error { return nil },
@@ -97,12 +97,9 @@ func (s *store) OpenTorrent(_ context.Context, info *metainfo.Info, _ metainfo.H
 
 // file is the index of a blob among the library's files.
 func (s *store) file(blob int) int {
-	if !s.padded {
-		return blob
-	}
 	pads := 0
 	for _, b := range s.blobs[:blob] {
-		if b.Length%s.size != 0 {
+		if b.Length%bittorrent.PieceLength != 0 {
 			pads++
 		}
 	}
@@ -120,7 +117,7 @@ func (s *store) put(blob int) *parcel {
 	b := s.blobs[blob]
 	p := &parcel{
 		first: int(s.first[blob]), data: make([]byte, b.Length), leaves: make([]bool, (b.Length+htlcdash.LeafSize-1)/htlcdash.LeafSize),
-		done: make([]bool, (b.Length+s.size-1)/s.size), more: make(chan struct{}),
+		done: make([]bool, pieces(b)), more: make(chan struct{}),
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -140,10 +137,11 @@ func (s *store) drop(blob int) {
 	delete(s.parcels, blob)
 }
 
-// readAt reads within a blob. Bytes that did not come are an error: the library
-// then blames nobody, and asks for the piece again.
+// readAt reads within a blob and the zeros that fill up its last piece. Bytes that
+// did not come are an error: the library then blames nobody, and asks for the piece
+// again.
 func (s *store) readAt(blob int, b []byte, off int64) (int, error) {
-	if rest := s.blobs[blob].Length - off; s.padded && rest < int64(len(b)) {
+	if rest := s.blobs[blob].Length - off; rest < int64(len(b)) {
 		rest = max(rest, 0)
 		clear(b[rest:])
 		if rest == 0 {
@@ -221,12 +219,12 @@ func (p *parcel) mark(piece int, done bool) {
 
 // ready returns the bytes from off on that were checked, or a channel that is
 // closed when more are.
-func (p *parcel) ready(off, size int64) ([]byte, <-chan struct{}) {
+func (p *parcel) ready(off int64) ([]byte, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	end := off
-	for end < int64(len(p.data)) && p.done[end/size] {
-		end = min((end/size+1)*size, int64(len(p.data)))
+	for end < int64(len(p.data)) && p.done[end/bittorrent.PieceLength] {
+		end = min((end/bittorrent.PieceLength+1)*bittorrent.PieceLength, int64(len(p.data)))
 	}
 	if end == off {
 		return nil, p.more
@@ -242,7 +240,7 @@ type piece struct {
 
 func (p piece) place(off int64) (blob int, at int64) {
 	blob = int(p.s.owner[p.index])
-	return blob, int64(p.index-int(p.s.first[blob]))*p.s.size + off
+	return blob, int64(p.index-int(p.s.first[blob]))*bittorrent.PieceLength + off
 }
 
 func (p piece) ReadAt(b []byte, off int64) (int, error) {
@@ -285,11 +283,11 @@ func (p piece) Completion() storage.Completion {
 type reader struct{ s *store }
 
 func (r reader) ReadAt(b []byte, off int64) (int, error) {
-	index := off / r.s.size
+	index := off / bittorrent.PieceLength
 	if off < 0 || index >= int64(len(r.s.owner)) {
 		return 0, io.EOF
 	}
-	return piece{r.s, int(index)}.ReadAt(b, off%r.s.size)
+	return piece{r.s, int(index)}.ReadAt(b, off%bittorrent.PieceLength)
 }
 
 func (reader) Close() error { return nil }

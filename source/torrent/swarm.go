@@ -1,7 +1,6 @@
 package torrent
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -25,6 +24,9 @@ import (
 const (
 	lookEvery  = 100 * time.Millisecond
 	knockEvery = time.Second
+	// strangersEvery is for those that others named: it may be a lie about somebody
+	// who has nothing to do with it.
+	strangersEvery = 10 * time.Second
 )
 
 // lonely is how long a swarm that had no peers counts as having none.
@@ -34,9 +36,9 @@ const lonely = 10 * time.Second
 type swarm struct {
 	c       *Client
 	torrent Torrent
-	info    []byte // known in advance; nil: peers tell it
-	files   Files  // what is seeded; nil: nothing
-	single  bool
+	info    []byte            // known in advance; nil: peers tell it
+	files   Files             // what is seeded; nil: nothing
+	layers  map[string]string // of what is seeded, until it is
 
 	// These are guarded by Client.mu.
 	blobs  []htlcdash.Blob       // in the order of the torrent; nil: not known
@@ -55,21 +57,10 @@ type run struct {
 	ended chan struct{} // closed when it is left
 	seeds bool          // to stay
 
-	mu      sync.Mutex
-	bad     error // what the metadata is refused for
-	knocked time.Time
-}
-
-func newSwarm(c *Client, t Torrent) *swarm {
-	return &swarm{c: c, torrent: t, peers: slices.Clone(t.Peers)}
-}
-
-func newSingle(c *Client, b htlcdash.Blob, peers []string) *swarm {
-	info := bittorrent.Single(b)
-	s := &swarm{c: c, info: info, single: true, peers: slices.Clone(peers)}
-	s.torrent.InfoHash = bittorrent.InfoHashOf(info)
-	s.know([]htlcdash.Blob{b})
-	return s
+	mu       sync.Mutex
+	bad      error // what the metadata is refused for
+	knocked  time.Time
+	bothered time.Time // strangers
 }
 
 // know takes the blobs of the torrent. c.mu is held.
@@ -86,6 +77,11 @@ func (s *swarm) also(peers []string) {
 		if !slices.Contains(s.peers, p) && len(s.peers) < maxNamed {
 			s.peers = append(s.peers, p)
 			s.empty = time.Time{}
+			if s.run != nil {
+				s.run.mu.Lock()
+				s.run.bothered = time.Time{}
+				s.run.mu.Unlock()
+			}
 		}
 	}
 }
@@ -93,27 +89,11 @@ func (s *swarm) also(peers []string) {
 // maxNamed bounds the peers that are named for one torrent.
 const maxNamed = 64
 
-// pieceLength is that of the torrent.
-func (s *swarm) pieceLength() int64 {
-	if !s.single {
-		return bittorrent.PieceLength
-	}
-	n := int64(htlcdash.LeafSize)
-	for n < s.blobs[0].Length {
-		n *= 2
-	}
-	return n
-}
-
 // check holds metadata, as the library has read it, against the blobs that the
 // publisher signed.
 func (s *swarm) check(r *run, info *metainfo.Info) error {
 	b, err := bencode.Marshal(info)
-	switch {
-	case err != nil:
-	case s.single && !bytes.Equal(b, s.info):
-		err = fmt.Errorf("torrent of one segment: other metadata: %w", htlcdash.ErrCorrupt)
-	case !s.single:
+	if err == nil {
 		err = bittorrent.Check(b, s.blobs)
 	}
 	if err != nil {
@@ -140,12 +120,15 @@ func (s *swarm) join() (*run, error) {
 	if files == nil {
 		files = s.c.o.Held
 	}
-	r.store = newStore(s.blobs, s.pieceLength(), files, func(info *metainfo.Info) error { return s.check(r, info) })
-	r.store.padded = !s.single
+	r.store = newStore(s.blobs, files, func(info *metainfo.Info) error { return s.check(r, info) })
 	r.t, _ = s.c.bt.AddTorrentOpt(bt.AddTorrentOpts{
 		InfoHashV2: g.Some(infohash_v2.T(s.torrent.InfoHash)), InfoBytes: s.info, Storage: r.store,
 		DisableInitialPieceCheck: true,
 	})
+	if s.layers != nil {
+		s.c.trees.Store(r.t, plant(r.store, s.layers))
+		s.layers = nil
+	}
 	for _, tracker := range s.c.o.Trackers {
 		r.t.AddTrackers([][]string{{tracker}})
 	}
@@ -197,10 +180,17 @@ func (s *swarm) knock(r *run) {
 		return
 	}
 	r.knocked = now
+	strangers := now.Sub(r.bothered) >= strangersEvery
+	if strangers {
+		r.bothered = now
+	}
 	r.mu.Unlock()
-	s.c.mu.Lock()
-	all := slices.Concat(s.c.o.Peers, s.peers)
-	s.c.mu.Unlock()
+	all := s.c.o.Peers
+	if strangers {
+		s.c.mu.Lock()
+		all = slices.Concat(all, s.peers)
+		s.c.mu.Unlock()
+	}
 	infos := make([]bt.PeerInfo, len(all))
 	for i, p := range all {
 		infos[i] = bt.PeerInfo{Addr: bt.StringAddr(p), Source: bt.PeerSourceDirect}
@@ -298,7 +288,7 @@ func (f *fetch) update() {
 // next returns bytes that were checked, and are not empty.
 func (f *fetch) next() ([]byte, error) {
 	for {
-		b, more := f.parcel.ready(f.off, f.run.store.size)
+		b, more := f.parcel.ready(f.off)
 		if more == nil {
 			return b, nil
 		}
@@ -378,7 +368,7 @@ func (f *fetch) anybody() bool { return len(f.run.t.PeerConns()) > 0 }
 
 // has reports whether somebody who is connected has the next piece.
 func (f *fetch) has() bool {
-	next := uint32(f.parcel.first + int(f.off/f.run.store.size))
+	next := uint32(f.parcel.first + int(f.off/bittorrent.PieceLength))
 	for _, p := range f.run.t.PeerConns() {
 		if p.PeerPieces().Contains(next) {
 			return true

@@ -8,7 +8,8 @@
 //
 // A swarm is joined when the first blob of it is asked for, and left when others
 // are asked for and it is not. Peers are those that the options and the callers
-// name, and those that named trackers name: there is no public bootstrap, no
+// name, and those that named trackers name; of these all but the first are reached
+// at public addresses only, unless Local is set. There is no public bootstrap, no
 // DHT, no peer exchange, no uTP. Nothing is accepted from anybody unless Listen
 // says so, and nothing is sent to others without it.
 //
@@ -24,6 +25,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,6 +33,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"htlcdash"
+	"htlcdash/internal/reach"
 )
 
 // Options say how far a [Client] goes. The zero value reaches nobody.
@@ -40,6 +43,9 @@ type Options struct {
 	Listen string
 	// Peers are asked for every torrent: host:port each.
 	Peers []string
+	// Local lets others than these be in local networks, too. Who named them may be
+	// a stranger: an announcement, a tracker.
+	Local bool
 	// Trackers are told of every torrent that is joined, and asked for peers:
 	// http, https or udp URLs. BitTorrent speaks of it to whoever runs them.
 	Trackers []string
@@ -70,16 +76,16 @@ const (
 // ErrBusy means that the memory for segments on their way is used up.
 var ErrBusy = errors.New("too many segments are being fetched from swarms")
 
-// A Torrent is the sealed segments of one Representation, or a single one.
+// A Torrent is the sealed segments of one Representation.
 type Torrent struct {
-	// InfoHash is the BitTorrent v2 infohash of the hybrid torrent. Zero: there is
-	// none, and each segment is looked for as the torrent of a single file that
-	// its root and length make up.
+	// InfoHash is the BitTorrent v2 infohash of the hybrid torrent; zero: there is
+	// none.
 	InfoHash [32]byte
 	// Blobs returns the segments once they are known. It is called often, and
 	// must not wait.
 	Blobs func() ([]htlcdash.Blob, bool)
-	// Peers are asked for this torrent, beside those of the options.
+	// Peers are asked for this torrent, beside those of the options. They are a
+	// stranger's word: who does not answer is asked less often.
 	Peers []string
 }
 
@@ -97,19 +103,18 @@ type Client struct {
 	bt  *bt.Client
 	lis net.Listener // nil: none
 
-	mu      sync.Mutex
-	unread  []*swarm                  // whose blobs are not known yet
-	swarms  map[htlcdash.Blob]*swarm  // that have a blob
-	known   map[[32]byte]*swarm       // by infohash
-	joined  map[*swarm]struct{}       // to fetch
-	memory  int64                     // bytes of segments on their way
-	singles map[htlcdash.Blob]*single // blobs without a hybrid torrent
-}
+	trees     sync.Map       // of *trees, by *bt.Torrent
+	wires     sync.Map       // of *wire, by the address of the peer
+	answering sync.WaitGroup // wires that answer
+	ending    sync.Mutex
+	ended     bool // guarded by ending
 
-// A single is a blob that is a torrent of its own, and who may have it.
-type single struct {
-	peers []string
-	swarm *swarm // nil: not looked for yet
+	mu     sync.Mutex
+	unread []*swarm                 // whose blobs are not known yet
+	swarms map[htlcdash.Blob]*swarm // that have a blob
+	known  map[[32]byte]*swarm      // by infohash
+	joined map[*swarm]struct{}      // to fetch
+	memory int64                    // bytes of segments on their way
 }
 
 // New starts a client. Close ends it.
@@ -120,13 +125,12 @@ func New(o Options) (*Client, error) {
 	o.Patience = cmp.Or(o.Patience, defaultPatience)
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	for _, p := range o.Peers {
-		if err := CheckPeer(p); err != nil {
+		if err := checkPeer(p); err != nil {
 			return nil, err
 		}
 	}
 	c := &Client{
-		o: o, swarms: map[htlcdash.Blob]*swarm{}, known: map[[32]byte]*swarm{},
-		joined: map[*swarm]struct{}{}, singles: map[htlcdash.Blob]*single{},
+		o: o, swarms: map[htlcdash.Blob]*swarm{}, known: map[[32]byte]*swarm{}, joined: map[*swarm]struct{}{},
 	}
 	if o.Listen != "" {
 		var err error
@@ -141,23 +145,33 @@ func New(o Options) (*Client, error) {
 		}
 		return nil, fmt.Errorf("torrents: %w", err)
 	}
-	c.bt.AddDialer(bt.NetworkDialer{Network: "tcp", Dialer: &net.Dialer{Timeout: dialTimeout}})
+	c.bt.AddDialer(dialer{o})
 	if c.lis != nil {
-		c.bt.AddListener(c.lis)
+		c.bt.AddListener(doorman{c.lis, c})
 	}
 	return c, nil
 }
 
-// CheckPeer reports an address that is not host:port.
-func CheckPeer(address string) error {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil || host == "" || port == "" || port == "0" {
-		return fmt.Errorf("BitTorrent peer %q: want host:port", address)
+func checkPeer(address string) error {
+	if err := reach.CheckHostPort(address); err != nil {
+		return fmt.Errorf("BitTorrent peer: %w", err)
 	}
 	return nil
 }
 
 const dialTimeout = 5 * time.Second
+
+// A dialer connects to those whom the user named, and to others as far as a
+// stranger's word may lead. It implements bt.Dialer.
+type dialer struct{ o Options }
+
+func (dialer) DialerNetwork() string { return "tcp" }
+
+func (d dialer) Dial(ctx context.Context, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	return reach.Dialer(d.o.Local || slices.Contains(d.o.Peers, address)).DialContext(ctx, "tcp", address)
+}
 
 // config keeps all doors shut that are not asked for.
 func (c *Client) config() *bt.ClientConfig {
@@ -183,6 +197,7 @@ func (c *Client) config() *bt.ClientConfig {
 	f.MaxAllocPeerRequestDataPerConn = 256 << 10
 	f.DialRateLimiter = rate.NewLimiter(20, 20)
 	f.PieceHashersPerTorrent = 1
+	f.Callbacks.ReadMessage = c.read
 	return f
 }
 
@@ -203,6 +218,7 @@ func (c *Client) Close() error {
 		err = c.lis.Close()
 	}
 	errs := c.bt.Close()
+	c.hangUp()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for s := range c.joined {
@@ -212,23 +228,25 @@ func (c *Client) Close() error {
 	return errors.Join(append(errs, err)...)
 }
 
-// Add makes a torrent known. Nobody is asked for it until a blob of it is.
+// Add makes a torrent known, or further peers of one. Nobody is asked for it until a
+// blob of it is.
 func (c *Client) Add(t Torrent) error {
 	for _, p := range t.Peers {
-		if err := CheckPeer(p); err != nil {
+		if err := checkPeer(p); err != nil {
 			return err
 		}
 	}
+	if t.InfoHash == [32]byte{} {
+		return nil
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s := c.known[t.InfoHash]; s != nil && t.InfoHash != [32]byte{} {
+	if s := c.known[t.InfoHash]; s != nil {
 		s.also(t.Peers)
 		return nil
 	}
-	s := newSwarm(c, t)
-	if t.InfoHash != [32]byte{} {
-		c.known[t.InfoHash] = s
-	}
+	s := &swarm{c: c, torrent: t, peers: slices.Clone(t.Peers)}
+	c.known[t.InfoHash] = s
 	c.unread = append(c.unread, s)
 	return nil
 }
@@ -241,17 +259,8 @@ func (c *Client) find(b htlcdash.Blob) (*swarm, bool) {
 		return s, true
 	}
 	c.index()
-	if s := c.swarms[b]; s != nil {
-		return s, true
-	}
-	one := c.singles[b]
-	if one == nil {
-		return nil, false
-	}
-	if one.swarm == nil {
-		one.swarm = newSingle(c, b, one.peers)
-	}
-	return one.swarm, true
+	s := c.swarms[b]
+	return s, s != nil
 }
 
 // index reads what the torrents hold whose blobs have become known. c.mu is
@@ -260,18 +269,13 @@ func (c *Client) index() {
 	var still []*swarm
 	for _, s := range c.unread {
 		blobs, ok := s.torrent.Blobs()
-		switch {
-		case !ok:
+		if !ok {
 			still = append(still, s)
-		case s.torrent.InfoHash == [32]byte{}:
-			for _, b := range blobs {
-				c.singles[b] = &single{peers: s.torrent.Peers}
-			}
-		default:
-			s.know(blobs)
-			for _, b := range blobs {
-				c.swarms[b] = s
-			}
+			continue
+		}
+		s.know(blobs)
+		for _, b := range blobs {
+			c.swarms[b] = s
 		}
 	}
 	c.unread = still
