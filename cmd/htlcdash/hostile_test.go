@@ -495,7 +495,7 @@ func (s *street) holdBack(t *testing.T, until func() bool) (url string) {
 				select {
 				case <-r.Context().Done():
 					return
-				case <-time.After(10 * time.Millisecond):
+				case <-time.After(50 * time.Millisecond): // to look into the books is much work
 				}
 			}
 		}
@@ -538,7 +538,7 @@ func (s *street) reasons(t *testing.T) (all string) {
 // insist asks for a path as a player does: again when it is told to wait.
 func (s *street) insist(t *testing.T, path string) []byte {
 	t.Helper()
-	for range 60 {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); {
 		code, b := s.get(t, path)
 		switch code {
 		case http.StatusOK:
