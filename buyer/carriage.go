@@ -128,6 +128,7 @@ func (b *Buyer) Carried(ctx context.Context, provider *Provider, blob htlcdash.B
 	if err != nil {
 		return nil, true, err
 	}
+	p.asked(blob.Length)
 	c := &carried{b: b, ctx: ctx, peer: p, title: t, terms: terms, blob: blob}
 	if err := c.next(); err != nil {
 		c.Close()
@@ -420,9 +421,7 @@ func (b *Buyer) payCarriage(p *peer, t *title, v *pass, terms exchange.Carriage)
 	most := terms.Within(a.sure+a.cut, b.mostPrice())
 	sure := min(a.sure, most)
 	cut := min(a.cut, most-sure)
-	if !p.venture(cut, terms.Step) {
-		cut = 0
-	}
+	cut = p.venture(cut, terms)
 	a.number++
 	under := &paying{done: make(chan struct{})}
 	a.paying = under
@@ -537,16 +536,23 @@ func (p *peer) carries(now time.Time) error {
 	return nil
 }
 
-// venture reserves that p is paid for n bytes that are not known to be sound, if
-// with them it is not more than a step.
-func (p *peer) venture(n, step int64) bool {
+// venture reserves that p is paid for bytes that are not known to be sound, n at most:
+// as many as make no more than a step in all. A step that is longer than what was asked
+// for needs is not believed.
+func (p *peer) venture(n int64, terms exchange.Carriage) int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.unsure+n > step {
-		return false
-	}
+	most := min(terms.Step, exchange.NewCarriage(terms.Price, p.longest).Step)
+	n = min(n, max(0, most-p.unsure))
 	p.unsure += n
-	return true
+	return n
+}
+
+// asked notes that p is asked for a blob of so many bytes.
+func (p *peer) asked(length int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.longest = max(p.longest, length)
 }
 
 // ventured ends a venture of n bytes, of which so many were paid for.

@@ -378,6 +378,27 @@ func TestCarrierThatIsHonestByTurns(t *testing.T) {
 	}
 }
 
+// A provider cannot make what it may take greater by saying that its step is long.
+func TestLongStepsAreNotBelieved(t *testing.T) {
+	w := newWorld(t, 0)
+	for range 60 {
+		w.add(8)
+	}
+	s, c := w.shop(t, "shop"), w.config(t)
+	cart := load(s, 256)
+	cart.cut = func(int) bool { return true }
+	b := w.carried(t, c, s)
+	for _, seg := range w.segs {
+		if b.Download(t.Context(), seg) == nil {
+			t.Error("half of a blob was taken for all of it")
+		}
+	}
+	needs := exchange.NewCarriage(cart.terms.Price, 8*leaf)
+	if paid := w.carriage(t, c, b); paid == 0 || paid > needs.Cost(needs.Step) {
+		t.Errorf("it took %v, want no more than %v", paid, needs.Cost(needs.Step))
+	}
+}
+
 // No payment is for more than the viewer allows one to be: what is owed is paid in parts.
 func TestCarriageInPartsWithinTheLimit(t *testing.T) {
 	for _, tt := range []struct {
@@ -588,7 +609,7 @@ func TestCarriageThatIsResold(t *testing.T) {
 				refused = true
 				break
 			}
-			quiet(t, b, w.title)
+			w.carriage(t, c, b)
 		}
 		return b.Account(w.title).Carriage, refused
 	}

@@ -37,6 +37,7 @@ type peer struct {
 	sales     int            // keys bought in this run
 	paid      lightning.Msat // for them
 	unsure    int64          // sealed bytes that it was paid for, or is, and that are not known to be sound
+	longest   int64          // bytes of the longest blob that it was asked for and is paid for
 	uncarried time.Time      // until then it is not asked for sealed bytes that cost money
 
 	wide chan struct{} // holds a token while a blob longer than a step is fetched
