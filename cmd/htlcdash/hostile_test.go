@@ -324,7 +324,7 @@ var attacks = []struct {
 		w.Header().Set("Content-Encoding", "gzip")
 		_, _ = w.Write([]byte{0x1f, 0x8b})
 	}), why: "content encoding", taken: tick},
-	{name: "sealed bytes elsewhere", attack: at("/sealed/", inward), why: "address in a local network", taken: tick},
+	{name: "sealed bytes elsewhere", attack: at("/sealed/", inward), why: "in a local network", taken: tick},
 }
 
 // tick is the price of the segment that the attacks are about.
