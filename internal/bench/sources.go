@@ -60,7 +60,8 @@ func swarmOf(ctx context.Context, s *stage, titles, folder string) (source.Sourc
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.serve(ctx, titles, "--seed", address); err != nil {
+	books := filepath.Join(s.dir, "seed.db") // beside the provider above
+	if _, err := s.serve(ctx, titles, "--seed", address, "--ledger", books); err != nil {
 		return nil, err
 	}
 	swarms, err := torrent.New(torrent.Options{Peers: []string{address}, Patience: time.Minute})
