@@ -155,7 +155,7 @@ func (s *stage) relay(ctx context.Context, upstream *process) (*process, error) 
 	}
 	in := func(name string) string { return filepath.Join(s.dir, "relay."+name) }
 	return s.launch(ctx, "relay", "http://"+address, "/v1/provider", s.Program,
-		"serve", "--listen", address, "--page", "", "--titles-folder", in("none"), "--upstream", upstream.url,
+		"serve", "--listen", address, "--page", "", "--titles-folder", in("none"), "--upstream-ahead", "0", "--upstream", upstream.url,
 		"--upstream-mirror", in("mirror"), "--cache", in("cache"), "--upstream-complaints", "",
 		"--node-address", at.REST, "--node-tls-cert", at.CertFile, "--macaroon", macaroon, "--upstream-macaroon", macaroon,
 		"--ledger", in("db"), "--secret", in("secret"),
