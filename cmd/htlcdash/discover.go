@@ -195,7 +195,9 @@ func (m *market) discover(ctx context.Context) {
 		switch l := m.titles[ids[i]]; {
 		case len(found) == 0:
 		case l != nil:
-			m.joinSwarms(l.title)
+			if err := m.joinSwarms(l.title); err != nil {
+				m.log.Debug("not all seeds that are announced are asked", "title", ids[i], "err", err)
+			}
 			m.tellAnnounced(l.title.ID, m.heldBy(l.title))
 		case m.holds != nil: // a kept one
 			m.tellAnnounced(ids[i], func(b htlcdash.Blob) bool { return m.holds(ids[i], b) })

@@ -267,6 +267,7 @@ func (m *market) forget(id htlcdash.TitleID) {
 	delete(m.titles, id)
 	delete(m.found.looked, id)
 	delete(m.found.sources, id)
+	delete(m.found.seeds, id)
 	m.opened.Delete(id)
 	m.tellAnnounced(id, nil)
 }
@@ -388,7 +389,9 @@ func (m *market) meet(ctx context.Context, f found) error {
 	if err := m.named.Title(t.ID, t.Manifest.Sources(), m.heldBy(t)); err != nil {
 		m.log.Warn("not all sources that a title names are used", "title", t.ID, "err", err)
 	}
-	m.joinSwarms(t)
+	if err := m.joinSwarms(t); err != nil {
+		m.log.Warn("not all swarms of a title are joined", "title", t.ID, "err", err)
+	}
 	m.tellAnnounced(t.ID, m.heldBy(t))
 	m.opened.Store(t.ID, t)
 	m.titles[t.ID] = &listing{title: t, from: p, sellers: map[*buyer.Provider]bool{p: true}}
@@ -401,9 +404,9 @@ func (m *market) meet(ctx context.Context, f found) error {
 }
 
 // joinSwarms makes the torrents of a title known, and who is said to have them.
-func (m *market) joinSwarms(t *title.Title) {
+func (m *market) joinSwarms(t *title.Title) error {
 	if m.swarms == nil {
-		return
+		return nil
 	}
 	var seeds []string
 	if m.seeds {
@@ -411,10 +414,10 @@ func (m *market) joinSwarms(t *title.Title) {
 	}
 	for _, tor := range torrentsOf(t, seeds...) {
 		if err := m.swarms.Add(tor); err != nil {
-			m.log.Warn("a swarm is not joined", "title", t.ID, "err", err)
-			return
+			return err
 		}
 	}
+	return nil
 }
 
 // signed gives what its publisher signed of a segment, for a complaint.
