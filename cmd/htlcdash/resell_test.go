@@ -467,21 +467,7 @@ func TestWhatIsGone(t *testing.T) {
 	a, b, c, nobodys := htlcdash.TitleID{1}, htlcdash.TitleID{2}, htlcdash.TitleID{3}, htlcdash.TitleID{4}
 	first, list := lister(t, a, b)
 	second, _ := lister(t, c)
-	books, err := ledger.Open(filepath.Join(t.TempDir(), "books.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer books.Close()
-	m, err := newMarket(config.ProxyProviders{Providers: []string{first.URL, second.URL}}, nil, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer m.found.close()
-	m.buyer, err = buyer.New(buyer.Config{Ledger: books, Payer: sim.New(sim.Config{}).Node("node"), Sealed: nothing{}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer m.buyer.Close()
+	m := marketOf(t, first.URL, second.URL)
 	want := func(when string, gone ...htlcdash.TitleID) {
 		t.Helper()
 		for _, id := range []htlcdash.TitleID{a, b, c, nobodys} {
@@ -502,25 +488,32 @@ func TestWhatIsGone(t *testing.T) {
 	want("when one is silent", a, nobodys)
 }
 
-// All that is fetched of one provider's new titles, at one refresh, has one deadline: it
-// cannot hold up others for longer by having more of them.
-func TestProvidersShareTheTime(t *testing.T) {
+// marketOf is a market of these providers, with books of its own.
+func marketOf(t *testing.T, providers ...string) *market {
+	t.Helper()
 	books, err := ledger.Open(filepath.Join(t.TempDir(), "books.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer books.Close()
-	shop, _ := lister(t)
-	m, err := newMarket(config.ProxyProviders{Providers: []string{shop.URL}}, nil, slog.New(slog.DiscardHandler))
+	t.Cleanup(func() { books.Close() })
+	m, err := newMarket(config.ProxyProviders{Providers: providers}, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer m.found.close()
+	t.Cleanup(m.found.close)
 	m.buyer, err = buyer.New(buyer.Config{Ledger: books, Payer: sim.New(sim.Config{}).Node("node"), Sealed: nothing{}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer m.buyer.Close()
+	t.Cleanup(func() { m.buyer.Close() })
+	return m
+}
+
+// All that is fetched of one provider's new titles, at one refresh, has one deadline: it
+// cannot hold up others for longer by having more of them.
+func TestProvidersShareTheTime(t *testing.T) {
+	shop, _ := lister(t)
+	m := marketOf(t, shop.URL)
 	m.take(false, func(source.Source) {})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
