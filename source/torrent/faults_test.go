@@ -1,7 +1,9 @@
 package torrent_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -304,4 +306,48 @@ func TestPeersAreChecked(t *testing.T) {
 			t.Errorf("peer %q was taken", p)
 		}
 	}
+}
+
+// A peer that asks for hashes, and reads nothing of what it is answered, holds up
+// nobody else.
+func TestPeerThatReadsNothing(t *testing.T) {
+	f := makeFilm(t, someBlobs(2))
+	address := seeder(t, f, "127.0.0.1")
+	conn, err := net.Dial("tcp", address)
+	must(t, err)
+	defer conn.Close()
+	must(t, conn.(*net.TCPConn).SetReadBuffer(4096))
+	hello := append([]byte("\x13BitTorrent protocol\x00\x00\x00\x00\x00\x10\x00\x04"), f.torrent.InfoHash[:20]...)
+	_, err = conn.Write(append(hello, "-XX0000-012345678901"...))
+	must(t, err)
+	// BEP 52: root, base layer, index, length and proof layers of 4 pieces
+	ask := binary.BigEndian.AppendUint32(nil, 49)
+	ask = append(ask, 21)
+	ask = append(ask, f.blobs[0].Root[:]...)
+	for _, n := range []uint32{4, 0, 4, 0} {
+		ask = binary.BigEndian.AppendUint32(ask, n)
+	}
+	many := bytes.Repeat(ask, 1000)
+	flooding := make(chan error, 1)
+	begun := make(chan struct{})
+	go func() {
+		for n := 0; ; n++ {
+			if n == 500 { // answers of more than any buffer holds
+				close(begun)
+			}
+			if _, err := conn.Write(many); err != nil {
+				flooding <- err
+				return
+			}
+		}
+	}()
+	select {
+	case <-begun:
+	case err := <-flooding: // it was hung up on: so much the better
+		t.Logf("hung up on: %v", err)
+	case <-time.After(10 * time.Second): // it is stuck itself
+	}
+	viewer := client(t, torrent.Options{Peers: []string{address}, Patience: time.Minute})
+	must(t, viewer.Add(f.torrent))
+	wantAll(t, library(t, viewer), f)
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	bt "github.com/anacrolix/torrent"
 	pp "github.com/anacrolix/torrent/peer_protocol"
@@ -56,8 +57,10 @@ type wire struct {
 	answer func()       // begins to answer, once
 	asked  chan question
 
-	writing sync.Mutex // held while the library, or we, write whole messages
-	plain   bool       // they are not encrypted; guarded by writing
+	// writing is held while the library, or we, write whole messages: for as long as a
+	// peer that reads nothing likes.
+	writing sync.Mutex
+	plain   atomic.Bool // they are not encrypted
 }
 
 type question struct {
@@ -95,8 +98,8 @@ func (w *wire) Close() error { return w.close() }
 func (w *wire) Write(b []byte) (int, error) {
 	w.writing.Lock()
 	defer w.writing.Unlock()
-	if !w.plain && bytes.HasPrefix(b, []byte(pp.Protocol)) {
-		w.plain = true
+	if !w.plain.Load() && bytes.HasPrefix(b, []byte(pp.Protocol)) {
+		w.plain.Store(true)
 	}
 	return w.Conn.Write(b)
 }
@@ -157,7 +160,8 @@ func (w *wire) say(q question) error {
 	return err
 }
 
-// read sees what a peer says before the library does, which must not wait.
+// read sees what a peer says before the library does, which holds its one lock
+// meanwhile: it must not wait.
 func (c *Client) read(from *bt.PeerConn, m *pp.Message) {
 	if m.Keepalive || m.Type != pp.HashRequest {
 		return
@@ -168,10 +172,7 @@ func (c *Client) read(from *bt.PeerConn, m *pp.Message) {
 		return
 	}
 	w := found.(*wire)
-	w.writing.Lock()
-	plain := w.plain
-	w.writing.Unlock()
-	if !plain {
+	if !w.plain.Load() {
 		return
 	}
 	select {
